@@ -1,0 +1,231 @@
+//! Jobs: what miners hash, and whom it pays.
+//!
+//! A [`JobBody`] is shared by all connections of one coinbase size class (a solo body by one payee's);
+//! a [`Job`] adds the few bytes that are one connection's own. A body never changes once it is built:
+//! whatever was sent to a miner can be rebuilt byte for byte when a share comes back.
+
+use crate::class::SizeClass;
+use crate::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
+use crate::payee::PayeeTag;
+use crate::pot::Pot;
+use crate::target::Target;
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, ScriptBuf, TxOut};
+use bytes::Bytes;
+use sha256d::Sha256d;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Names a template for the life of a share log: `epoch (16 bits) ‖ counter (48 bits)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateId(pub u64);
+
+/// Whom a job pays, frozen when the job is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payout {
+    /// Outputs in coinbase order, without the witness commitment; they sum to the coinbase value.
+    pub outputs: Vec<TxOut>,
+    /// What the split was computed from.
+    pub basis: Basis,
+}
+
+/// What a payout was computed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// The window was empty: everything to the payee whose job this is.
+    Solo(ScriptBuf),
+    /// The PPLNS window.
+    Window {
+        /// Number of log entries that the window was taken from.
+        log_size: u64,
+        /// The pool's newest block whose ledger the plan starts from; all zeros before the first.
+        ledger_block: BlockHash,
+        /// Change of each payee's credit in satoshis if this job's block stays in the chain, by script.
+        credit_delta: Vec<(ScriptBuf, i64)>,
+    },
+}
+
+/// A stripped coinbase transaction with gaps for tag, pot and extranonce.
+///
+/// The gap starts at `tag_offset`: payee tag (8) ‖ pot (1) ‖ site (2) ‖ epoch (2) ‖ extranonce (12).
+/// Site and epoch are already filled in; tag, pot and extranonce are zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coinbase {
+    bytes: Bytes,
+    tag_offset: usize,
+}
+
+/// Bytes of payee tag, pot, site and epoch together.
+pub const MARK_BYTES: usize = 8 + 1 + 2 + 2;
+
+impl Coinbase {
+    /// Takes serialized bytes whose gap starts at `tag_offset`.
+    ///
+    /// # Panics
+    /// If the gap does not lie inside the bytes: the builder is at fault.
+    pub fn new(bytes: Bytes, tag_offset: usize) -> Self {
+        assert!(tag_offset + MARK_BYTES + EXTRANONCE_BYTES <= bytes.len(), "the gap lies inside the coinbase");
+        Self { bytes, tag_offset }
+    }
+
+    /// The whole stripped transaction, gaps unfilled.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Offset of the payee tag.
+    pub fn tag_offset(&self) -> usize {
+        self.tag_offset
+    }
+
+    /// Offset of the pot byte.
+    pub fn pot_offset(&self) -> usize {
+        self.tag_offset + 8
+    }
+
+    /// Offset of the extranonce.
+    pub fn extranonce_offset(&self) -> usize {
+        self.tag_offset + MARK_BYTES
+    }
+
+    /// Everything before the payee tag.
+    pub fn head(&self) -> Bytes {
+        self.bytes.slice(..self.tag_offset)
+    }
+
+    /// Payee tag, pot, site and epoch as they go between [`Coinbase::head`] and the extranonce.
+    pub fn mark(&self, tag: PayeeTag, pot: Pot) -> [u8; MARK_BYTES] {
+        let mut mark = [0; MARK_BYTES];
+        mark.copy_from_slice(&self.bytes[self.tag_offset..self.extranonce_offset()]);
+        mark[..8].copy_from_slice(&tag.0);
+        mark[8] = pot.get().to_le_bytes()[0];
+        mark
+    }
+
+    /// Everything behind the extranonce.
+    pub fn tail(&self) -> Bytes {
+        self.bytes.slice(self.extranonce_offset() + EXTRANONCE_BYTES..)
+    }
+}
+
+/// The part of a job that many connections share.
+#[derive(Debug)]
+pub struct JobBody {
+    /// The template it was built from.
+    pub template: TemplateId,
+    /// Height of the block.
+    pub height: u32,
+    /// Header version, no bits rolled.
+    pub version: u32,
+    /// Parent block.
+    pub prev_hash: BlockHash,
+    /// Compact network target.
+    pub nbits: u32,
+    /// The same, expanded.
+    pub network_target: Target,
+    /// Earliest header time that consensus allows, in Unix seconds.
+    pub ntime_min: u32,
+    /// Header time sent with the job, in Unix seconds.
+    pub ntime: u32,
+    /// The coinbase with its gaps.
+    pub coinbase: Coinbase,
+    /// Sibling hashes from the coinbase up to the root, in internal byte order.
+    pub merkle_branch: Vec<[u8; 32]>,
+    /// Size class that the payout was cut to.
+    pub class: SizeClass,
+    /// Room for miner outputs that the plan was given, in bytes.
+    pub out_bytes: u32,
+    /// Whom it pays.
+    pub payout: Arc<Payout>,
+    /// The other transactions of the block.
+    pub transactions: Transactions,
+}
+
+/// The transactions of a block behind its coinbase, serialized one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Transactions {
+    /// How many.
+    pub count: usize,
+    /// Their bytes, witnesses included.
+    pub bytes: Bytes,
+}
+
+/// Identifies a job on one connection; never reused while anyone may submit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// One connection's job.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What it shares with others.
+    pub body: Arc<JobBody>,
+    /// Mark of the payee whose work this is.
+    pub tag: PayeeTag,
+    /// Credited difficulty, frozen here: a later change of difficulty does not touch it.
+    pub pot: Pot,
+    /// When a newer job was sent to the connection.
+    pub superseded_at: Option<Instant>,
+}
+
+/// What a miner sends back: the values it rolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Roll {
+    /// The connection's own prefix.
+    pub extranonce1: Extranonce1,
+    /// What the machine counted.
+    pub extranonce2: Extranonce2,
+    /// Header time in Unix seconds.
+    pub ntime: u32,
+    /// Header nonce.
+    pub nonce: u32,
+    /// The whole header version, rolled bits included.
+    pub version: u32,
+}
+
+/// A header that meets the network target, with all that its block needs.
+#[derive(Debug, Clone)]
+pub struct Solution {
+    /// The job it solves.
+    pub body: Arc<JobBody>,
+    /// The stripped coinbase as it was hashed.
+    pub coinbase: Bytes,
+    /// The header.
+    pub header: [u8; 80],
+    /// Its hash.
+    pub hash: BlockHash,
+}
+
+impl Job {
+    /// The coinbase as the miner hashed it, stripped.
+    pub fn coinbase(&self, roll: &Roll) -> Bytes {
+        let coinbase = &self.body.coinbase;
+        let mut bytes = coinbase.bytes.to_vec();
+        bytes[coinbase.tag_offset..coinbase.extranonce_offset()]
+            .copy_from_slice(&coinbase.mark(self.tag, self.pot));
+        let gap = coinbase.extranonce_offset();
+        bytes[gap..gap + 4].copy_from_slice(&roll.extranonce1.0);
+        bytes[gap + 4..gap + EXTRANONCE_BYTES].copy_from_slice(&roll.extranonce2.0);
+        bytes.into()
+    }
+
+    /// The header as the miner hashed it.
+    pub fn header(&self, roll: &Roll) -> [u8; 80] {
+        let coinbase = &self.body.coinbase;
+        let mut engine = Sha256d::new();
+        engine.update(&coinbase.bytes[..coinbase.tag_offset]);
+        engine.update(&coinbase.mark(self.tag, self.pot));
+        engine.update(&roll.extranonce1.0);
+        engine.update(&roll.extranonce2.0);
+        engine.update(&coinbase.bytes[coinbase.extranonce_offset() + EXTRANONCE_BYTES..]);
+        let root =
+            self.body.merkle_branch.iter().fold(engine.finish(), |node, next| sha256d::sha256d_pair(&node, next));
+        let mut header = [0; 80];
+        header[..4].copy_from_slice(&roll.version.to_le_bytes());
+        header[4..36].copy_from_slice(self.body.prev_hash.as_byte_array());
+        header[36..68].copy_from_slice(&root);
+        header[68..72].copy_from_slice(&roll.ntime.to_le_bytes());
+        header[72..76].copy_from_slice(&self.body.nbits.to_le_bytes());
+        header[76..80].copy_from_slice(&roll.nonce.to_le_bytes());
+        header
+    }
+}
