@@ -6,7 +6,7 @@ use std::fmt;
 ///
 /// The class comes from the user agent of `mining.subscribe`. Sources of the limits: the DATUM
 /// gateway's table, ESP-Miner and NerdMiner issue threads (see the comment of each variant).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum SizeClass {
     /// 255 bytes: NerdMiner_v2 cuts the coinbase at 512 hex digits without an error.
     B255,
@@ -14,6 +14,7 @@ pub enum SizeClass {
     /// and NiceHash takes about 500 in all.
     B455,
     /// 755 bytes: the default, safe for stock Antminer firmware.
+    #[default]
     B755,
     /// 2,250 bytes: Antminer S21 and Braiins OS.
     B2250,
@@ -78,16 +79,9 @@ impl SizeClass {
             ("xminer-1.", SizeClass::B16000),
             ("sluice-fleet", SizeClass::B16000),
         ];
-        let starts = |prefix: &str| {
-            agent.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
+        let starts =
+            |prefix: &str| agent.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         TABLE.iter().find(|(prefix, _)| starts(prefix)).map_or(Self::B755, |(_, class)| *class)
-    }
-}
-
-impl Default for SizeClass {
-    fn default() -> Self {
-        Self::B755
     }
 }
 

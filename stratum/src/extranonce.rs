@@ -84,7 +84,10 @@ impl PrefixAllocator {
     pub fn free(&mut self, prefix: Extranonce1, now: Instant) {
         let [shard, a, b, c] = prefix.0;
         let counter = u32::from_be_bytes([0, a, b, c]);
-        assert!(shard == self.shard && self.in_use.contains(&counter), "a prefix is freed once, by its shard");
+        assert!(
+            shard == self.shard && self.in_use.contains(&counter),
+            "a prefix is freed once, by its shard"
+        );
         self.resting.push_back((now, counter));
     }
 }

@@ -64,7 +64,10 @@ impl Coinbase {
     /// # Panics
     /// If the gap does not lie inside the bytes: the builder is at fault.
     pub fn new(bytes: Bytes, tag_offset: usize) -> Self {
-        assert!(tag_offset + MARK_BYTES + EXTRANONCE_BYTES <= bytes.len(), "the gap lies inside the coinbase");
+        assert!(
+            tag_offset + MARK_BYTES + EXTRANONCE_BYTES <= bytes.len(),
+            "the gap lies inside the coinbase"
+        );
         Self { bytes, tag_offset }
     }
 
@@ -217,8 +220,11 @@ impl Job {
         engine.update(&roll.extranonce1.0);
         engine.update(&roll.extranonce2.0);
         engine.update(&coinbase.bytes[coinbase.extranonce_offset() + EXTRANONCE_BYTES..]);
-        let root =
-            self.body.merkle_branch.iter().fold(engine.finish(), |node, next| sha256d::sha256d_pair(&node, next));
+        let root = self
+            .body
+            .merkle_branch
+            .iter()
+            .fold(engine.finish(), |node, next| sha256d::sha256d_pair(&node, next));
         let mut header = [0; 80];
         header[..4].copy_from_slice(&roll.version.to_le_bytes());
         header[4..36].copy_from_slice(self.body.prev_hash.as_byte_array());

@@ -3,15 +3,26 @@
 //! - units: [`target`] (targets and work), [`pot`] (share difficulty), [`class`] (coinbase size classes)
 //! - [`payee`]: who is paid; [`extranonce`]: which work is whose
 //! - [`job`]: what miners hash; [`share`]: the one share check
+//! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed
+//! - [`v1`]: Stratum V1, the server's side of a connection and the words both sides share
 //!
 //! What this crate does not do: it touches no socket, file, clock, thread or random source. Time
 //! comes in as an argument; whoever calls it decides when to read the clock and when to send.
 #![forbid(unsafe_code)]
 
+// The builders of `sample` name this crate as the tests outside of it do.
+#[cfg(test)]
+extern crate self as stratum;
+
 pub mod class;
 pub mod extranonce;
+pub mod fault;
 pub mod job;
 pub mod payee;
 pub mod pot;
+#[cfg(test)]
+mod sample;
 pub mod share;
 pub mod target;
+pub mod v1;
+pub mod vardiff;

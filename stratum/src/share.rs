@@ -3,7 +3,7 @@
 //! The order of judgement is fixed so that no block is ever lost to a policy: the header is hashed
 //! first, a block is reported whatever follows, and only then come the reasons to refuse a share.
 
-use crate::job::{Job, JobBody, Roll, Solution};
+use crate::job::{Basis, Job, JobBody, Roll, Solution};
 use crate::payee::Payee;
 use crate::pot::Pot;
 use crate::target::Work;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// A job earns nothing once it has been superseded for this long: nobody can sit on an old plan.
 pub const SUPERSEDED_MAX: Duration = Duration::from_secs(120);
+/// Solo jobs earn nothing once shared work has been out for this long (accounting §2.4).
+pub const SOLO_AFTER_MAX: Duration = Duration::from_secs(2);
 /// How far a header's time may be ahead of ours, in seconds: the node refuses blocks beyond it.
 pub const NTIME_AHEAD_MAX_S: u32 = 7_200;
 /// Shares remembered per shard and previous-block hash; more are refused, none is ever forgotten.
@@ -102,6 +104,8 @@ pub struct Judge {
     previous: Option<(BlockHash, Instant)>,
     /// How long a share for the previous tip still earns credit.
     stale_credit: Duration,
+    /// When shared work first replaced solo work.
+    solo_ended: Option<Instant>,
     duplicates: DuplicateSet,
 }
 
@@ -188,7 +192,12 @@ impl JudgedShare {
 impl Judge {
     /// A judge that has seen no tip yet: every share is stale until [`Judge::new_tip`].
     pub fn new(stale_credit: Duration) -> Self {
-        Self { tip: BlockHash::all_zeros(), previous: None, stale_credit, duplicates: DuplicateSet::default() }
+        Self::with_duplicates_max(stale_credit, DUPLICATES_MAX)
+    }
+
+    fn with_duplicates_max(stale_credit: Duration, max: usize) -> Self {
+        let duplicates = DuplicateSet { tips: Vec::new(), max };
+        Self { tip: BlockHash::all_zeros(), previous: None, stale_credit, solo_ended: None, duplicates }
     }
 
     /// Work now builds on `tip`. The same tip again changes nothing.
@@ -198,6 +207,12 @@ impl Judge {
             self.tip = tip;
             self.duplicates.remember(tip);
         }
+    }
+
+    /// Work now pays the window: jobs that pay their own payee alone earn no credit any more, after
+    /// [`SOLO_AFTER_MAX`]. Calling again changes nothing.
+    pub fn end_solo(&mut self, now: Instant) {
+        self.solo_ended.get_or_insert(now);
     }
 
     /// The parent of current work.
@@ -270,9 +285,15 @@ impl Judge {
         if job.superseded_at.is_some_and(|since| !in_time(since, SUPERSEDED_MAX)) {
             return false;
         }
+        let solo = matches!(job.body.payout.basis, Basis::Solo(_));
+        if solo && self.solo_ended.is_some_and(|since| !in_time(since, SOLO_AFTER_MAX)) {
+            return false;
+        }
         job.body.prev_hash == self.tip
             || self.previous.is_some_and(|(hash, since)| {
-                !self.stale_credit.is_zero() && hash == job.body.prev_hash && in_time(since, self.stale_credit)
+                !self.stale_credit.is_zero()
+                    && hash == job.body.prev_hash
+                    && in_time(since, self.stale_credit)
             })
     }
 
@@ -285,10 +306,12 @@ impl Judge {
 /// Header hashes seen, by the previous-block hash they build on.
 ///
 /// Keyed by value, so a tip that comes back after a reorganisation finds its shares again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct DuplicateSet {
     /// Newest last.
     tips: Vec<(BlockHash, HashSet<[u8; 16]>)>,
+    /// Shares remembered per tip.
+    max: usize,
 }
 
 impl DuplicateSet {
@@ -322,8 +345,9 @@ impl DuplicateSet {
 
     fn insert(&mut self, tip: BlockHash, digest: &[u8; 32]) -> Result<(), Reject> {
         // A tip that was never announced, or was dropped, cannot be told apart from a replay.
+        let max = self.max;
         let seen = self.seen_mut(tip).ok_or(Reject::Stale)?;
-        if seen.len() >= DUPLICATES_MAX {
+        if seen.len() >= max {
             return Err(Reject::DuplicateSetFull);
         }
         seen.insert(Self::key(digest));
@@ -336,3 +360,6 @@ impl DuplicateSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

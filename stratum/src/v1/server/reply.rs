@@ -1,0 +1,122 @@
+//! Replies in the order of their requests: some machines use one id for every share (I14).
+
+use super::Action;
+use crate::fault::Fault;
+use crate::share::Reject;
+use crate::v1::message::{Id, code};
+use std::collections::VecDeque;
+use std::fmt::{Display, Write as _};
+
+/// Requests of one connection that may wait for their answer; with one more it is closed.
+pub const UNANSWERED_MAX: usize = 1_024;
+/// Capacity that an empty queue may keep.
+const IDLE_CAPACITY: usize = 8;
+
+/// The place of a share's reply among its connection's replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+#[derive(Debug)]
+enum Slot {
+    /// Waits for the share's verdict.
+    Waiting(Option<Id>),
+    /// Waits for those before it.
+    Ready(String),
+}
+
+/// Holds back what may not leave yet.
+#[derive(Debug, Default)]
+pub(super) struct Replies {
+    /// Number of the first slot.
+    first: u64,
+    slots: VecDeque<Slot>,
+    /// May leave now.
+    ready: String,
+}
+
+impl Replies {
+    /// Puts complete lines behind all earlier replies.
+    pub(super) fn push(&mut self, lines: String) -> Result<(), Fault> {
+        if lines.is_empty() {
+            // Nobody waits for it.
+        } else if !self.slots.is_empty() {
+            self.enqueue(Slot::Ready(lines))?;
+        } else if self.ready.is_empty() {
+            self.ready = lines;
+        } else {
+            self.ready.push_str(&lines);
+        }
+        Ok(())
+    }
+
+    /// Reserves the place of a share's reply.
+    pub(super) fn wait(&mut self, id: Option<Id>) -> Result<Ticket, Fault> {
+        let ticket = Ticket(self.first + self.slots.len() as u64); // usize is at most 64 bits
+        self.enqueue(Slot::Waiting(id))?;
+        Ok(ticket)
+    }
+
+    fn enqueue(&mut self, slot: Slot) -> Result<(), Fault> {
+        if self.slots.len() >= UNANSWERED_MAX {
+            return Err(Fault::TooFast);
+        }
+        self.slots.push_back(slot);
+        Ok(())
+    }
+
+    /// Fills a place; what is no longer held back becomes ready.
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<(), Reject>) {
+        let place = ticket.0.checked_sub(self.first).and_then(|at| self.slots.get_mut(at as usize)); // below UNANSWERED_MAX
+        let Some(place @ Slot::Waiting(_)) = place else {
+            panic!("a ticket is answered once, by its session")
+        };
+        let Slot::Waiting(id) = std::mem::replace(place, Slot::Ready(String::new())) else { unreachable!() };
+        *place = Slot::Ready(match answer {
+            Ok(()) => result(id.as_ref(), "true"),
+            Err(reject) => error(id.as_ref(), code::of(reject), reject),
+        });
+        while let Some(Slot::Ready(_)) = self.slots.front() {
+            if let Some(Slot::Ready(lines)) = self.slots.pop_front() {
+                self.ready.push_str(&lines);
+            }
+            self.first += 1;
+        }
+        if self.slots.is_empty() && self.slots.capacity() > IDLE_CAPACITY {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// Bytes of heap that the queue holds.
+    #[cfg(test)]
+    pub(super) fn idle_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.ready.capacity()
+    }
+
+    /// Hands over what may leave.
+    pub(super) fn flush(&mut self, out: &mut Vec<Action>) {
+        if !self.ready.is_empty() {
+            out.push(Action::Send(std::mem::take(&mut self.ready).into()));
+        }
+    }
+}
+
+/// A response with a result; nothing if nobody waits for one.
+pub(super) fn result(id: Option<&Id>, json: impl Display) -> String {
+    let mut line = String::new();
+    if let Some(id) = id {
+        writeln!(line, r#"{{"id":{id},"result":{json},"error":null}}"#)
+            .expect("writing to a String does not fail");
+    }
+    line
+}
+
+/// A response with an error; nothing if nobody waits for one.
+pub(super) fn error(id: Option<&Id>, code: i64, text: impl Display) -> String {
+    let mut line = String::new();
+    if let Some(id) = id {
+        let text = serde_json::Value::String(text.to_string());
+        writeln!(line, r#"{{"id":{id},"result":null,"error":[{code},{text},null]}}"#)
+            .expect("writing to a String does not fail");
+    }
+    line
+}

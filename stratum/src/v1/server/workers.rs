@@ -1,0 +1,56 @@
+//! Who may submit on a connection: workers of one payee.
+
+use crate::payee::{Payee, PayeeError};
+use bitcoin::Network;
+use std::sync::Arc;
+
+/// Workers that one connection may authorize.
+pub const WORKERS_MAX: usize = 1_024;
+
+/// Why a user is not authorized: a sentence for the operator of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("{0}")]
+    Payee(#[from] PayeeError),
+    #[error("this connection mines to another address already: open a connection for each address")]
+    OtherPayee,
+    #[error("this connection has {0} workers already: open another connection")]
+    TooMany(usize),
+}
+
+/// User names as they were authorized, sorted; all of one payee.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    by_user: Vec<(Box<str>, Arc<Payee>)>,
+}
+
+impl Workers {
+    /// Lets a user in. The same name again changes nothing.
+    pub(super) fn authorize(&mut self, user: &str, network: Network, max: usize) -> Result<(), Refusal> {
+        let Err(place) = self.position(user) else { return Ok(()) };
+        let payee = Payee::parse(user, network)?;
+        if self.any().is_some_and(|first| first.script != payee.script) {
+            return Err(Refusal::OtherPayee);
+        }
+        if self.by_user.len() >= max {
+            return Err(Refusal::TooMany(self.by_user.len()));
+        }
+        self.by_user.reserve_exact(1);
+        self.by_user.insert(place, (user.into(), Arc::new(payee)));
+        Ok(())
+    }
+
+    /// The payee that a submit's user stands for.
+    pub(super) fn find(&self, user: &str) -> Option<&Arc<Payee>> {
+        self.position(user).ok().map(|at| &self.by_user[at].1)
+    }
+
+    /// One of the workers; all have the same payee.
+    pub(super) fn any(&self) -> Option<&Arc<Payee>> {
+        self.by_user.first().map(|(_, payee)| payee)
+    }
+
+    fn position(&self, user: &str) -> Result<usize, usize> {
+        self.by_user.binary_search_by(|(name, _)| (**name).cmp(user))
+    }
+}
