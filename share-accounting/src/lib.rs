@@ -1,1 +1,30 @@
-//! x
+//! The share log, the PPLNS window, the payout plan and the ledger.
+//!
+//! - [`accounting`]: the handle that the pool uses, and its thread; start here
+//! - [`entry`]: the log's entries, byte-exact; [`log`]: segment files, commit, recovery, reading
+//! - [`window`]: the newest W of credited work, pure; [`books`]: what a log adds up to
+//! - [`payout`]: the split of one block, pure; [`ledger`]: the pool's blocks and credits, SQLite
+//!
+//! Invariants: only a share that [`stratum::share`] judged enters the log; it is credited only once
+//! its entry is durable; the window is a sum of work, never of time or rows; money is integers and
+//! every sum is asserted in release builds; an empty window pays nobody but the miner who finds the
+//! block.
+//!
+//! What this crate does not do: it judges no share, builds no coinbase, talks to no node, and knows
+//! neither sockets nor an async runtime: its calls block.
+#![forbid(unsafe_code)]
+
+pub mod accounting;
+pub mod books;
+pub mod entry;
+pub mod ledger;
+pub mod log;
+pub mod payout;
+mod registry;
+#[cfg(test)]
+mod testing;
+pub mod window;
+mod writer;
+
+pub use accounting::{Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, Snapshot};
+pub use books::weights_at;

@@ -1,0 +1,349 @@
+//! The handle by which the pool reaches the accounting thread.
+
+use crate::books::{Books, Inconsistent, ReplayError, replay, window_hint};
+use crate::entry::{ChainEntry, ChainEvent, Entry, Params};
+use crate::ledger::{Ledger, LedgerError};
+use crate::log::append::{AppendError, Commit, LogSettings};
+use crate::log::{Log, LogError};
+use crate::payout::ParamsError;
+use crate::writer::{Message, Queued, Writer};
+use bitcoin::{Network, ScriptBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stratum::share::JudgedShare;
+use stratum::target::Work;
+use tracing::info;
+
+/// Batches that may wait for the accounting thread; at the bound [`Accounting::commit`] gives them back.
+pub const QUEUE_BATCHES_MAX: usize = 64;
+
+/// What the accounting is opened with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Data directory: holds `log/` and `ledger.sqlite`.
+    pub dir: PathBuf,
+    /// The chain.
+    pub network: Network,
+    /// The rules; logged when they changed.
+    pub params: Params,
+    /// Size beyond which a log segment is closed: see [`crate::log::append::SEGMENT_BYTES_DEFAULT`].
+    pub segment_bytes: u64,
+}
+
+impl Settings {
+    /// Directory of the share log.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// File of the ledger.
+    pub fn ledger_path(&self) -> PathBuf {
+        self.dir.join("ledger.sqlite")
+    }
+}
+
+/// Why the accounting cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The rules cannot be used.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// The share log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// It opens, but does not add up.
+    #[error("{0}: restore the log from a backup")]
+    Inconsistent(#[from] Inconsistent),
+    /// The window could not be rebuilt from the log.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The first commit failed.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The system has no thread to give.
+    #[error("cannot start the accounting thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why a commit failed; nothing of it is credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The log cannot be written at the moment; it recovers without a restart.
+    #[error("the share log cannot be written")]
+    LogUnavailable,
+    /// The accounting thread has stopped.
+    #[error("the accounting has stopped")]
+    Stopped,
+}
+
+/// The outcome of a commit.
+pub type CommitResult = Result<(), CommitError>;
+
+/// Called once on the accounting thread, with the batch's shares: must not block.
+pub type Done = Box<dyn FnOnce(CommitResult, Vec<JudgedShare>) + Send>;
+
+/// Shares that are committed together.
+pub struct Batch {
+    /// In the order of their judgement.
+    pub shares: Vec<JudgedShare>,
+    /// Told when they are durable, or that they are not.
+    pub done: Done,
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} shares)", self.shares.len())
+    }
+}
+
+/// Why there is no window to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WindowError {
+    /// The accounting thread has stopped.
+    #[error("the accounting has stopped")]
+    Stopped,
+    /// A commit takes longer than the caller waits.
+    #[error("the share log is busy with a slow commit")]
+    Busy,
+    /// The window reaches back to shares that must be read from the log, and that failed (logged).
+    #[error("the share log cannot be read")]
+    LogUnreadable,
+}
+
+/// The window at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Number of log entries that it was taken from.
+    pub log_size: u64,
+    /// W.
+    pub window: Work,
+    /// Credited work by script; none is zero.
+    pub weights: BTreeMap<ScriptBuf, Work>,
+    /// Their sum: min(W, all credited work).
+    pub total: Work,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Commits that became durable.
+    pub commits: u64,
+    /// Commits that failed.
+    pub commits_failed: u64,
+    /// Whether the newest commit failed: the log cannot be written at the moment.
+    pub failing: bool,
+    /// Time spent in commits that became durable, in nanoseconds.
+    pub commit_ns_total: u64,
+    /// The last of them, in nanoseconds.
+    pub commit_ns_last: u64,
+    /// Entries in the log.
+    pub log_entries: u64,
+    /// Shares made durable.
+    pub shares: u64,
+    /// Shares whose commit failed.
+    pub shares_failed: u64,
+    /// Batches that wait.
+    pub queue_batches: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub commits: AtomicU64,
+    pub commits_failed: AtomicU64,
+    pub failing: AtomicBool,
+    pub commit_ns_total: AtomicU64,
+    pub commit_ns_last: AtomicU64,
+    pub log_entries: AtomicU64,
+    pub shares: AtomicU64,
+    pub shares_failed: AtomicU64,
+    pub queued: AtomicUsize,
+}
+
+/// Handle to the accounting thread; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Accounting {
+    epoch: u16,
+    messages: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+/// The accounting thread; [`AccountingThread::stop`] ends it.
+#[derive(Debug)]
+pub struct AccountingThread {
+    messages: SyncSender<Message>,
+    thread: JoinHandle<()>,
+}
+
+/// The wall clock in Unix milliseconds, for the log only.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Accounting {
+    /// Locks the directory, recovers and replays the log, makes the new epoch durable, and starts the thread.
+    ///
+    /// # Errors
+    /// Nothing is served from books that do not add up: every error is final and says its remedy.
+    pub fn open(settings: Settings) -> Result<(Accounting, AccountingThread), OpenError> {
+        settings.params.split.check()?;
+        let log_settings = LogSettings {
+            dir: settings.log_dir(),
+            network: settings.network,
+            site: settings.params.site,
+            segment_bytes: settings.segment_bytes,
+        };
+        let span = settings.params.span;
+        let mut books = Books::new(Work(u128::MAX));
+        let mut wrong = None;
+        let mut log = Log::open(log_settings, |index, entry| {
+            if wrong.is_none() {
+                if let Some(window) = window_hint(&entry, span) {
+                    let _ = books.window.resize(window); // checked once at the end
+                }
+                wrong = books.apply(index, &entry).err();
+            }
+        })?;
+        if let Some(wrong) = wrong {
+            return Err(wrong.into());
+        }
+        let window = books.window.size();
+        if !books.window.resize(window) {
+            books = replay(&settings.log_dir(), books.size, window)?;
+        }
+        let mut ledger = Ledger::open(&settings.ledger_path())?;
+        let identity = ledger.identify(log.log_id(), books.epoch)?;
+        start_epoch(&mut log, &mut books, identity.epoch, settings.params.clone())?;
+        info!(
+            epoch = identity.epoch,
+            entries = books.size,
+            payees = books.registry.len(),
+            "share log replayed"
+        );
+        let shared = Arc::new(Shared::default());
+        shared.log_entries.store(books.size, Ordering::Relaxed);
+        let (messages, receiver) = sync_channel(QUEUE_BATCHES_MAX);
+        let writer = Writer::new(log, settings.log_dir(), books, span, identity.worker_salt, shared.clone());
+        let thread = std::thread::Builder::new()
+            .name("accounting".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(OpenError::Thread)?;
+        let accounting = Self { epoch: identity.epoch, messages: messages.clone(), shared };
+        Ok((accounting, AccountingThread { messages, thread }))
+    }
+
+    /// This process's epoch: one more than at the start before, modulo 65,536; durable already.
+    pub fn epoch(&self) -> u16 {
+        self.epoch
+    }
+
+    /// Queues shares for the log; never blocks. `done` is called exactly once if this returns `Ok`.
+    ///
+    /// # Errors
+    /// Gives the batch back if [`QUEUE_BATCHES_MAX`] batches wait already or the thread has stopped.
+    pub fn commit(&self, batch: Batch) -> Result<(), Batch> {
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        match self.messages.try_send(Message::Shares(Queued::new(batch))) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+                let Message::Shares(queued) = message else {
+                    unreachable!("what comes back is what was sent")
+                };
+                Err(queued.take())
+            }
+        }
+    }
+
+    /// Sets the window to the span of the settings at this network difficulty and returns what it
+    /// holds of durable shares.
+    ///
+    /// # Errors
+    /// The thread has stopped, is busy with a commit for longer than `patience`, or the log must be read
+    /// for a wider window and cannot.
+    pub fn window(&self, network: Work, patience: Duration) -> Result<Snapshot, WindowError> {
+        let (reply, answer) = sync_channel(1);
+        self.messages.try_send(Message::Window { network, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => WindowError::Busy,
+            TrySendError::Disconnected(_) => WindowError::Stopped,
+        })?;
+        answer.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WindowError::Busy,
+            RecvTimeoutError::Disconnected => WindowError::Stopped,
+        })?
+    }
+
+    /// Logs an event and waits until it is durable. [`ChainEvent::Superseded`] is written only for a
+    /// template that has a logged job.
+    ///
+    /// # Errors
+    /// The event is not in the log.
+    pub fn event(&self, event: ChainEvent) -> CommitResult {
+        let (reply, answer) = sync_channel(1);
+        let entry = ChainEntry { unix_ms: unix_ms(), event };
+        self.messages.send(Message::Event { entry, reply }).map_err(|_| CommitError::Stopped)?;
+        answer.recv().map_err(|_| CommitError::Stopped)?
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> Counters {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        Counters {
+            commits: read(&shared.commits),
+            commits_failed: read(&shared.commits_failed),
+            failing: shared.failing.load(Ordering::Relaxed),
+            commit_ns_total: read(&shared.commit_ns_total),
+            commit_ns_last: read(&shared.commit_ns_last),
+            log_entries: read(&shared.log_entries),
+            shares: read(&shared.shares),
+            shares_failed: read(&shared.shares_failed),
+            queue_batches: shared.queued.load(Ordering::Relaxed) as u64, // usize fits u64
+        }
+    }
+}
+
+impl AccountingThread {
+    /// Commits what is queued, then ends the thread. Batches sent later are given back.
+    ///
+    /// # Errors
+    /// If the thread had panicked: the process should end with a failure too.
+    pub fn stop(self) -> std::thread::Result<()> {
+        // If the send fails the thread is gone already and join says how.
+        let _ = self.messages.send(Message::Stop);
+        self.thread.join()
+    }
+
+    /// Whether the thread has ended without being told to: a fault that must end the process.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Logs the rules if they changed, and the start of the epoch.
+fn start_epoch(log: &mut Log, books: &mut Books, epoch: u16, params: Params) -> Result<(), OpenError> {
+    let mut entries = Vec::new();
+    if books.params.as_ref() != Some(&params) {
+        entries.push(Entry::Params(params));
+    }
+    entries.push(Entry::Chain(ChainEntry { unix_ms: unix_ms(), event: ChainEvent::EpochStart { epoch } }));
+    let mut commit = Commit::default();
+    entries.iter().for_each(|entry| commit.push(entry));
+    log.begin_epoch(epoch);
+    log.commit(&commit, books.total_work.0)?;
+    for (index, entry) in (books.size..).zip(&entries) {
+        books.apply(index, entry)?;
+    }
+    Ok(())
+}

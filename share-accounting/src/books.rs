@@ -1,0 +1,148 @@
+//! What the log adds up to: payees, credited work, the window. Built by replay, kept by the writer.
+
+use crate::entry::{ChainEvent, Entry, Params};
+use crate::log::{LogError, Reader};
+use crate::registry::Registry;
+use crate::window::{Span, Window};
+use bitcoin::ScriptBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
+use stratum::pot::Pot;
+use stratum::target::{Target, Work};
+
+/// The state that follows from the entries so far, and from nothing else.
+#[derive(Debug)]
+pub(crate) struct Books {
+    pub registry: Registry,
+    pub window: Window,
+    /// Sum of all credited work.
+    pub total_work: Work,
+    /// Number of entries.
+    pub size: u64,
+    pub params: Option<Params>,
+    pub epoch: Option<u16>,
+}
+
+/// Intact entries that contradict each other: a bug, or a forged log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("share log entry {index} is inconsistent: {what}")]
+pub struct Inconsistent {
+    /// Index of the entry.
+    pub index: u64,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// Why weights cannot be computed from a log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// It reads, but does not add up.
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistent),
+    /// Fewer entries than asked for.
+    #[error("the share log has {0} entries, fewer than asked for")]
+    TooShort(u64),
+}
+
+impl Books {
+    /// Books of an empty log with a window of the given size.
+    pub fn new(window: Work) -> Self {
+        Self {
+            registry: Registry::default(),
+            window: Window::new(window),
+            total_work: Work(0),
+            size: 0,
+            params: None,
+            epoch: None,
+        }
+    }
+
+    /// Takes the next entry and checks it against those before.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), Inconsistent> {
+        let wrong = |what| Inconsistent { index, what };
+        if index != self.size {
+            return Err(wrong("index"));
+        }
+        match entry {
+            Entry::Share(share) => {
+                let script =
+                    self.registry.script_number(share.payee).ok_or(wrong("payee is not registered"))?;
+                if share.job >= index {
+                    return Err(wrong("its job comes later"));
+                }
+                self.credit(script, share.pot, share.credited).ok_or(wrong("work exceeds 128 bits"))?;
+                if share.total_work != self.total_work {
+                    return Err(wrong("sum of credited work"));
+                }
+            }
+            Entry::Payee(payee) => self.registry.register(payee).map_err(|_| wrong("payee index"))?,
+            Entry::Params(params) => self.params = Some(params.clone()),
+            Entry::Chain(chain) => {
+                if let ChainEvent::EpochStart { epoch } = chain.event {
+                    self.epoch = Some(epoch);
+                }
+            }
+            Entry::Job(_) | Entry::Settlement(_) => {}
+        }
+        self.size += 1;
+        Ok(())
+    }
+
+    /// Books one share; `None` if the sum of work overflows.
+    pub fn credit(&mut self, script: u32, pot: Pot, credited: bool) -> Option<()> {
+        if credited {
+            self.total_work = Work(self.total_work.0.checked_add(pot.work().0)?);
+            self.window.append(script, pot);
+        }
+        Some(())
+    }
+
+    /// The window's work by script; sums to min(W, all credited work).
+    pub fn weights(&self) -> BTreeMap<ScriptBuf, Work> {
+        let weights = self.window.weights().into_iter();
+        weights.map(|(number, work)| (self.registry.script(number).clone(), work)).collect()
+    }
+}
+
+/// Follows the network target through the log while it is replayed, so that no more is kept in
+/// memory than the window needs.
+pub(crate) fn window_hint(entry: &Entry, span: Span) -> Option<Work> {
+    let nbits = match entry {
+        Entry::Job(job) => job.nbits,
+        Entry::Chain(chain) => match chain.event {
+            ChainEvent::Retarget { nbits } => nbits,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(span.window_work(Target::from_nbits(nbits).ok()?.work()))
+}
+
+/// Recomputes the window's weights from the log alone, as they were after its first `log_size`
+/// entries, for a window of `window` work. Reads every entry: for tests and auditors.
+///
+/// # Errors
+/// The log cannot be read, contradicts itself, or is shorter.
+pub fn weights_at(dir: &Path, log_size: u64, window: Work) -> Result<BTreeMap<ScriptBuf, Work>, ReplayError> {
+    Ok(replay(dir, log_size, window)?.weights())
+}
+
+/// The books after the first `log_size` entries.
+pub(crate) fn replay(dir: &Path, log_size: u64, window: Work) -> Result<Books, ReplayError> {
+    let mut books = Books::new(window);
+    if log_size == 0 {
+        return Ok(books);
+    }
+    for entry in Reader::open(dir)? {
+        let (index, entry) = entry?;
+        books.apply(index, &entry)?;
+        if books.size == log_size {
+            return Ok(books);
+        }
+    }
+    Err(ReplayError::TooShort(books.size))
+}

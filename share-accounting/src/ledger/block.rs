@@ -1,0 +1,134 @@
+//! A pool block as the ledger keeps it, and the fold of its credits. Pure.
+
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
+use std::collections::BTreeMap;
+
+/// Confirmations after which a coinbase can be spent.
+pub const MATURITY: u32 = 100;
+
+/// What has become of a pool block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlockState {
+    /// A share met the network target.
+    Solved,
+    /// Sent to a node, no verdict yet.
+    Submitted,
+    /// On the best chain, fewer than [`MATURITY`] confirmations.
+    InChain,
+    /// On the best chain with [`MATURITY`] confirmations.
+    Matured,
+    /// Was on the best chain, or the node accepted it beside the best chain.
+    Orphaned,
+    /// A node found it invalid.
+    Refused,
+}
+
+impl BlockState {
+    /// All states.
+    pub const ALL: [BlockState; 6] =
+        [Self::Solved, Self::Submitted, Self::InChain, Self::Matured, Self::Orphaned, Self::Refused];
+
+    /// The state's name in the database and in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Solved => "solved",
+            Self::Submitted => "submitted",
+            Self::InChain => "in_chain",
+            Self::Matured => "matured",
+            Self::Orphaned => "orphaned",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// The state of a name.
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.label() == label)
+    }
+
+    /// Whether a block may go from this state to `next`. Staying where it is is always fine.
+    ///
+    /// The chain has the last word: a block seen on the best chain is in it, whatever one node said
+    /// of it before, and even a matured one leaves it if a reorganisation is that deep.
+    pub fn may_become(self, next: Self) -> bool {
+        use BlockState::{InChain, Matured, Orphaned, Refused, Solved, Submitted};
+        self == next
+            || match self {
+                Solved => matches!(next, Submitted | InChain | Orphaned | Refused),
+                Submitted => matches!(next, InChain | Orphaned | Refused),
+                InChain => matches!(next, Matured | Orphaned),
+                Matured => next == Orphaned,
+                Orphaned | Refused => next == InChain,
+            }
+    }
+
+    /// Whether the block's credits count.
+    pub fn is_in_chain(self) -> bool {
+        matches!(self, Self::InChain | Self::Matured)
+    }
+}
+
+/// A block that the pool found, with everything its plan froze.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolBlock {
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its height.
+    pub height: u32,
+    /// Its parent.
+    pub prev_hash: BlockHash,
+    /// When it was found, Unix milliseconds.
+    pub found_unix_ms: u64,
+    /// Coinbase outputs without the witness commitment.
+    pub outputs: Vec<TxOut>,
+    /// Change of each credit in satoshis, by script.
+    pub credit_delta: Vec<(ScriptBuf, i64)>,
+    /// Value of the reserve output.
+    pub reserve: Amount,
+}
+
+impl PoolBlock {
+    /// Coinbase value: the sum of the outputs.
+    ///
+    /// # Panics
+    /// On overflow: there are less than 2^51 satoshis.
+    pub fn value(&self) -> Amount {
+        let sum = self.outputs.iter().map(|output| output.value).try_fold(Amount::ZERO, Amount::checked_add);
+        sum.expect("less than 21 million bitcoin")
+    }
+}
+
+/// The ledger at a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credits {
+    /// Newest pool block that counts; all zeros if none does.
+    pub block: BlockHash,
+    /// What is owed, in satoshis; none is zero.
+    pub by_script: BTreeMap<ScriptBuf, u64>,
+}
+
+/// Sums the credits of the pool blocks that are on the best chain, in any order given.
+///
+/// # Panics
+/// If a credit is negative or does not equal the reserves: the blocks are not of one chain, or their
+/// plans were wrong; nothing may be paid from such books.
+pub fn fold<'a>(in_chain: impl IntoIterator<Item = &'a PoolBlock>) -> Credits {
+    let mut newest: Option<(u32, BlockHash)> = None;
+    let mut sums: BTreeMap<&ScriptBuf, i64> = BTreeMap::new();
+    let mut reserves: u64 = 0;
+    for block in in_chain {
+        newest = newest.max(Some((block.height, block.hash)));
+        reserves = reserves.checked_add(block.reserve.to_sat()).expect("less than 2^51 satoshis");
+        for (script, delta) in &block.credit_delta {
+            let sum = sums.entry(script).or_default();
+            *sum = sum.checked_add(*delta).expect("less than 2^51 satoshis");
+        }
+    }
+    let credit = |(script, sum): (&ScriptBuf, i64)| {
+        let sats = u64::try_from(sum).unwrap_or_else(|_| panic!("credit of {script:x} is {sum} satoshis"));
+        (script.clone(), sats)
+    };
+    let by_script: BTreeMap<_, _> = sums.into_iter().filter(|(_, sum)| *sum != 0).map(credit).collect();
+    assert_eq!(by_script.values().sum::<u64>(), reserves, "credits are backed by reserve outputs");
+    Credits { block: newest.map_or(BlockHash::all_zeros(), |(_, hash)| hash), by_script }
+}

@@ -1,0 +1,167 @@
+use super::*;
+use crate::testing::{payee, script};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn block(n: u8, height: u32, delta: &[(u8, i64)]) -> PoolBlock {
+    let reserve: i64 = delta.iter().map(|(_, sats)| sats).sum();
+    PoolBlock {
+        hash: BlockHash::from_byte_array([n; 32]),
+        height,
+        prev_hash: BlockHash::from_byte_array([n - 1; 32]),
+        found_unix_ms: 1_700_000_000_000,
+        outputs: vec![
+            TxOut { value: Amount::from_sat(1_000), script_pubkey: script(1) },
+            TxOut { value: Amount::from_sat(reserve as u64), script_pubkey: script(9) },
+        ],
+        credit_delta: delta.iter().map(|(n, sats)| (script(*n), *sats)).collect(),
+        reserve: Amount::from_sat(reserve as u64),
+    }
+}
+
+fn open() -> (tempfile::TempDir, Ledger) {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
+    (dir, ledger)
+}
+
+#[test]
+fn a_found_block_is_recorded_once_and_survives_reopening() {
+    let (dir, mut ledger) = open();
+    let found = block(5, 100, &[(1, 40), (2, 60)]);
+    ledger.record(&found).unwrap();
+    ledger.record(&found).unwrap();
+    let mut other = found.clone();
+    other.height = 101;
+    assert!(matches!(ledger.record(&other), Err(LedgerError::Conflict(hash)) if hash == found.hash));
+    drop(ledger);
+    let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
+    assert_eq!(ledger.recent_blocks(10).unwrap(), [(found.clone(), BlockState::Solved)]);
+    assert_eq!(ledger.open_blocks().unwrap().len(), 1);
+    assert_eq!(ledger.block(found.hash).unwrap().unwrap().0.value(), Amount::from_sat(1_100));
+    assert_eq!(ledger.block(BlockHash::all_zeros()).unwrap(), None);
+}
+
+#[test]
+fn credits_count_in_chain_blocks_only_and_follow_a_reorganisation() {
+    let (_dir, mut ledger) = open();
+    let (first, second) = (block(1, 100, &[(1, 40)]), block(2, 101, &[(1, -10), (2, 70)]));
+    for found in [&first, &second] {
+        ledger.record(found).unwrap();
+    }
+    assert_eq!(
+        ledger.credits().unwrap(),
+        Credits { block: BlockHash::all_zeros(), by_script: BTreeMap::new() }
+    );
+    ledger.set_state(first.hash, BlockState::Submitted).unwrap();
+    ledger.set_state(first.hash, BlockState::InChain).unwrap();
+    ledger.set_state(first.hash, BlockState::Matured).unwrap();
+    ledger.set_state(second.hash, BlockState::InChain).unwrap();
+    let both = ledger.credits().unwrap();
+    assert_eq!(both, Credits { block: second.hash, by_script: [(script(1), 30), (script(2), 70)].into() });
+    ledger.set_state(second.hash, BlockState::Orphaned).unwrap();
+    assert_eq!(ledger.credits().unwrap(), Credits { block: first.hash, by_script: [(script(1), 40)].into() });
+    ledger.set_state(second.hash, BlockState::InChain).unwrap();
+    assert_eq!(ledger.credits().unwrap(), both);
+}
+
+#[test]
+fn illegal_transitions_and_unknown_blocks_are_refused() {
+    let (_dir, mut ledger) = open();
+    let found = block(1, 100, &[(1, 40)]);
+    assert!(matches!(ledger.set_state(found.hash, BlockState::InChain), Err(LedgerError::UnknownBlock(_))));
+    ledger.record(&found).unwrap();
+    assert!(matches!(ledger.set_state(found.hash, BlockState::Matured), Err(LedgerError::Transition { .. })));
+    for from in BlockState::ALL {
+        assert!(from.may_become(from));
+        assert_eq!(BlockState::from_label(from.label()), Some(from));
+        assert!(!from.may_become(BlockState::Solved) || from == BlockState::Solved);
+        // Nothing matures that was not in the chain.
+        assert_eq!(from.may_become(BlockState::Matured), from.is_in_chain());
+    }
+    assert_eq!(BlockState::from_label(""), None);
+}
+
+#[test]
+fn the_epoch_grows_past_log_and_ledger_and_wraps() {
+    let (_dir, mut ledger) = open();
+    let mut next = |log| ledger.identify([1; 16], log).unwrap().epoch;
+    assert_eq!(next(None), 0);
+    assert_eq!(next(None), 1, "a start that failed before it reached the log counts too");
+    assert_eq!(next(Some(0)), 2);
+    assert_eq!(next(Some(7)), 8, "the ledger is older than the log");
+    assert_eq!(next(Some(3)), 9, "the log is older than the ledger");
+    // Half a turn at most lies between the two.
+    for log in [30_000, 60_000, u16::MAX - 1] {
+        assert_eq!(next(Some(log)), log + 1);
+    }
+    assert_eq!(next(Some(u16::MAX)), 0);
+    assert_eq!(next(Some(u16::MAX)), 1);
+}
+
+#[test]
+fn a_ledger_serves_its_own_log_only_and_keeps_its_salt() {
+    let (_dir, mut ledger) = open();
+    assert!(matches!(ledger.identify([1; 16], Some(4)), Err(LedgerError::Lost)));
+    let salt = ledger.identify([1; 16], None).unwrap().worker_salt;
+    assert_eq!(ledger.identify([1; 16], Some(0)).unwrap().worker_salt, salt);
+    assert!(matches!(ledger.identify([2; 16], Some(1)), Err(LedgerError::OtherLog)));
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let (dir, ledger) = open();
+    ledger.db.pragma_update(None, "user_version", 2).unwrap();
+    drop(ledger);
+    assert!(matches!(Ledger::open(&dir.path().join("ledger.sqlite")), Err(LedgerError::NewerSchema(2))));
+}
+
+#[test]
+fn payees_are_listed_in_script_order_and_noted_once() {
+    let (_dir, ledger) = open();
+    for (n, worker) in [(2, "b"), (1, "'; DROP TABLE payees; --"), (2, "a"), (2, "b")] {
+        ledger.note_payee(&payee(n, worker), 5).unwrap();
+    }
+    let all = ledger.payees(0, 10).unwrap();
+    let expected = [(1, "%27%3B%20DROP%20TABLE%20payees%3B%20--"), (2, "a"), (2, "b")];
+    assert_eq!(all, expected.map(|(n, worker)| (script(n), worker.to_owned())));
+    assert_eq!(ledger.payees(1, 1).unwrap(), all[1..2]);
+}
+
+#[test]
+#[should_panic(expected = "is -5 satoshis")]
+fn a_negative_credit_stops_everything() {
+    fold([&block(1, 100, &[(1, -5), (2, 10)])]);
+}
+
+#[test]
+#[should_panic(expected = "credits are backed by reserve outputs")]
+fn credit_without_reserve_stops_everything() {
+    let mut unbacked = block(1, 100, &[(1, 10)]);
+    unbacked.reserve = Amount::from_sat(9);
+    fold([&unbacked]);
+}
+
+proptest! {
+    // Every case writes a real database with full synchronisation.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn i9_orphaned_blocks_leave_no_trace_in_the_ledger(
+        deltas in proptest::collection::vec((proptest::collection::btree_map(1_u8..6, 1_i64..1_000, 1..4), any::<bool>()), 1..12)
+    ) {
+        let (_dir, mut ledger) = open();
+        let mut kept = Vec::new();
+        for ((n, height), (delta, orphaned)) in (1..).zip(100..).zip(deltas) {
+            let found = block(n, height, &delta.into_iter().collect::<Vec<_>>());
+            ledger.record(&found).unwrap();
+            ledger.set_state(found.hash, BlockState::InChain).unwrap();
+            if orphaned {
+                ledger.set_state(found.hash, BlockState::Orphaned).unwrap();
+            } else {
+                kept.push(found);
+            }
+        }
+        let expected = fold(kept.iter().rev());
+        prop_assert_eq!(ledger.credits().unwrap(), expected);
+    }
+}

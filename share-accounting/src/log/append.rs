@@ -1,0 +1,323 @@
+//! The writer of the log: one directory, one process, one commit at a time.
+
+use super::LogError;
+use super::reader::{Reader, Segment, list, segment_path};
+use super::segment::{
+    BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, Origin, Position, SEGMENT_HEADER_BYTES,
+    SegmentHeader, digest,
+};
+use crate::entry::Entry;
+use bitcoin::Network;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tracing::{error, info, warn};
+
+/// Size beyond which a segment is closed and the next one begun.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// After a failed attempt to open a segment, commits fail without trying again for this long.
+pub const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Entries of one commit, encoded.
+#[derive(Debug, Default)]
+pub struct Commit {
+    body: Vec<u8>,
+    count: u32,
+}
+
+/// Why a commit failed. Nothing of it is in the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The operating system refused; the next commit goes to a new segment.
+    #[error("cannot {action} the share log: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// What came back.
+        source: io::Error,
+    },
+    /// An earlier failure, less than [`RETRY_AFTER`] ago.
+    #[error("the share log has failed and is retried soon")]
+    Waiting,
+    /// More than one block holds.
+    #[error("a commit of {0} bytes is too large")]
+    TooLarge(usize),
+}
+
+impl Commit {
+    /// Adds an entry.
+    pub fn push(&mut self, entry: &Entry) {
+        entry.encode(&mut self.body);
+        self.count += 1;
+    }
+
+    /// Number of entries.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+}
+
+/// What a log is opened with.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// Its directory; created if missing.
+    pub dir: PathBuf,
+    /// The chain.
+    pub network: Network,
+    /// This server's site.
+    pub site: u16,
+    /// See [`SEGMENT_BYTES_DEFAULT`].
+    pub segment_bytes: u64,
+}
+
+/// The open log.
+#[derive(Debug)]
+pub struct Log {
+    settings: LogSettings,
+    log_id: [u8; 16],
+    state: State,
+    /// Number of the newest segment.
+    number: u32,
+    /// Behind the last committed block.
+    position: Position,
+    /// Origin of the next block.
+    origin: Origin,
+    /// Held for as long as the log is open.
+    _lock: File,
+}
+
+#[derive(Debug)]
+enum State {
+    /// `length` counts the committed bytes of the file.
+    Appending { file: File, length: u64 },
+    /// A write failed: the file is closed for good. `since` is the last failed attempt to go on.
+    Failed { since: Option<Instant> },
+}
+
+fn lock(dir: &Path) -> Result<File, LogError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| LogError::io("open", &path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LogError::Locked(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(LogError::io("lock", &path, source)),
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Creates a segment that holds its header only, durably.
+fn create_segment(dir: &Path, header: &SegmentHeader) -> io::Result<File> {
+    let path = segment_path(dir, header.number);
+    // What an earlier failed attempt left was never committed to.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+    file.write_all(&header.encode())?;
+    file.sync_all()?;
+    sync_dir(dir)?;
+    Ok(file)
+}
+
+impl Log {
+    /// Opens or creates the log and replays it: `visit` sees every entry in order.
+    ///
+    /// A torn tail is cut off. Blocks written from now on carry the next epoch.
+    ///
+    /// # Errors
+    /// Another process has the directory, the log is corrupt or of another network, or the system refuses.
+    pub fn open(settings: LogSettings, mut visit: impl FnMut(u64, Entry)) -> Result<Self, LogError> {
+        let dir = settings.dir.as_path();
+        fs::create_dir_all(dir).map_err(|source| LogError::io("create", dir, source))?;
+        let lock = lock(dir)?;
+        let listing = list(dir)?;
+        if let Some(path) = listing.unfinished {
+            warn!(segment = %path.display(), "removed a segment that a crash left unfinished");
+            fs::remove_file(&path).map_err(|source| LogError::io("remove", &path, source))?;
+        }
+        let Some(Segment { header: first, .. }) = listing.segments.first().cloned() else {
+            return Self::create(settings, lock);
+        };
+        if first.network != settings.network {
+            return Err(LogError::WrongNetwork { found: first.network, wanted: settings.network });
+        }
+        let newest = listing.segments.last().map(|segment| segment.path.clone()).unwrap_or_default();
+        let mut reader = Reader::over(listing.segments, 0);
+        for entry in reader.by_ref() {
+            let (index, entry) = entry?;
+            visit(index, entry);
+        }
+        let tail = reader.tail().expect("a reader that ended without an error has reached the tail");
+        let io = |action| move |path: &Path, source| LogError::io(action, path, source);
+        let file = OpenOptions::new().append(true).open(&newest).map_err(|e| io("open")(&newest, e))?;
+        if tail.torn_bytes > 0 {
+            warn!(
+                segment = tail.segment,
+                offset = tail.intact_bytes,
+                bytes = tail.torn_bytes,
+                "cut a torn tail off the share log"
+            );
+            file.set_len(tail.intact_bytes)
+                .and_then(|()| file.sync_all())
+                .map_err(|e| io("cut")(&newest, e))?;
+        }
+        let next = |last: Origin| Origin {
+            site: settings.site,
+            epoch: last.epoch,
+            sequence: last.sequence.saturating_add(1),
+        };
+        let origin = tail.origin.map_or(Origin { site: settings.site, ..Origin::default() }, next);
+        let state = State::Appending { file, length: tail.intact_bytes };
+        let log_id = first.log_id;
+        Ok(Self {
+            settings,
+            log_id,
+            state,
+            number: tail.segment,
+            position: tail.position,
+            origin,
+            _lock: lock,
+        })
+    }
+
+    fn create(settings: LogSettings, lock: File) -> Result<Self, LogError> {
+        let header = SegmentHeader {
+            network: settings.network,
+            number: 0,
+            log_id: rand::random(),
+            start: Position { index: 0, last: [0; 32] },
+            work: 0,
+        };
+        let file = create_segment(&settings.dir, &header)
+            .map_err(|source| LogError::io("create a segment in", &settings.dir, source))?;
+        info!(dir = %settings.dir.display(), "created a new share log");
+        let origin = Origin { site: settings.site, epoch: 0, sequence: 0 };
+        let state = State::Appending { file, length: SEGMENT_HEADER_BYTES as u64 };
+        let position = header.start;
+        Ok(Self { settings, log_id: header.log_id, state, number: 0, position, origin, _lock: lock })
+    }
+
+    /// Blocks from now on belong to this epoch, another than that of the blocks before. Without
+    /// this call the last epoch goes on.
+    pub fn begin_epoch(&mut self, epoch: u16) {
+        self.origin = Origin { epoch, sequence: 0, ..self.origin };
+    }
+
+    /// Drawn at random when the log was created.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.log_id
+    }
+
+    /// This server's site.
+    pub fn site(&self) -> u16 {
+        self.settings.site
+    }
+
+    /// Number of committed entries: the index of the next one.
+    pub fn size(&self) -> u64 {
+        self.position.index
+    }
+
+    /// Appends one block and waits until it is durable. `work_before` is the credited work of all
+    /// entries committed so far, for the header of a new segment.
+    ///
+    /// # Errors
+    /// Then nothing of the commit is in the log, now or after a restart, except if the process dies
+    /// before the log could be written again; a later commit may succeed.
+    pub fn commit(&mut self, commit: &Commit, work_before: u128) -> Result<(), AppendError> {
+        if commit.count == 0 {
+            return Ok(());
+        }
+        if commit.bytes() > BLOCK_BODY_BYTES_MAX {
+            return Err(AppendError::TooLarge(commit.bytes()));
+        }
+        self.make_ready(work_before)?;
+        let header = BlockHeader::new(self.origin, self.position, commit.count, &commit.body);
+        let front = header.encode();
+        let State::Appending { file, length } = &mut self.state else {
+            return Err(AppendError::Waiting);
+        };
+        let written = file.write_all(&front).and_then(|()| file.write_all(&commit.body));
+        let durable =
+            written.map_err(|e| ("write", e)).and_then(|()| file.sync_data().map_err(|e| ("sync", e)));
+        if let Err((action, source)) = durable {
+            error!(action, error = %source, segment = self.number, "share log failed: shares are refused until a new segment can be written");
+            let committed = *length;
+            self.state = State::Failed { since: None };
+            self.discard_behind(committed);
+            return Err(AppendError::Io { action, source });
+        }
+        *length += (BLOCK_HEADER_BYTES + commit.bytes()) as u64; // usize fits u64
+        self.position = Position {
+            index: self.position.index + u64::from(commit.count),
+            last: digest(&front, &commit.body),
+        };
+        self.origin.sequence += 1;
+        Ok(())
+    }
+
+    /// Sees to it that there is a segment with room: rolls a full one, replaces a failed one.
+    fn make_ready(&mut self, work: u128) -> Result<(), AppendError> {
+        match &self.state {
+            State::Appending { length, .. } if *length < self.settings.segment_bytes => return Ok(()),
+            State::Failed { since: Some(since) } if since.elapsed() < RETRY_AFTER => {
+                return Err(AppendError::Waiting);
+            }
+            _ => {}
+        }
+        let number = self.number.checked_add(1).expect("2^32 segments are 256 PiB");
+        let header = SegmentHeader {
+            network: self.settings.network,
+            number,
+            log_id: self.log_id,
+            start: self.position,
+            work,
+        };
+        match create_segment(&self.settings.dir, &header) {
+            Ok(file) => {
+                if matches!(self.state, State::Failed { .. }) {
+                    info!(segment = number, "share log is writable again");
+                }
+                self.number = number;
+                self.state = State::Appending { file, length: SEGMENT_HEADER_BYTES as u64 };
+                Ok(())
+            }
+            Err(source) => {
+                if matches!(self.state, State::Appending { .. }) {
+                    error!(error = %source, segment = number, "share log cannot open its next segment");
+                }
+                self.state = State::Failed { since: Some(Instant::now()) };
+                // A header without blocks would be taken for the newest segment: harmless, it names
+                // the last committed block. But what is incomplete should not stay.
+                let _ = fs::remove_file(segment_path(&self.settings.dir, number));
+                Err(AppendError::Io { action: "open the next segment of", source })
+            }
+        }
+    }
+
+    /// Cuts what a failed commit may have left, so that a crash before the next segment exists does
+    /// not bring it back. Best effort through a fresh descriptor; the next segment's header is what
+    /// makes it final.
+    fn discard_behind(&self, length: u64) {
+        let path = segment_path(&self.settings.dir, self.number);
+        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
+            file.set_len(length)?;
+            file.sync_all()
+        });
+        if let Err(source) = cut {
+            warn!(error = %source, segment = self.number, "could not cut a failed commit off the share log");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Reads the log from its files: every entry in order, or the reason why not.
+
+use super::segment::{Blocks, End, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from};
+use super::{Corruption, LogError};
+use crate::entry::Entry;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Iterates over `(index, Entry)`; holds one segment in memory at a time.
+///
+/// It may run beside a writer and then ends at what was durable when a segment was read. It ends
+/// with an error at the first thing that is wrong, never silently.
+#[derive(Debug)]
+pub struct Reader {
+    segments: Vec<Segment>,
+    next: usize,
+    open: Option<OpenSegment>,
+    ready: VecDeque<(u64, Entry)>,
+    /// Of the last block read.
+    origin: Option<Origin>,
+    tail: Option<Tail>,
+    failed: bool,
+}
+
+/// The segment being read.
+#[derive(Debug)]
+struct OpenSegment {
+    number: u32,
+    bytes: Vec<u8>,
+    blocks: Blocks,
+    /// Where the next segment says that this one ends.
+    following: Option<Position>,
+}
+
+/// A segment file with an intact header.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub path: PathBuf,
+    pub header: SegmentHeader,
+}
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Number of the newest segment.
+    pub segment: u32,
+    /// Behind the last block.
+    pub position: Position,
+    /// Bytes of the newest segment up to there.
+    pub intact_bytes: u64,
+    /// Bytes behind: a write that a crash has torn, never acknowledged.
+    pub torn_bytes: u64,
+    /// Who wrote the last block, if there is one.
+    pub origin: Option<Origin>,
+}
+
+/// The name of a segment's file.
+pub(super) fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}.seg"))
+}
+
+/// What the directory holds.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// Oldest first, without gaps.
+    pub segments: Vec<Segment>,
+    /// A newest segment that a crash left without a header; nothing was ever committed to it.
+    pub unfinished: Option<PathBuf>,
+}
+
+/// Lists the segments and checks that each goes on where the headers say.
+pub(super) fn list(dir: &Path) -> Result<Listing, LogError> {
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(dir).map_err(|error| LogError::io("list", dir, error))? {
+        let name = file.map_err(|error| LogError::io("list", dir, error))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut unfinished = None;
+    for (expected, &number) in (0..).zip(&numbers) {
+        if number != expected {
+            return Err(LogError::Missing(expected));
+        }
+        let path = segment_path(dir, number);
+        let corrupt = |what| LogError::Corrupt { segment: number, offset: 0, what };
+        let Some(header) = read_header(&path)? else {
+            let newest = numbers.last() == Some(&number);
+            let bytes = fs::read(&path).map_err(|error| LogError::io("read", &path, error))?;
+            if newest && !any_block_from(&bytes, 0) {
+                unfinished = Some(path);
+                break;
+            }
+            return Err(corrupt(Corruption::SegmentHeader));
+        };
+        let log_id = segments.first().map_or(header.log_id, |first| first.header.log_id);
+        if (header.number, header.log_id) != (number, log_id) {
+            return Err(corrupt(Corruption::Unchained));
+        }
+        segments.push(Segment { path, header });
+    }
+    Ok(Listing { segments, unfinished })
+}
+
+fn read_header(path: &Path) -> Result<Option<SegmentHeader>, LogError> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let mut file = File::open(path).map_err(|error| LogError::io("open", path, error))?;
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(SegmentHeader::decode(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(LogError::io("read", path, error)),
+    }
+}
+
+impl Reader {
+    /// Reads the whole log in a directory.
+    ///
+    /// # Errors
+    /// If the directory cannot be listed, or a segment is missing or has a bad header.
+    pub fn open(dir: &Path) -> Result<Self, LogError> {
+        Self::open_from(dir, 0)
+    }
+
+    /// Reads from the start of a segment on.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_from(dir: &Path, segment: u32) -> Result<Self, LogError> {
+        let next = segment as usize; // u32 fits usize
+        Ok(Self::over(list(dir)?.segments, next))
+    }
+
+    pub(super) fn over(segments: Vec<Segment>, next: usize) -> Self {
+        Self { segments, next, open: None, ready: VecDeque::new(), origin: None, tail: None, failed: false }
+    }
+
+    /// Headers of all segments, oldest first.
+    pub fn headers(&self) -> impl Iterator<Item = &SegmentHeader> {
+        self.segments.iter().map(|segment| &segment.header)
+    }
+
+    /// Where the log ends; known once the iterator has ended without an error.
+    pub fn tail(&self) -> Option<Tail> {
+        self.tail
+    }
+
+    /// Decodes the next block into `ready`, opening the next segment where needed; `false` at the end.
+    fn advance(&mut self) -> Result<bool, LogError> {
+        let Some(open) = &mut self.open else {
+            let Some(Segment { path, header }) = self.segments.get(self.next) else { return Ok(false) };
+            let bytes = fs::read(path).map_err(|error| LogError::io("read", path, error))?;
+            let following = self.segments.get(self.next + 1).map(|next| next.header.start);
+            let end = following.map_or(End::Open, |start| End::At(start.last));
+            let blocks = Blocks::new(header, end, self.origin);
+            self.open = Some(OpenSegment { number: header.number, bytes, blocks, following });
+            self.next += 1;
+            return Ok(true);
+        };
+        let segment = open.number;
+        let corrupt = |(offset, what): (usize, Corruption)| LogError::Corrupt {
+            segment,
+            offset: offset as u64, // usize fits u64
+            what,
+        };
+        if let Some(block) = open.blocks.next_block(&open.bytes).map_err(corrupt)? {
+            block.entries(|index, entry| self.ready.push_back((index, entry))).map_err(corrupt)?;
+            return Ok(true);
+        }
+        let (offset, position) = (open.blocks.offset(), open.blocks.position());
+        self.origin = open.blocks.origin();
+        match open.following {
+            Some(start) if start != position => return Err(corrupt((offset, Corruption::Unchained))),
+            Some(_) => {}
+            None => {
+                self.tail = Some(Tail {
+                    segment,
+                    position,
+                    intact_bytes: offset as u64, // usize fits u64
+                    torn_bytes: (open.bytes.len() - offset) as u64,
+                    origin: self.origin,
+                });
+            }
+        }
+        self.open = None;
+        Ok(true)
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<(u64, Entry), LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(Ok(entry));
+            }
+            if self.failed {
+                return None;
+            }
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.failed = true;
+                    self.ready.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Payee indexes: which number in the log stands for which script and worker.
+
+use crate::entry::{PayeeEntry, WorkerTag};
+use bitcoin::ScriptBuf;
+use std::collections::HashMap;
+
+/// Workers of one script that get an index of their own; further ones are booked to the index of
+/// its first worker. Pay goes by script, so nobody loses; a flood of worker names stays bounded.
+pub const WORKERS_PER_SCRIPT_MAX: u32 = 4_096;
+
+/// All registrations so far. Scripts have numbers of their own: they are what the window counts.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    scripts: Vec<Script>,
+    numbers: HashMap<ScriptBuf, u32>,
+    /// Script number and worker of each payee index.
+    payees: Vec<(u32, WorkerTag)>,
+    by_worker: HashMap<WorkerTag, u32>,
+}
+
+#[derive(Debug)]
+struct Script {
+    script: ScriptBuf,
+    first_payee: u32,
+    workers: u32,
+}
+
+/// All 2^32 payee indexes are taken, or a registration skips one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadIndex;
+
+impl Registry {
+    /// The payee index of a worker, if it has one.
+    pub fn find(&self, worker: WorkerTag, script: &ScriptBuf) -> Option<u32> {
+        if let Some(payee) = self.by_worker.get(&worker) {
+            return Some(*payee);
+        }
+        let known = &self.scripts[*self.numbers.get(script)? as usize]; // u32 fits usize
+        (known.workers >= WORKERS_PER_SCRIPT_MAX).then_some(known.first_payee)
+    }
+
+    /// The entry that registers a worker next.
+    pub fn next_entry(&self, worker: WorkerTag, script: &ScriptBuf) -> Result<PayeeEntry, BadIndex> {
+        let index = u32::try_from(self.payees.len()).map_err(|_| BadIndex)?;
+        Ok(PayeeEntry { index, worker, script: script.clone() })
+    }
+
+    /// Takes a registration, or a change of script for an index that is known.
+    pub fn register(&mut self, entry: &PayeeEntry) -> Result<(), BadIndex> {
+        let at = entry.index as usize; // u32 fits usize
+        if at > self.payees.len() {
+            return Err(BadIndex);
+        }
+        let fresh = self.scripts.len();
+        let number =
+            *self.numbers.entry(entry.script.clone()).or_insert(u32::try_from(fresh).map_err(|_| BadIndex)?);
+        if number as usize == fresh {
+            self.scripts.push(Script { script: entry.script.clone(), first_payee: entry.index, workers: 0 });
+        }
+        if let Some(known) = self.payees.get_mut(at) {
+            *known = (number, entry.worker);
+        } else {
+            self.payees.push((number, entry.worker));
+            self.scripts[number as usize].workers += 1;
+        }
+        self.by_worker.insert(entry.worker, entry.index);
+        Ok(())
+    }
+
+    /// Number of payee indexes.
+    pub fn len(&self) -> usize {
+        self.payees.len()
+    }
+
+    /// Takes back the registrations from `len` on: their commit failed.
+    pub fn truncate(&mut self, len: usize) {
+        while self.payees.len() > len {
+            let Some((number, worker)) = self.payees.pop() else { return };
+            self.by_worker.remove(&worker);
+            let script = &mut self.scripts[number as usize];
+            script.workers -= 1;
+            // Script numbers are given in order, so one without workers is the newest.
+            if script.workers == 0 && number as usize + 1 == self.scripts.len() {
+                let gone = self.scripts.pop().map(|script| script.script);
+                gone.and_then(|script| self.numbers.remove(&script));
+            }
+        }
+    }
+
+    /// Script number of a payee index.
+    pub fn script_number(&self, payee: u32) -> Option<u32> {
+        self.payees.get(payee as usize).map(|(number, _)| *number)
+    }
+
+    /// The script behind a number.
+    pub fn script(&self, number: u32) -> &ScriptBuf {
+        &self.scripts[number as usize].script
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(n: u32) -> WorkerTag {
+        let mut tag = [0; 16];
+        tag[..4].copy_from_slice(&n.to_le_bytes());
+        WorkerTag(tag)
+    }
+
+    fn script(byte: u8) -> ScriptBuf {
+        ScriptBuf::from_bytes(vec![byte])
+    }
+
+    fn add(registry: &mut Registry, n: u32, to: u8) -> u32 {
+        let entry = registry.next_entry(worker(n), &script(to)).unwrap();
+        registry.register(&entry).unwrap();
+        entry.index
+    }
+
+    #[test]
+    fn a_flood_of_worker_names_falls_back_to_the_first() {
+        let mut registry = Registry::default();
+        assert_eq!(add(&mut registry, 9_999, 2), 0);
+        for n in 0..WORKERS_PER_SCRIPT_MAX {
+            assert_eq!(registry.find(worker(n), &script(1)), None);
+            assert_eq!(add(&mut registry, n, 1), n + 1);
+        }
+        assert_eq!(registry.find(worker(5_000), &script(1)), Some(1));
+        assert_eq!(registry.find(worker(7), &script(1)), Some(8));
+        assert_eq!(registry.find(worker(5_000), &script(2)), None);
+    }
+
+    #[test]
+    fn taking_back_registrations_leaves_no_trace() {
+        let mut registry = Registry::default();
+        add(&mut registry, 1, 1);
+        let len = registry.len();
+        add(&mut registry, 2, 1);
+        add(&mut registry, 3, 2);
+        add(&mut registry, 4, 3);
+        registry.truncate(len);
+        assert_eq!(registry.find(worker(3), &script(2)), None);
+        assert_eq!((registry.scripts.len(), registry.numbers.len(), registry.by_worker.len()), (1, 1, 1));
+        assert_eq!(add(&mut registry, 3, 2), 1);
+        assert_eq!(registry.script(registry.script_number(1).unwrap()), &script(2));
+    }
+
+    #[test]
+    fn a_registration_that_skips_an_index_is_refused_and_a_known_one_is_a_change() {
+        let mut registry = Registry::default();
+        add(&mut registry, 1, 1);
+        let entry = |index| PayeeEntry { index, worker: worker(1), script: script(2) };
+        assert_eq!(registry.register(&entry(2)), Err(BadIndex));
+        registry.register(&entry(0)).unwrap();
+        assert_eq!(registry.script(registry.script_number(0).unwrap()), &script(2));
+    }
+}

@@ -1,0 +1,127 @@
+//! Builders for tests: real judged shares of made-up jobs.
+
+use crate::accounting::{Accounting, Batch, CommitResult, Settings};
+use crate::entry::Params;
+use crate::log::append::SEGMENT_BYTES_DEFAULT;
+use crate::{payout, window::Span};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+use stratum::class::SizeClass;
+use stratum::extranonce::{Extranonce1, Extranonce2};
+use stratum::job::{Basis, Coinbase, Job, JobBody, Payout, Roll, TemplateId, Transactions};
+use stratum::payee::{Payee, WorkerName};
+use stratum::pot::Pot;
+use stratum::share::{Judge, JudgedShare, Outcome, PendingShare};
+use stratum::target::Target;
+
+pub const NBITS: u32 = 0x207f_ffff;
+
+pub fn script(n: u8) -> ScriptBuf {
+    let mut bytes = vec![0, 20];
+    bytes.extend([n; 20]);
+    ScriptBuf::from_bytes(bytes)
+}
+
+pub fn payee(n: u8, worker: &str) -> Arc<Payee> {
+    Arc::new(Payee::new(script(n), WorkerName::escaped(worker)))
+}
+
+pub fn body(template: u64) -> Arc<JobBody> {
+    Arc::new(JobBody {
+        template: TemplateId(template),
+        height: 7,
+        version: 0x2000_0000,
+        prev_hash: BlockHash::from_byte_array([1; 32]),
+        nbits: NBITS,
+        network_target: Target::from_nbits(0x1e03_77ae).unwrap(),
+        ntime_min: 1,
+        ntime: 2,
+        coinbase: Coinbase::new(vec![0; 100].into(), 40),
+        merkle_branch: vec![[3; 32]; 2],
+        class: SizeClass::B755,
+        out_bytes: 400,
+        payout: Arc::new(Payout {
+            outputs: vec![TxOut { value: Amount::from_sat(50), script_pubkey: script(1) }],
+            basis: Basis::Window { log_size: 3, ledger_block: BlockHash::all_zeros(), credit_delta: vec![] },
+        }),
+        transactions: Transactions::default(),
+    })
+}
+
+/// Mines shares: the only way to come by one that may enter the log.
+pub struct Miner {
+    judge: Judge,
+    start: Instant,
+    nonce: u32,
+}
+
+impl Miner {
+    pub fn new() -> Self {
+        let start = Instant::now();
+        let mut judge = Judge::new(Duration::ZERO);
+        judge.new_tip(BlockHash::from_byte_array([1; 32]), start);
+        Self { judge, start, nonce: 0 }
+    }
+
+    /// A share of the lowest pot that is still harder than every hash, credited or stale.
+    pub fn share(&mut self, body: &Arc<JobBody>, payee: &Arc<Payee>, pot: i8, credited: bool) -> JudgedShare {
+        let superseded = self.start - Duration::from_secs(1_000);
+        loop {
+            self.nonce += 1;
+            let job = Job {
+                body: body.clone(),
+                tag: payee.tag,
+                pot: Pot::try_from(pot).unwrap(),
+                superseded_at: (!credited).then_some(superseded),
+            };
+            let roll = Roll {
+                extranonce1: Extranonce1([9, 0, 0, 1]),
+                extranonce2: Extranonce2([5; 8]),
+                ntime: 100,
+                nonce: self.nonce,
+                version: 0x2000_0000,
+            };
+            let pending = PendingShare { job, roll, payee: Ok(payee.clone()) };
+            match self.judge.check(pending, self.start, 1_700_000_000_000).outcome {
+                Outcome::Accepted(share) | Outcome::Stale(share) => return share,
+                Outcome::Rejected(_) => {}
+            }
+        }
+    }
+}
+
+pub fn params() -> Params {
+    Params {
+        site: 3,
+        span: Span::new(1 << 40, 1).unwrap(),
+        stale_credit_ms: 0,
+        split: payout::Params {
+            fee_bp: 100,
+            fee_script: script(250),
+            donations: vec![],
+            min_payout: 5_000,
+            reserve_script: script(251),
+        },
+    }
+}
+
+pub fn settings(dir: &Path) -> Settings {
+    Settings {
+        dir: dir.to_owned(),
+        network: Network::Regtest,
+        params: params(),
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+    }
+}
+
+/// Commits shares and waits for the outcome.
+pub fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> (CommitResult, Vec<JudgedShare>) {
+    let (send, outcome) = sync_channel(1);
+    let done = Box::new(move |result, shares| send.send((result, shares)).unwrap());
+    assert!(accounting.commit(Batch { shares, done }).is_ok());
+    outcome.recv().unwrap()
+}

@@ -1,0 +1,360 @@
+//! The accounting thread: the one owner of the log and the window.
+//!
+//! Group commit is self-clocking: it takes what is queued, appends it as one block, syncs once, and
+//! only then books the shares and tells their owners. While it syncs, the next group gathers. There
+//! is no timer, so an idle server answers after one sync and a busy one after at most two.
+
+use crate::accounting::{Batch, CommitError, CommitResult, Shared, Snapshot, WindowError};
+use crate::books::{Books, replay};
+use crate::entry::{ChainEntry, ChainEvent, Entry, Extranonce, JobEntry, Share, WorkerTag};
+use crate::log::Log;
+use crate::log::append::{AppendError, Commit};
+use crate::window::Span;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use stratum::job::{JobBody, TemplateId};
+use stratum::payee::Payee;
+use stratum::pot::Pot;
+use stratum::share::JudgedShare;
+use stratum::target::Work;
+use tracing::{debug, error};
+
+/// Shares in one group: the block of a full one has about 5 MB.
+const GROUP_SHARES_MAX: usize = 65_536;
+/// Payees whose index is at hand without hashing; the map starts over at the bound.
+const PAYEES_AT_HAND_MAX: usize = 65_536;
+/// Templates with a logged job that wait to be superseded; the oldest is forgotten at the bound.
+const TEMPLATES_MAX: usize = 1_024;
+/// Logged jobs below which nobody looks for dead ones.
+const JOBS_PRUNE_MIN: usize = 64;
+
+/// What the thread is asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Shares(Queued),
+    Window { network: Work, reply: SyncSender<Result<Snapshot, WindowError>> },
+    Event { entry: ChainEntry, reply: SyncSender<CommitResult> },
+    Stop,
+}
+
+/// A batch on its way: its owner is told even if the thread ends with the batch still queued.
+pub(crate) struct Queued(Option<Batch>);
+
+impl Queued {
+    pub fn new(batch: Batch) -> Self {
+        Self(Some(batch))
+    }
+
+    /// Takes the batch out; its owner is not told.
+    pub fn take(mut self) -> Batch {
+        self.0.take().expect("only taking empties it, and that consumes it")
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some(Batch { shares, done }) = self.0.take() {
+            done(Err(CommitError::Stopped), shares);
+        }
+    }
+}
+
+impl std::fmt::Debug for Queued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queued({} shares)", self.0.as_ref().map_or(0, |batch| batch.shares.len()))
+    }
+}
+
+/// The log indexes of jobs that shares may still come for.
+#[derive(Debug, Default)]
+struct LoggedJobs {
+    /// By address of the body. The weak reference keeps the address from being used again.
+    by_body: HashMap<usize, (Weak<JobBody>, u64)>,
+    prune_at: usize,
+    templates: BTreeSet<TemplateId>,
+}
+
+/// The address of a body: compared, never followed.
+fn address(body: &Arc<JobBody>) -> usize {
+    Arc::as_ptr(body).addr()
+}
+
+impl LoggedJobs {
+    fn index(&self, body: &Arc<JobBody>) -> Option<u64> {
+        self.by_body.get(&address(body)).map(|(_, index)| *index)
+    }
+
+    fn insert(&mut self, body: &Arc<JobBody>, index: u64) {
+        if self.by_body.len() >= self.prune_at.max(JOBS_PRUNE_MIN) {
+            self.by_body.retain(|_, (body, _)| body.strong_count() > 0);
+            self.prune_at = 2 * self.by_body.len();
+        }
+        self.by_body.insert(address(body), (Arc::downgrade(body), index));
+        self.templates.insert(body.template);
+        if self.templates.len() > TEMPLATES_MAX {
+            self.templates.pop_first();
+        }
+    }
+}
+
+/// A group on its way into the log, with what must be taken back if it fails.
+#[derive(Debug, Default)]
+struct Staged {
+    commit: Commit,
+    /// Script number and pot of each credited share.
+    credits: Vec<(u32, Pot)>,
+    total_work: Work,
+    jobs: Vec<Arc<JobBody>>,
+}
+
+/// No index or sum is left: more payees than 2^32 or more work than 2^128.
+#[derive(Debug)]
+struct Exhausted;
+
+pub(crate) struct Writer {
+    log: Log,
+    log_dir: PathBuf,
+    books: Books,
+    span: Span,
+    worker_salt: [u8; 16],
+    jobs: LoggedJobs,
+    at_hand: HashMap<Arc<Payee>, u32>,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    pub fn new(
+        log: Log,
+        log_dir: PathBuf,
+        books: Books,
+        span: Span,
+        worker_salt: [u8; 16],
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (jobs, at_hand) = (LoggedJobs::default(), HashMap::new());
+        Self { log, log_dir, books, span, worker_salt, jobs, at_hand, shared }
+    }
+
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        let mut held = None;
+        while let Some(message) = held.take().or_else(|| messages.recv().ok()) {
+            match message {
+                Message::Shares(first) => held = self.commit_group(first, messages),
+                Message::Window { network, reply } => {
+                    // Whoever asked may have gone away; that is its affair.
+                    let _ = reply.send(self.window(network));
+                }
+                Message::Event { entry, reply } => {
+                    let _ = reply.send(self.event(entry));
+                }
+                Message::Stop => {
+                    self.drain(messages);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Commits what was queued before the stop; what comes later is given back or told so.
+    fn drain(&mut self, messages: &Receiver<Message>) {
+        let mut held = None;
+        while let Some(message) = held.take().or_else(|| messages.try_recv().ok()) {
+            if let Message::Shares(first) = message {
+                held = self.commit_group(first, messages);
+            }
+        }
+    }
+
+    /// Commits a batch and those queued behind it; returns the message that ended the group.
+    fn commit_group(&mut self, first: Queued, messages: &Receiver<Message>) -> Option<Message> {
+        let mut group = vec![first.take()];
+        let mut shares = group[0].shares.len();
+        let mut ended_by = None;
+        while shares < GROUP_SHARES_MAX {
+            match messages.try_recv() {
+                Ok(Message::Shares(queued)) => {
+                    let batch = queued.take();
+                    shares += batch.shares.len();
+                    group.push(batch);
+                }
+                Ok(other) => {
+                    ended_by = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.shared.queued.fetch_sub(group.len(), Ordering::Relaxed);
+        let result = self.commit_shares(group.iter().flat_map(|batch| &batch.shares));
+        let counter = if result.is_ok() { &self.shared.shares } else { &self.shared.shares_failed };
+        counter.fetch_add(shares as u64, Ordering::Relaxed); // usize fits u64
+        for Batch { shares, done } in group {
+            done(result, shares);
+        }
+        ended_by
+    }
+
+    fn commit_shares<'a>(&mut self, shares: impl Iterator<Item = &'a JudgedShare>) -> CommitResult {
+        let payees = self.books.registry.len();
+        let mut staged = Staged { total_work: self.books.total_work, ..Staged::default() };
+        let mut staged_all = Ok(());
+        for share in shares {
+            staged_all = self.stage(share, &mut staged);
+            if staged_all.is_err() {
+                break;
+            }
+        }
+        let result = match staged_all {
+            Ok(()) => self.append(&staged.commit),
+            Err(Exhausted) => {
+                error!("the share log is out of payee numbers or its sum of work is full: start a new log");
+                Err(CommitError::LogUnavailable)
+            }
+        };
+        if result.is_err() {
+            self.books.registry.truncate(payees);
+            self.at_hand.clear();
+            for body in staged.jobs {
+                self.jobs.by_body.remove(&address(&body));
+            }
+            return result;
+        }
+        self.books.size += u64::from(staged.commit.count());
+        for (script, pot) in staged.credits {
+            self.books.credit(script, pot, true).expect("the sum was checked when the share was staged");
+        }
+        assert_eq!(self.books.total_work, staged.total_work, "the books hold what the log says");
+        assert_eq!(self.books.size, self.log.size(), "the books have as many entries as the log");
+        result
+    }
+
+    /// Encodes a share, behind the job and payee entries that it is the first to need.
+    fn stage(&mut self, share: &JudgedShare, staged: &mut Staged) -> Result<(), Exhausted> {
+        let payee = self.payee_index(share.payee(), staged)?;
+        let job = match self.jobs.index(share.body()) {
+            Some(index) => index,
+            None => {
+                let index = self.books.size + u64::from(staged.commit.count());
+                staged.commit.push(&Entry::Job(JobEntry::from(&**share.body())));
+                staged.jobs.push(share.body().clone());
+                self.jobs.insert(share.body(), index);
+                index
+            }
+        };
+        let work = share.credited_work();
+        staged.total_work = Work(staged.total_work.0.checked_add(work.0).ok_or(Exhausted)?);
+        if share.credited() {
+            let script = self.books.registry.script_number(payee).expect("the index was just looked up");
+            staged.credits.push((script, share.pot()));
+        }
+        let roll = share.roll();
+        let mut extranonce = [0; stratum::extranonce::EXTRANONCE_BYTES];
+        extranonce[..4].copy_from_slice(&roll.extranonce1.0);
+        extranonce[4..].copy_from_slice(&roll.extranonce2.0);
+        staged.commit.push(&Entry::Share(Share {
+            pot: share.pot(),
+            site: self.log.site(),
+            payee,
+            job,
+            ntime: roll.ntime,
+            nonce: roll.nonce,
+            version: roll.version,
+            extranonce: Extranonce::new(&extranonce).expect("12 bytes fit 16"),
+            credited: share.credited(),
+            block_candidate: share.block_candidate(),
+            received_unix_ms: share.received_unix_ms(),
+            total_work: staged.total_work,
+        }));
+        Ok(())
+    }
+
+    fn payee_index(&mut self, payee: &Arc<Payee>, staged: &mut Staged) -> Result<u32, Exhausted> {
+        if let Some(index) = self.at_hand.get(payee) {
+            return Ok(*index);
+        }
+        let worker = WorkerTag::of(payee, &self.worker_salt);
+        let registry = &mut self.books.registry;
+        let index = match registry.find(worker, &payee.script) {
+            Some(index) => index,
+            None => {
+                let entry = registry.next_entry(worker, &payee.script).map_err(|_| Exhausted)?;
+                registry.register(&entry).map_err(|_| Exhausted)?;
+                let index = entry.index;
+                staged.commit.push(&Entry::Payee(entry));
+                index
+            }
+        };
+        if self.at_hand.len() >= PAYEES_AT_HAND_MAX {
+            self.at_hand.clear();
+        }
+        self.at_hand.insert(payee.clone(), index);
+        Ok(index)
+    }
+
+    /// Makes a commit durable and counts it.
+    fn append(&mut self, commit: &Commit) -> CommitResult {
+        let start = Instant::now();
+        let result = self.log.commit(commit, self.books.total_work.0);
+        self.shared.failing.store(result.is_err(), Ordering::Relaxed);
+        let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        match result {
+            Ok(()) => {
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.shared.commit_ns_total.fetch_add(spent, Ordering::Relaxed);
+                self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
+                self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.commits_failed.fetch_add(1, Ordering::Relaxed);
+                // The log has said what broke; failures until it recovers are no news.
+                if let AppendError::TooLarge(_) = error {
+                    error!(%error, "commit refused");
+                } else {
+                    debug!(%error, "commit failed");
+                }
+                Err(CommitError::LogUnavailable)
+            }
+        }
+    }
+
+    fn event(&mut self, entry: ChainEntry) -> CommitResult {
+        let template = match entry.event {
+            ChainEvent::Superseded(template) if !self.jobs.templates.contains(&template) => return Ok(()),
+            ChainEvent::Superseded(template) => Some(template),
+            _ => None,
+        };
+        let mut commit = Commit::default();
+        let index = self.books.size;
+        let entry = Entry::Chain(entry);
+        commit.push(&entry);
+        self.append(&commit)?;
+        self.books.apply(index, &entry).expect("an event follows from nothing before it");
+        if let Some(template) = template {
+            self.jobs.templates.remove(&template);
+        }
+        Ok(())
+    }
+
+    fn window(&mut self, network: Work) -> Result<Snapshot, WindowError> {
+        let window = self.span.window_work(network);
+        if !self.books.window.resize(window) {
+            let rebuilt = replay(&self.log_dir, self.books.size, window).map_err(|error| {
+                error!(%error, "cannot rebuild the window from the share log");
+                WindowError::LogUnreadable
+            })?;
+            assert_eq!(rebuilt.total_work, self.books.total_work, "the log holds what the books say");
+            self.books.window = rebuilt.window;
+        }
+        let (weights, total) = (self.books.weights(), self.books.window.total());
+        assert_eq!(weights.values().map(|work| work.0).sum::<u128>(), total.0, "weights sum to the window");
+        Ok(Snapshot { log_size: self.books.size, window, weights, total })
+    }
+}
+
+#[cfg(test)]
+mod tests;
