@@ -1,0 +1,154 @@
+//! The questions that we ask a node, each with its answer's type.
+
+use super::rpc::{Rpc, RpcError};
+use crate::template::{Template, TemplateError, Tip};
+use bitcoin::{BlockHash, Network};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// Why a node gives no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// The call failed.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The node follows another chain than the settings say.
+    #[error(
+        "the node is on chain `{found}`, the settings say {expected}; check `network` and the node's address"
+    )]
+    WrongChain {
+        /// What the node says.
+        found: String,
+        /// What the settings say.
+        expected: Network,
+    },
+    /// The node's first block is not the network's.
+    #[error("the node's genesis block is {found}, not that of {expected}")]
+    WrongGenesis {
+        /// What the node says.
+        found: BlockHash,
+        /// What the settings say.
+        expected: Network,
+    },
+}
+
+impl AskError {
+    /// Whether the node is the wrong one to mine with, so that trying again is not enough.
+    pub fn is_wrong_chain(&self) -> bool {
+        match self {
+            Self::Rpc(_) => false,
+            Self::Template(e) => e.is_wrong_chain(),
+            Self::WrongChain { .. } | Self::WrongGenesis { .. } => true,
+        }
+    }
+}
+
+/// `getbestblockhash`.
+///
+/// # Errors
+/// As [`Rpc::call`].
+pub fn best_block(rpc: &mut Rpc) -> Result<BlockHash, RpcError> {
+    rpc.ask("getbestblockhash", &json!([]))
+}
+
+/// A block's header as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Header {
+    /// Height in its branch.
+    pub height: u32,
+    /// Compact target in hex.
+    bits: String,
+    /// Median time of it and the ten before, in Unix seconds.
+    pub mediantime: u32,
+    /// Its parent; none before the genesis block.
+    pub previousblockhash: Option<BlockHash>,
+    /// Blocks from it to the tip, itself included; −1 off the best chain.
+    pub confirmations: i64,
+}
+
+impl Header {
+    /// The header as the tip that it was asked for; `None` if its target is not hex.
+    pub fn as_tip(&self, hash: BlockHash) -> Option<Tip> {
+        let nbits = u32::from_str_radix(&self.bits, 16).ok()?;
+        Some(Tip { hash, height: self.height, nbits, mediantime: self.mediantime })
+    }
+}
+
+/// `getblockheader`.
+///
+/// # Errors
+/// As [`Rpc::call`]; code −5 if the node does not know the block.
+pub fn header(rpc: &mut Rpc, hash: BlockHash) -> Result<Header, RpcError> {
+    rpc.ask("getblockheader", &json!([hash]))
+}
+
+/// Work in the node's best chain, as 64 hex digits: text order is the order of work.
+///
+/// # Errors
+/// As [`Rpc::call`].
+pub fn chain_work(rpc: &mut Rpc) -> Result<String, RpcError> {
+    #[derive(Deserialize)]
+    struct Info {
+        chainwork: String,
+    }
+    rpc.ask::<Info>("getblockchaininfo", &json!([])).map(|info| info.chainwork)
+}
+
+/// Checks that the node follows the network's chain (CH-04). A signet's challenge is in each template
+/// and checked there.
+///
+/// # Errors
+/// The mismatch, or why the node cannot be asked.
+pub fn check_chain(rpc: &mut Rpc, network: Network) -> Result<(), AskError> {
+    #[derive(Deserialize)]
+    struct Info {
+        chain: String,
+    }
+    let Info { chain } = rpc.ask("getblockchaininfo", &json!([]))?;
+    if chain != network.to_core_arg() {
+        return Err(AskError::WrongChain { found: chain, expected: network });
+    }
+    let found: BlockHash = rpc.ask("getblockhash", &json!([0]))?;
+    let genesis = bitcoin::constants::genesis_block(network).block_hash();
+    if found != genesis {
+        return Err(AskError::WrongGenesis { found, expected: network });
+    }
+    Ok(())
+}
+
+/// `getblocktemplate`; with a long-poll id the node answers when it has something newer.
+///
+/// # Errors
+/// A failed call, or a template that does not hold ([`Template::parse`]).
+pub fn template(rpc: &mut Rpc, network: Network, long_poll_id: Option<&str>) -> Result<Template, AskError> {
+    let mut request = request(network);
+    if let Some(id) = long_poll_id {
+        request["longpollid"] = id.into();
+    }
+    match rpc.ask::<Box<RawValue>>("getblocktemplate", &json!([request])) {
+        Ok(answer) => Ok(Template::parse(answer.get().as_bytes(), network)?),
+        Err(e) => Err(explain(e)),
+    }
+}
+
+/// The request object of GB-01.
+pub(crate) fn request(network: Network) -> Value {
+    let rules: &[&str] = if network == Network::Signet { &["segwit", "signet"] } else { &["segwit"] };
+    json!({ "rules": rules, "capabilities": ["coinbasevalue", "longpoll", "proposal", "workid"] })
+}
+
+/// A node refuses to give templates to those who do not name a rule that it demands.
+pub(crate) fn explain(e: RpcError) -> AskError {
+    match &e {
+        RpcError::InvalidParameter(words) if words.contains("rule") => match words.split('\'').nth(1) {
+            Some(rule) => TemplateError::for_rule(rule).into(),
+            None => e.into(),
+        },
+        _ => e.into(),
+    }
+}

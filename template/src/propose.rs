@@ -1,0 +1,59 @@
+//! Asks the node what it thinks of a block before anybody mines it (BIP 23 proposals, GB-09).
+
+use crate::bitcoind::ask::{self, AskError};
+use crate::bitcoind::rpc::Rpc;
+use crate::block;
+use bitcoin::hashes::Hash;
+use bitcoin::hex::DisplayHex;
+use bitcoin::{BlockHash, Network};
+use serde_json::json;
+use std::sync::Arc;
+use stratum::extranonce::{Extranonce1, Extranonce2};
+use stratum::job::{Job, JobBody, Roll, Solution};
+use stratum::payee::PayeeTag;
+use stratum::pot::Pot;
+
+/// Why a proposal failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// The node would refuse such a block; its own words.
+    #[error("the node would refuse a block of this shape: {0}")]
+    Refused(String),
+    /// The node cannot be asked.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+/// Proposes the block of a job with a dummy mark, extranonce and nonce; its hash meets no target, and
+/// need not.
+///
+/// # Errors
+/// The node's reason, or why it cannot be asked. `inconclusive-not-best-prevblk` means that the tip has
+/// moved on: take a fresh template.
+pub fn propose(rpc: &mut Rpc, network: Network, body: &Arc<JobBody>) -> Result<(), ProposeError> {
+    let job = Job { body: Arc::clone(body), tag: PayeeTag([0xac; 8]), pot: Pot::MIN, superseded_at: None };
+    let roll = Roll {
+        // Bytes that read as OP_CHECKMULTISIG: the worst that a machine can roll.
+        extranonce1: Extranonce1([0xae; 4]),
+        extranonce2: Extranonce2([0xae; 8]),
+        ntime: body.ntime,
+        nonce: 0,
+        version: body.version,
+    };
+    let header = job.header(&roll);
+    let solution = Solution {
+        body: Arc::clone(body),
+        coinbase: job.coinbase(&roll),
+        header,
+        hash: BlockHash::from_byte_array(sha256d::sha256d(&header)),
+    };
+    let mut request = ask::request(network);
+    request["mode"] = "proposal".into();
+    request["data"] = block::bytes(&solution).to_lower_hex_string().into();
+    match rpc.ask::<Option<String>>("getblocktemplate", &json!([request])) {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(ProposeError::Refused(reason)),
+        Err(e) => Err(ask::explain(e).into()),
+    }
+}

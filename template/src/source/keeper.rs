@@ -1,0 +1,327 @@
+//! The one thread that decides which template is current.
+
+use super::long_poll::LongPoll;
+use super::{REFRESH, SourceEvent, SourceSettings, TEMPLATE_AGE_MAX, Wake, rivals};
+use crate::bitcoind::ask::{self, AskError};
+use crate::bitcoind::notify::Notify;
+use crate::bitcoind::rpc::{Canceller, Purpose, Rpc, RpcError};
+use crate::template::Template;
+use bitcoin::BlockHash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant, SystemTime};
+use stratum::job::TemplateId;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// The tip is asked for this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Failures in a row after which the next node is tried.
+const FAILURES_BEFORE_SWITCH: u32 = 3;
+/// Longest wait between attempts at a node that fails. It is short: the question is tiny.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Wait after HTTP 403 or a node of the wrong chain: only a person can change it.
+const BACKOFF_OPERATOR: Duration = Duration::from_secs(30);
+/// How long to wait for a slow receiver before looking whether to end.
+const NAP: Duration = Duration::from_millis(5);
+
+/// One node's connections.
+struct Link {
+    tip: Rpc,
+    template: Rpc,
+    other: Rpc,
+}
+
+/// The template that is served.
+struct Current {
+    template: Arc<Template>,
+    stand_in: bool,
+    at: Instant,
+}
+
+/// How the node is doing.
+#[derive(PartialEq, Eq)]
+enum Health {
+    /// Its chain is not checked yet: at start and after each failure (CH-04).
+    Unchecked,
+    Healthy,
+    Degraded,
+    Refused,
+}
+
+pub(super) struct Keeper {
+    settings: SourceSettings,
+    wake: SyncSender<Wake>,
+    events: mpsc::Sender<SourceEvent>,
+    stop: Canceller,
+    links: Vec<Link>,
+    place: Arc<AtomicUsize>,
+    cancellers: Vec<Canceller>,
+    generation: u64,
+    feeds: Option<(LongPoll, Option<Notify>)>,
+    health: Health,
+    told: String,
+    failures: u32,
+    wait_until: Instant,
+    current: Option<Current>,
+    expired: bool,
+    counter: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        settings: SourceSettings,
+        wake: SyncSender<Wake>,
+        events: mpsc::Sender<SourceEvent>,
+        stop: Canceller,
+    ) -> Self {
+        let link = |node: &super::SourceNode| Link {
+            tip: Rpc::new(&node.rpc, Purpose::Tip),
+            template: Rpc::new(&node.rpc, Purpose::Template),
+            other: Rpc::new(&node.rpc, Purpose::Other),
+        };
+        let links: Vec<Link> = settings.nodes.iter().map(link).collect();
+        let of_link = |link: &Link| [&link.tip, &link.template, &link.other].map(Rpc::canceller);
+        let mut cancellers: Vec<Canceller> = links.iter().flat_map(of_link).collect();
+        let place = Arc::new(AtomicUsize::new(0));
+        if links.len() > 1 {
+            let watch = rivals::watch(&settings.nodes, Arc::clone(&place), wake.clone(), stop.clone());
+            cancellers.extend(watch);
+        }
+        Self {
+            settings,
+            wake,
+            events,
+            stop,
+            links,
+            place,
+            cancellers,
+            generation: 0,
+            feeds: None,
+            health: Health::Unchecked,
+            told: String::new(),
+            failures: 0,
+            wait_until: Instant::now(),
+            current: None,
+            expired: false,
+            counter: 0,
+        }
+    }
+
+    /// Breaks off every call of the keeper.
+    pub(super) fn cancellers(&self) -> Vec<Canceller> {
+        self.cancellers.clone()
+    }
+
+    pub(super) fn run(mut self, woken: &Receiver<Wake>) {
+        self.tick();
+        let mut next_tick = Instant::now() + TICK;
+        while !self.stop.is_cancelled() {
+            match woken.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Block) => self.tick(),
+                Ok(Wake::LongPoll(generation, answer)) if generation == self.generation => {
+                    self.take_long_poll(answer);
+                }
+                Ok(Wake::LongPoll(..)) => {}
+                Ok(Wake::Rival(place)) => self.take_rival(place),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next_tick {
+                self.tick();
+                next_tick = Instant::now() + TICK;
+            }
+        }
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.links[self.place.load(Ordering::Relaxed)]
+    }
+
+    /// Asks for the tip, and for a template if one is due.
+    fn tick(&mut self) {
+        if Instant::now() >= self.wait_until
+            && let Err(e) = self.look()
+        {
+            self.fail(&e);
+        }
+        let too_old = self.current.as_ref().is_some_and(|current| current.at.elapsed() > TEMPLATE_AGE_MAX);
+        if too_old && !self.expired {
+            self.expired = true;
+            self.emit(SourceEvent::Expired);
+        }
+    }
+
+    fn look(&mut self) -> Result<(), AskError> {
+        let network = self.settings.network;
+        if self.health != Health::Healthy {
+            ask::check_chain(&mut self.link().other, network)?;
+        }
+        let tip = ask::best_block(&mut self.link().tip)?;
+        if self.current.as_ref().is_none_or(|current| current.template.prev_hash() != tip) {
+            self.new_tip(tip)?;
+        }
+        let due = self.health != Health::Healthy
+            || self
+                .current
+                .as_ref()
+                .is_none_or(|current| current.stand_in || current.at.elapsed() >= REFRESH);
+        if due {
+            let template = ask::template(&mut self.link().template, network, None)?;
+            self.take(template);
+        }
+        self.succeed();
+        Ok(())
+    }
+
+    /// Tells of a new tip, with empty work on it at once if that can be built.
+    fn new_tip(&mut self, hash: BlockHash) -> Result<(), AskError> {
+        let header = ask::header(&mut self.link().other, hash)?;
+        self.emit(SourceEvent::NewTip { hash, height: header.height });
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = u32::try_from(now).unwrap_or(u32::MAX);
+        let stand_in = self
+            .current
+            .as_ref()
+            .and_then(|current| header.as_tip(hash).and_then(|tip| current.template.empty_on(&tip, now)));
+        if let Some(template) = stand_in.filter(|_| self.health == Health::Healthy) {
+            self.serve(template, true);
+        }
+        Ok(())
+    }
+
+    fn take_long_poll(&mut self, answer: Result<Box<Template>, AskError>) {
+        match answer {
+            Ok(template) => {
+                let parent = template.prev_hash();
+                if self.current.as_ref().is_none_or(|current| current.template.prev_hash() != parent) {
+                    // Only the tip itself is built on: ask for it, and for a template of it.
+                    self.tick();
+                } else if self.health == Health::Healthy {
+                    self.take(*template);
+                }
+            }
+            Err(e) if e.is_wrong_chain() => self.fail(&e),
+            // The tick asks the same node each second and decides about it.
+            Err(e) => tracing::debug!(error = %e, "long poll failed"),
+        }
+    }
+
+    fn take_rival(&mut self, place: usize) {
+        if place != self.place.load(Ordering::Relaxed) {
+            tracing::error!(node = %self.settings.nodes[place].rpc.address, "another node has more work; switching to it");
+            self.switch(place);
+            self.tick();
+        }
+    }
+
+    fn take(&mut self, template: Template) {
+        let same = |current: &Current| !current.stand_in && same_work(&current.template, &template);
+        match self.current.as_mut() {
+            // Nothing new to mine: only its age and times change.
+            Some(current) if same(current) && current.at.elapsed() < REFRESH && !self.expired => {}
+            _ => self.serve(template, false),
+        }
+    }
+
+    fn serve(&mut self, template: Template, stand_in: bool) {
+        let template = Arc::new(template);
+        self.current = Some(Current { template: Arc::clone(&template), stand_in, at: Instant::now() });
+        self.expired = false;
+        self.counter += 1;
+        let id = TemplateId(u64::from(self.settings.epoch) << 48 | self.counter);
+        self.emit(SourceEvent::Template { id, template, stand_in });
+    }
+
+    fn succeed(&mut self) {
+        self.failures = 0;
+        match std::mem::replace(&mut self.health, Health::Healthy) {
+            Health::Healthy => {}
+            Health::Unchecked => self.start_feeds(),
+            Health::Degraded | Health::Refused => {
+                self.told.clear();
+                self.emit(SourceEvent::Recovered);
+                self.start_feeds();
+            }
+        }
+    }
+
+    /// Starts the long poll and announcements of the current node, and ends those before.
+    fn start_feeds(&mut self) {
+        self.feeds = None;
+        self.generation += 1;
+        let node = &self.settings.nodes[self.place.load(Ordering::Relaxed)];
+        let wake = self.wake.clone();
+        let poll = LongPoll::start(&node.rpc, self.settings.network, self.generation, wake.clone());
+        let notify = node.hash_block.clone().map(|endpoint| {
+            Notify::start(endpoint, move || {
+                // Full: the keeper is awake already.
+                let _ = wake.try_send(Wake::Block);
+            })
+        });
+        self.feeds = Some((poll, notify));
+    }
+
+    fn fail(&mut self, e: &AskError) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let text = e.to_string();
+        let refused = e.is_wrong_chain();
+        if self.told != text {
+            tracing::error!(reason = text, "no work from the node");
+            let event = if refused { SourceEvent::Refused } else { SourceEvent::Degraded };
+            self.emit(event(text.clone()));
+            self.told = text;
+        }
+        self.health = if refused { Health::Refused } else { Health::Degraded };
+        let operator = refused || matches!(e, AskError::Rpc(RpcError::Forbidden));
+        let wait = if operator {
+            BACKOFF_OPERATOR
+        } else {
+            // The first repetition is at the next tick; later ones are further apart.
+            (Duration::from_millis(250) * (1 << self.failures.min(4))).min(BACKOFF_MAX)
+        };
+        self.wait_until = Instant::now() + wait;
+        if self.links.len() > 1 && (operator || self.failures >= FAILURES_BEFORE_SWITCH) {
+            let next = (self.place.load(Ordering::Relaxed) + 1) % self.links.len();
+            tracing::error!(node = %self.settings.nodes[next].rpc.address, "trying the next node");
+            self.switch(next);
+        }
+    }
+
+    fn switch(&mut self, place: usize) {
+        self.place.store(place, Ordering::Relaxed);
+        self.feeds = None;
+        self.generation += 1;
+        self.failures = 0;
+        self.wait_until = Instant::now();
+        self.health = match self.health {
+            Health::Healthy => Health::Unchecked,
+            _ => Health::Degraded,
+        };
+    }
+
+    /// Waits for a slow receiver, but not beyond the end.
+    fn emit(&self, event: SourceEvent) {
+        let mut event = event;
+        while !self.stop.is_cancelled() {
+            match self.events.try_send(event) {
+                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                Err(TrySendError::Full(back)) => event = back,
+            }
+            std::thread::sleep(NAP);
+        }
+    }
+}
+
+/// Whether two templates differ in nothing but their times.
+fn same_work(a: &Template, b: &Template) -> bool {
+    a.prev_hash() == b.prev_hash()
+        && a.version() == b.version()
+        && a.nbits() == b.nbits()
+        && a.value() == b.value()
+        && a.transaction_bytes() == b.transaction_bytes()
+}

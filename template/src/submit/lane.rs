@@ -1,0 +1,301 @@
+//! One node's blocks: several connections work on what is due, and repeat it until there is a verdict.
+
+use super::{Block, OnEvent, Outcome, SubmitEvent, Verdict, spawn};
+use crate::bitcoind::rpc::{Canceller, Node, Purpose, Rpc, RpcError};
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Calls that may be under way at one node: a call that hangs holds up no other block (SB-03).
+const LANES: usize = 4;
+/// Failed calls are repeated at once, then after this much more each time …
+const BACKOFF_STEP: Duration = Duration::from_millis(100);
+/// … up to this …
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// … and after this long …
+const EAGER: Duration = Duration::from_secs(900);
+/// … at this pace for ever.
+const BACKOFF_LATE: Duration = Duration::from_secs(60);
+/// A node that has not judged is asked again after this long, later by [`BACKOFF_LATE`].
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Blocks on top of a rival after which ours has lost.
+const LOST_DEPTH: u64 = 6;
+/// `getblockheader` does not know the block.
+const NO_SUCH_BLOCK: i32 = -5;
+
+/// A block that waits for its verdict at one node.
+pub(super) struct Pending {
+    due: Instant,
+    since: Instant,
+    attempts: u32,
+    ask: bool,
+    told: Option<Outcome>,
+    block: Arc<Block>,
+}
+
+impl Pending {
+    pub(super) fn new(block: Arc<Block>) -> Self {
+        let now = Instant::now();
+        Self { due: now, since: now, attempts: 0, ask: false, told: None, block }
+    }
+
+    fn later(mut self, wait: Duration) -> Self {
+        let now = Instant::now();
+        self.attempts = self.attempts.saturating_add(1);
+        let wait = if now.duration_since(self.since) > EAGER { BACKOFF_LATE } else { wait };
+        self.due = now + wait;
+        self
+    }
+
+    /// The wait after a failed call: none, 100 ms, 200 ms …
+    fn backoff(&self) -> Duration {
+        (BACKOFF_STEP * self.attempts).min(BACKOFF_MAX)
+    }
+}
+
+impl PartialEq for Pending {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+impl Eq for Pending {}
+impl PartialOrd for Pending {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Pending {
+    /// What is due first is the greatest: a heap gives that first.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    pending: BinaryHeap<Pending>,
+    /// First calls under way.
+    first_calls: usize,
+    stopping: bool,
+}
+
+struct Shared {
+    node: usize,
+    address: Arc<str>,
+    state: Mutex<State>,
+    changed: Condvar,
+    on_event: Arc<OnEvent>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One node's blocks.
+pub(super) struct NodeQueue {
+    shared: Arc<Shared>,
+    lanes: Mutex<Vec<(Canceller, JoinHandle<()>)>>,
+}
+
+impl NodeQueue {
+    pub(super) fn start(node: usize, settings: &Node, on_event: &Arc<OnEvent>) -> Self {
+        let shared = Arc::new(Shared {
+            node,
+            address: settings.address.as_str().into(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            on_event: Arc::clone(on_event),
+        });
+        let lanes = (0..LANES).map(|_| {
+            let rpc = Rpc::new(settings, Purpose::Submit);
+            let canceller = rpc.canceller();
+            let shared = Arc::clone(&shared);
+            (canceller, spawn("submit", move || Lane { shared, rpc }.run()))
+        });
+        Self { lanes: Mutex::new(lanes.collect()), shared }
+    }
+
+    pub(super) fn address(&self) -> Arc<str> {
+        Arc::clone(&self.shared.address)
+    }
+
+    pub(super) fn push(&self, pending: Pending) {
+        self.shared.lock().pending.push(pending);
+        self.shared.changed.notify_one();
+    }
+
+    /// Waits until every block was offered once, at most until `deadline`, and ends the threads.
+    pub(super) fn stop(&self, deadline: Instant) {
+        let mut state = self.shared.lock();
+        while state.first_calls > 0 || state.pending.iter().any(|pending| pending.attempts == 0) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.stopping = true;
+        drop(state);
+        self.shared.changed.notify_all();
+        let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        for (canceller, _) in &lanes {
+            canceller.cancel();
+        }
+        for (_, thread) in lanes {
+            if thread.join().is_err() {
+                tracing::error!("a submit thread has panicked");
+            }
+        }
+    }
+}
+
+/// What to do after a call.
+enum Step {
+    Judged(Verdict, String),
+    /// The node knows the block but has not judged it.
+    Undecided,
+    Failed(String),
+}
+
+/// One connection and its thread.
+struct Lane {
+    shared: Arc<Shared>,
+    rpc: Rpc,
+}
+
+impl Lane {
+    fn run(mut self) {
+        while let Some(pending) = self.next() {
+            let first = pending.attempts == 0;
+            let again = self.work(pending);
+            let mut state = self.shared.lock();
+            state.first_calls -= usize::from(first);
+            state.pending.extend(again);
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Waits for a block that is due; `None` when it is time to end.
+    fn next(&self) -> Option<Pending> {
+        let mut state = self.shared.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let now = Instant::now();
+            let wait = state.pending.peek().map(|next| next.due.saturating_duration_since(now));
+            state = match wait {
+                Some(Duration::ZERO) => {
+                    let pending = state.pending.pop()?;
+                    state.first_calls += usize::from(pending.attempts == 0);
+                    return Some(pending);
+                }
+                Some(wait) => {
+                    self.shared.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// One attempt; gives the block back unless its verdict is final.
+    fn work(&mut self, mut pending: Pending) -> Option<Pending> {
+        let step = if pending.ask { self.ask(&pending.block) } else { self.offer(&pending.block) };
+        match step {
+            Step::Judged(verdict, words) => {
+                let outcome = Outcome::Judged { verdict, words: words.clone() };
+                self.tell(&mut pending, outcome);
+                if verdict.is_final() {
+                    // After the event: a crash in between repeats the event, and loses none.
+                    pending.block.record(self.shared.node, verdict, &words);
+                    return None;
+                }
+                pending.ask = verdict == Verdict::Inconclusive;
+                Some(pending.later(ASK_AGAIN))
+            }
+            Step::Undecided => Some(pending.later(ASK_AGAIN)),
+            Step::Failed(why) => {
+                self.tell(&mut pending, Outcome::Retrying(why));
+                let wait = pending.backoff();
+                Some(pending.later(wait))
+            }
+        }
+    }
+
+    fn offer(&mut self, block: &Block) -> Step {
+        let params = match block.params() {
+            Ok(params) => params,
+            Err(e) => return Step::Failed(e.to_string()),
+        };
+        match self.rpc.call::<Option<String>>("submitblock", &params) {
+            Ok(words) => {
+                let verdict = Verdict::of(words.as_deref());
+                if verdict == Verdict::Early && self.is_buried(block) {
+                    return Step::Judged(Verdict::Lost, words.unwrap_or_default());
+                }
+                Step::Judged(verdict, words.unwrap_or_else(|| "null".to_owned()))
+            }
+            Err(RpcError::Undecodable(words)) => Step::Judged(Verdict::Undecodable, words),
+            Err(e) => Step::Failed(e.to_string()),
+        }
+    }
+
+    /// Asks what became of a block that the node had not judged.
+    fn ask(&mut self, block: &Block) -> Step {
+        #[derive(serde::Deserialize)]
+        struct Header {
+            confirmations: i64,
+        }
+        match self.rpc.ask::<Header>("getblockheader", &serde_json::json!([block.hash])) {
+            Ok(Header { confirmations }) if confirmations > 0 => {
+                Step::Judged(Verdict::Accepted, format!("getblockheader: {confirmations} confirmations"))
+            }
+            Ok(Header { confirmations }) if self.is_buried(block) => {
+                Step::Judged(Verdict::Lost, format!("getblockheader: {confirmations} confirmations"))
+            }
+            Ok(_) => Step::Undecided,
+            // It has forgotten the block: offer it again.
+            Err(RpcError::Node { code: NO_SUCH_BLOCK, .. }) => self.offer(block),
+            Err(e) => Step::Failed(e.to_string()),
+        }
+    }
+
+    /// Whether the node's best chain is so far beyond the block's height that it cannot win any more.
+    fn is_buried(&mut self, block: &Block) -> bool {
+        self.rpc
+            .ask::<u64>("getblockcount", &serde_json::json!([]))
+            .is_ok_and(|height| height >= u64::from(block.height) + LOST_DEPTH)
+    }
+
+    /// Tells the caller what is new.
+    fn tell(&self, pending: &mut Pending, outcome: Outcome) {
+        if pending.told.as_ref() == Some(&outcome) {
+            return;
+        }
+        let block = &pending.block;
+        let (hash, height, node) = (block.hash, block.height, &self.shared.address);
+        match &outcome {
+            Outcome::Judged { verdict, words } if verdict.is_success() => {
+                tracing::info!(%hash, height, %node, %verdict, words, "block accepted");
+            }
+            Outcome::Judged { verdict, words } => {
+                tracing::error!(%hash, height, %node, %verdict, words, "block not accepted");
+            }
+            Outcome::Retrying(why) | Outcome::NotOnDisk(why) => {
+                tracing::error!(%hash, height, %node, why, "block submission failed; repeating it");
+            }
+        }
+        pending.told = Some(outcome.clone());
+        (self.shared.on_event)(SubmitEvent {
+            hash,
+            height,
+            note: Arc::clone(&block.note),
+            node: Arc::clone(node),
+            outcome,
+        });
+    }
+}

@@ -1,0 +1,254 @@
+use super::*;
+use crate::bitcoind::stand_in::{Reply, StandIn};
+use crate::coinbase::CoinbaseStyle;
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, ScriptBuf, TxOut};
+use std::net::TcpListener;
+use std::sync::mpsc::sync_channel;
+use stratum::class::SizeClass;
+use stratum::job::{Basis, JobBody, Payout, TemplateId, Transactions};
+use stratum::target::Target;
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn solution(nonce: u8) -> Solution {
+    let out = TxOut { value: Amount::from_sat(50), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) };
+    let style = CoinbaseStyle::new(0, 0, "").unwrap();
+    let coinbase = style
+        .build(
+            7,
+            SizeClass::B755,
+            std::slice::from_ref(&out),
+            &TxOut { value: Amount::ZERO, ..out.clone() },
+            50,
+        )
+        .unwrap();
+    let bytes = coinbase.bytes().clone();
+    let payout = Arc::new(Payout { outputs: vec![out], basis: Basis::Solo(ScriptBuf::new()) });
+    let body = JobBody {
+        template: TemplateId(1),
+        height: 7,
+        version: 1,
+        prev_hash: BlockHash::all_zeros(),
+        nbits: 0,
+        network_target: Target::MAX,
+        ntime_min: 0,
+        ntime: 0,
+        coinbase,
+        merkle_branch: Vec::new(),
+        class: SizeClass::B755,
+        out_bytes: 0,
+        payout,
+        transactions: Transactions::default(),
+    };
+    let header = [nonce; 80];
+    let hash = BlockHash::from_byte_array(sha256d::sha256d(&header));
+    Solution { body: Arc::new(body), coinbase: bytes, header, hash }
+}
+
+fn open(dir: &Path, nodes: &[Node]) -> (Submitter, Vec<Recovered>, Receiver<SubmitEvent>) {
+    let (events, received) = sync_channel(1_000);
+    let (submitter, recovered) = Submitter::open(dir, nodes, move |e| drop(events.send(e))).unwrap();
+    (submitter, recovered, received)
+}
+
+/// The next final verdict.
+fn verdict(received: &Receiver<SubmitEvent>) -> (Verdict, String) {
+    loop {
+        if let Outcome::Judged { verdict, words } = received.recv_timeout(LONG).unwrap().outcome
+            && verdict.is_final()
+        {
+            return (verdict, words);
+        }
+    }
+}
+
+fn json(words: Option<&str>) -> Reply {
+    Reply::Result(words.map_or("null".into(), |words| format!("\"{words}\"")))
+}
+
+/// What a node says of a block, what it must come to, and in which words.
+fn verdicts() -> Vec<(Reply, Verdict, String)> {
+    let said = |words: &str, verdict| (json(Some(words)), verdict, words.to_owned());
+    let asked =
+        |words: &str| (json(Some(words)), Verdict::Accepted, "getblockheader: 1 confirmations".to_owned());
+    vec![
+        (json(None), Verdict::Accepted, "null".to_owned()),
+        said("duplicate", Verdict::Duplicate),
+        said("duplicate-invalid", Verdict::DuplicateInvalid),
+        asked("duplicate-inconclusive"),
+        asked("inconclusive"),
+        said("high-hash", Verdict::HighHash),
+        said("bad-cb-amount", Verdict::Refused),
+        said("bad-prevblk", Verdict::Refused),
+        said("time-too-old", Verdict::Refused),
+        said("rejected", Verdict::Refused),
+        said("prev-blk-not-found", Verdict::Lost),
+        (Reply::Error(-22, "Block decode failed"), Verdict::Undecodable, "Block decode failed".to_owned()),
+    ]
+}
+
+/// A node that fails its first call as `fault` says and then judges.
+fn failing_once(listener: TcpListener, fault: Option<Reply>, judgement: Reply) -> StandIn {
+    let fault = Mutex::new(fault);
+    StandIn::on(listener, move |method, _| match method {
+        "submitblock" => fault.lock().unwrap().take().unwrap_or_else(|| judgement.clone()),
+        "getblockheader" => Reply::Result(r#"{"confirmations":1}"#.into()),
+        // Far beyond the block.
+        "getblockcount" => Reply::Result("1000".into()),
+        other => panic!("{other}"),
+    })
+}
+
+#[test]
+fn b08_every_verdict_is_reached_through_every_transport_fault() {
+    let faults: [Option<Reply>; 7] = [
+        Some(Reply::Silence),
+        Some(Reply::Status(401, "")),
+        Some(Reply::Status(503, "Work queue depth exceeded")),
+        Some(Reply::Close),
+        Some(Reply::Cut),
+        Some(Reply::Error(-28, "Loading block index...")),
+        None,
+    ];
+    std::thread::scope(|scope| {
+        for (reply, expected, words) in verdicts() {
+            for fault in faults.clone() {
+                let (reply, words) = (reply.clone(), words.clone());
+                scope.spawn(move || {
+                    let dir = tempfile::tempdir().unwrap();
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let stand_in = failing_once(listener, fault.clone(), reply);
+                    let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+                    let solution = solution(1);
+                    submitter.submit(solution.clone(), b"note".to_vec()).unwrap();
+                    assert_eq!(verdict(&received), (expected, words.clone()), "{fault:?}");
+                    submitter.close(LONG);
+                    // Closing waits for the call, so the verdict is on disk, word for word.
+                    let file = dir.path().join(format!("7-{}.verdict", solution.hash));
+                    let text = std::fs::read_to_string(file).unwrap();
+                    assert_eq!(text, format!("{}: {expected}: {words}\n", stand_in.node.address));
+                    assert!(open(dir.path(), &[stand_in.node]).1.is_empty());
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn b08_a_node_that_is_down_gets_the_block_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let credentials = dir.path().join("cookie");
+    std::fs::write(&credentials, "a:b").unwrap();
+    let node = Node { address: address.to_string(), credentials, timeouts: Default::default() };
+    let (submitter, _, received) = open(dir.path(), &[node]);
+    submitter.submit(solution(1), Vec::new()).unwrap();
+    assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::Retrying(_)));
+    let _stand_in = failing_once(TcpListener::bind(address).unwrap(), None, json(None));
+    assert_eq!(verdict(&received).0, Verdict::Accepted);
+}
+
+#[test]
+fn sb_01_the_block_is_on_disk_before_the_first_node_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let stand_in = StandIn::start(move |_, params| {
+        let on_disk = file::without_verdict(&path).unwrap();
+        assert_eq!(on_disk.len(), 1);
+        let on_disk = file::submit_params(&on_disk[0].1.block);
+        let on_disk: serde_json::Value = serde_json::from_str(on_disk.get()).unwrap();
+        json(Some(if *params == on_disk { "on-disk" } else { "not-on-disk" }))
+    });
+    let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+    submitter.submit(solution(1), Vec::new()).unwrap();
+    assert_eq!(verdict(&received), (Verdict::Refused, "on-disk".into()));
+}
+
+#[test]
+fn sb_01_a_block_without_a_verdict_is_submitted_by_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = StandIn::start(|_, _| Reply::Status(503, "Work queue depth exceeded"));
+    let (submitter, _, received) = open(dir.path(), &[silent.node]);
+    let solution = solution(1);
+    submitter.submit(solution.clone(), b"whose it is".to_vec()).unwrap();
+    assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::Retrying(_)));
+    drop(submitter);
+    let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
+    let (submitter, recovered, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+    let expected = Recovered { hash: solution.hash, height: 7, note: b"whose it is".to_vec() };
+    assert_eq!(recovered, [expected]);
+    let event = received.recv_timeout(LONG).unwrap();
+    assert_eq!((event.hash, &*event.note), (solution.hash, &b"whose it is"[..]));
+    submitter.close(LONG);
+    assert!(open(dir.path(), &[stand_in.node]).1.is_empty());
+}
+
+#[test]
+fn d04_a_block_goes_out_when_its_file_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
+    let (submitter, _, received) = open(&dir.path().join("blocks"), std::slice::from_ref(&stand_in.node));
+    std::fs::remove_dir(dir.path().join("blocks")).unwrap();
+    submitter.submit(solution(1), Vec::new()).unwrap();
+    assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::NotOnDisk(_)));
+    assert_eq!(verdict(&received).0, Verdict::Accepted);
+}
+
+#[test]
+fn sb_03_two_blocks_of_one_height_go_to_all_nodes_though_one_node_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (called, was_called) = sync_channel(2);
+    let mut hanging = StandIn::start(move |_, _| {
+        called.send(()).unwrap();
+        Reply::Silence
+    });
+    hanging.node.timeouts.submit = Duration::from_secs(600);
+    let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
+    let nodes = [hanging.node.clone(), stand_in.node.clone()];
+    let (submitter, _, received) = open(dir.path(), &nodes);
+    let mut hashes = [1, 2].map(|nonce| {
+        let solution = solution(nonce);
+        submitter.submit(solution.clone(), Vec::new()).unwrap();
+        solution.hash
+    });
+    let mut accepted = [0; 2].map(|_| {
+        let event = received.recv_timeout(LONG).unwrap();
+        assert_eq!(event.outcome, Outcome::Judged { verdict: Verdict::Accepted, words: "null".into() });
+        event.hash
+    });
+    hashes.sort();
+    accepted.sort();
+    assert_eq!(accepted, hashes);
+    for _ in 0..2 {
+        was_called.recv_timeout(LONG).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_by_one_node_is_not_the_last_word_while_another_is_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(Some("bad-cb-amount")));
+    let busy = StandIn::start(|_, _| Reply::Status(503, ""));
+    let (submitter, _, received) = open(dir.path(), &[refusing.node.clone(), busy.node]);
+    submitter.submit(solution(1), Vec::new()).unwrap();
+    assert_eq!(verdict(&received).0, Verdict::Refused);
+    submitter.close(LONG);
+    assert_eq!(open(dir.path(), &[refusing.node]).1.len(), 1);
+}
+
+#[test]
+fn more_blocks_than_memory_holds_all_get_their_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
+    let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+    let count = u8::try_from(BLOCKS_IN_MEMORY_MAX * 2).unwrap();
+    for nonce in 0..count {
+        submitter.submit(solution(nonce), vec![nonce]).unwrap();
+    }
+    let mut notes: Vec<u8> = (0..count).map(|_| received.recv_timeout(LONG).unwrap().note[0]).collect();
+    notes.sort_unstable();
+    assert_eq!(notes, (0..count).collect::<Vec<_>>());
+}
