@@ -1,1 +1,20 @@
-//! x
+//! Everything between sockets and sessions that the Sluice servers share.
+//!
+//! - [`acceptor`]: listeners, connection limits, hand-off to the least loaded shard; [`limits`]: who may connect
+//! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
+//! - [`shard`]: one thread with one single-threaded runtime
+//! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`]; [`shutdown`]
+//!
+//! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
+//! says. That is the business of the sessions in `stratum` and of the servers that own them.
+#![forbid(unsafe_code)]
+
+pub mod acceptor;
+pub mod driver;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod outbox;
+pub mod settings;
+pub mod shard;
+pub mod shutdown;

@@ -1,0 +1,115 @@
+//! Listeners: the one place where connections are taken, limited and handed to a shard.
+
+use crate::limits::{Gate, Permit};
+use crate::metrics::ConnectionMetrics;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections on their way to one shard.
+pub const HANDOFF_QUEUE_LEN: usize = 256;
+/// Pause after a failed accept, so that a process out of files does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that has passed the limits.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Not yet registered with a runtime: the shard does that.
+    pub stream: std::net::TcpStream,
+    /// The other side.
+    pub address: SocketAddr,
+    /// Its place in the limits, to be held for the connection's life.
+    pub permit: Permit,
+}
+
+/// The way into one shard.
+#[derive(Debug, Clone)]
+pub struct ShardEntrance {
+    queue: mpsc::Sender<Incoming>,
+    load: Arc<AtomicUsize>,
+}
+
+impl ShardEntrance {
+    /// An entrance, the queue behind it, and the counter of the shard's connections that the shard keeps.
+    pub fn new() -> (Self, mpsc::Receiver<Incoming>, Arc<AtomicUsize>) {
+        let (queue, receiver) = mpsc::channel(HANDOFF_QUEUE_LEN);
+        let load = Arc::new(AtomicUsize::new(0));
+        (Self { queue, load: load.clone() }, receiver, load)
+    }
+
+    fn load(&self) -> usize {
+        // What waits in the queue is load too.
+        self.load.load(Ordering::Relaxed) + self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+/// Takes connections until `stop`, each to the least loaded shard.
+pub async fn accept(
+    listener: TcpListener,
+    gate: Gate,
+    shards: Vec<ShardEntrance>,
+    metrics: ConnectionMetrics,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => hand_over(stream, address, &gate, &shards, &metrics).await,
+            Err(error) => {
+                // A peer that is gone already is no trouble of ours; no free file is.
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn hand_over(
+    stream: TcpStream,
+    address: SocketAddr,
+    gate: &Gate,
+    shards: &[ShardEntrance],
+    metrics: &ConnectionMetrics,
+) {
+    let permit = match gate.enter(address.ip(), Instant::now()) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            metrics.refused(refusal);
+            debug!(%address, %refusal, "connection refused");
+            return;
+        }
+    };
+    let stream = match prepare(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(%address, %error, "connection lost before it began");
+            return;
+        }
+    };
+    let Some(shard) = shards.iter().min_by_key(|shard| shard.load()) else { return };
+    // Waits while the shard is behind: the kernel's backlog takes the pressure.
+    if shard.queue.send(Incoming { stream, address, permit }).await.is_err() {
+        debug!(%address, "connection refused: the shard has stopped");
+    }
+}
+
+fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
+    let stream = stream.into_std()?;
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_tcp_nodelay(true)?;
+    // A dead peer is noticed after 90 s: first probe after 60 s, then three, ten seconds apart (V1-10).
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}

@@ -1,0 +1,174 @@
+//! One connection's life: bytes from the socket to its session, and what the session says back.
+
+use crate::outbox::Outbox;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use stratum::fault::Fault;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Bytes read from one peer before the others get their turn.
+pub const READ_BYTES_MAX: usize = 16 * 1024;
+/// A peer that takes nothing of what waits for it this long is closed.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The owner of a shard's sessions, as the driver sees it. Called on the shard's own thread only.
+pub trait Peers: 'static {
+    /// Names one connection; never used again by another.
+    type Key: Copy + 'static;
+
+    /// Bytes came in.
+    ///
+    /// # Errors
+    /// The connection is to be closed for this reason.
+    fn receive(&mut self, key: Self::Key, bytes: &[u8], now: Instant) -> Result<(), Fault>;
+
+    /// The session's deadline has passed.
+    ///
+    /// # Errors
+    /// The connection is to be closed for this reason.
+    fn tick(&mut self, key: Self::Key, now: Instant) -> Result<(), Fault>;
+
+    /// When to tick next.
+    fn deadline(&self, key: Self::Key) -> Instant;
+
+    /// What waits for the peer.
+    fn outbox(&mut self, key: Self::Key) -> &mut Outbox;
+
+    /// Why the owner wants the connection closed, once it does.
+    fn ended(&self, key: Self::Key) -> Option<Ending>;
+
+    /// Whether the shard can take more input now. If not, the connection is woken when it can.
+    fn may_read(&mut self, key: Self::Key) -> bool;
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer closed it, or the network did.
+    Gone,
+    /// The peer broke a rule or a deadline.
+    Fault(Fault),
+    /// The server stops, or has no work.
+    Released,
+    /// A session failed by a bug of ours.
+    Panicked,
+}
+
+impl Ending {
+    /// The reason as it stands in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Fault(fault) => fault.label(),
+            Self::Released => "released",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// Drives one connection until it ends. `wake` is notified when the outbox has filled, when reading may
+/// go on, or when the owner wants the connection closed.
+pub async fn drive<P: Peers>(
+    peers: Rc<RefCell<P>>,
+    key: P::Key,
+    stream: TcpStream,
+    wake: Rc<Notify>,
+    scratch: Rc<RefCell<Vec<u8>>>,
+) -> Ending {
+    let mut stuck_since: Option<Instant> = None;
+    loop {
+        match flush(&peers, key, &stream) {
+            Ok(Flush::Done) => stuck_since = None,
+            Ok(Flush::Progress) => stuck_since = Some(Instant::now()),
+            Ok(Flush::Stuck) => {
+                let since = *stuck_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= WRITE_DEADLINE {
+                    return Ending::Fault(Fault::TooSlow);
+                }
+            }
+            Err(_) => return Ending::Gone,
+        }
+        if let Some(ending) = peers.borrow().ended(key) {
+            return ending;
+        }
+        let may_read = peers.borrow_mut().may_read(key);
+        let deadline = peers.borrow().deadline(key);
+        let due = stuck_since.map_or(deadline, |since| deadline.min(since + WRITE_DEADLINE));
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            ready = stream.readable(), if may_read => {
+                let taken = match ready {
+                    Ok(()) => take(&peers, key, &stream, &scratch),
+                    Err(_) => Err(Ending::Gone),
+                };
+                if let Err(ending) = taken {
+                    // The reason may have been put into words: one try to get them out.
+                    let _ = flush(&peers, key, &stream);
+                    return ending;
+                }
+            }
+            _ = stream.writable(), if stuck_since.is_some() => {}
+            () = tokio::time::sleep_until(due.into()) => {
+                let ticked = peers.borrow_mut().tick(key, Instant::now());
+                if let Err(fault) = ticked {
+                    let _ = flush(&peers, key, &stream);
+                    return Ending::Fault(fault);
+                }
+            }
+        }
+    }
+}
+
+/// How far writing got.
+enum Flush {
+    /// Nothing waits.
+    Done,
+    /// Some of it was taken.
+    Progress,
+    /// Something waits and the peer takes nothing.
+    Stuck,
+}
+
+fn flush<P: Peers>(peers: &RefCell<P>, key: P::Key, stream: &TcpStream) -> io::Result<Flush> {
+    let mut peers = peers.borrow_mut();
+    let outbox = peers.outbox(key);
+    let mut progress = false;
+    while !outbox.is_empty() {
+        let mut slices = Vec::with_capacity(8);
+        outbox.slices(&mut slices);
+        match stream.try_write_vectored(&slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                outbox.written(written);
+                progress = true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(if progress { Flush::Progress } else { Flush::Stuck });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Flush::Done)
+}
+
+/// Reads what is there, once, and hands it to the session.
+fn take<P: Peers>(
+    peers: &RefCell<P>,
+    key: P::Key,
+    stream: &TcpStream,
+    scratch: &RefCell<Vec<u8>>,
+) -> Result<(), Ending> {
+    // One buffer per shard: no session holds one while it is idle.
+    let mut buffer = scratch.borrow_mut();
+    buffer.resize(READ_BYTES_MAX, 0);
+    match stream.try_read(&mut buffer) {
+        Ok(0) => Err(Ending::Gone),
+        Ok(read) => peers.borrow_mut().receive(key, &buffer[..read], Instant::now()).map_err(Ending::Fault),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(_) => Err(Ending::Gone),
+    }
+}
