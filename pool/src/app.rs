@@ -1,0 +1,358 @@
+//! Starts the parts, connects them, and stops them in order.
+
+use crate::blocks::{BlockSink, read_note};
+use crate::books::Books;
+use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
+use crate::health::Health;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::serve::{self, Feeds};
+use crate::settings::Settings;
+use crate::shard::{Exits, Shard};
+use crate::work::{Planner, WorkSet, check_room};
+use anyhow::{Context, anyhow, bail};
+use prometheus::Registry;
+use share_accounting::entry::Params;
+use share_accounting::ledger::Ledger;
+use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use share_accounting::{Accounting, AccountingThread};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use stratum::v1;
+use stratum_net::acceptor::{ShardEntrance, accept};
+use stratum_net::limits::{Gate, Limits, RESERVED_FILES, raise_file_limit};
+use stratum_net::{shard, shutdown};
+use template::bitcoind::rpc::{self, Purpose, Rpc};
+use template::coinbase::CoinbaseStyle;
+use template::source::{Source, SourceNode, SourceSettings};
+use template::submit::Submitter;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often it is checked that no part has died.
+const PULSE: Duration = Duration::from_millis(500);
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// What keeps the pool from starting, or which part has died.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+    settings.limits = within_file_limit(settings.limits);
+    let listeners = listen(&settings.v1_listen, "v1.listen").await?;
+    let http = listen(&[settings.http_listen], "http.listen").await?.remove(0);
+    let metrics = Metrics::new(Registry::new());
+    let stop = CancellationToken::new();
+    tokio::spawn(shutdown::watch(stop.clone()));
+
+    let mut core = Core::start(&settings, &metrics)?;
+    tokio::spawn(http::serve(http, core.health.clone(), metrics.clone(), stop.clone()));
+    let outcome = match core.wait_for_work(&stop).await {
+        Ok(true) => serve_miners(&settings, &core, listeners, &metrics, &stop).await,
+        Ok(false) => Ok(()),
+        Err(refused) => Err(refused),
+    };
+    core.stop(settings.shutdown_grace);
+    if outcome.is_ok() {
+        info!("stopped");
+    }
+    outcome
+}
+
+/// Leaves room for logs, blocks, nodes and HTTP.
+fn within_file_limit(mut limits: Limits) -> Limits {
+    let files = raise_file_limit().saturating_sub(RESERVED_FILES);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    if files < limits.connections_max {
+        warn!(
+            files,
+            wanted = limits.connections_max,
+            "fewer connections than wanted: raise the limit of open files"
+        );
+        limits.connections_max = files;
+    }
+    limits
+}
+
+async fn listen(addresses: &[SocketAddr], key: &str) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: end what uses it, or set {key} to another address")
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Everything behind the miners: accounting, blocks, templates and the director.
+struct Core {
+    accounting: Accounting,
+    accounting_thread: AccountingThread,
+    submitter: Arc<Submitter>,
+    source: Source,
+    news: SyncSender<News>,
+    director: JoinHandle<()>,
+    events: JoinHandle<()>,
+    work: watch::Receiver<Option<Arc<WorkSet>>>,
+    serving: watch::Receiver<Serving>,
+    health: Arc<Health>,
+}
+
+impl Core {
+    fn start(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
+        let dir = &settings.data_dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        let (accounting, accounting_thread) = Accounting::open(accounting_settings(settings))?;
+        let style = CoinbaseStyle::new(settings.site, accounting.epoch(), &settings.coinbase_text)?;
+        check_room(&style, &settings.payout.params)?;
+        let ledger = Ledger::open(&dir.join("ledger.sqlite"))?;
+        let nodes: Vec<rpc::Node> = nodes(settings).into_iter().map(|node| node.rpc).collect();
+        let mut books = Books::new(ledger, Rpc::new(&nodes[0], Purpose::Other));
+
+        let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
+        let submitter = open_submitter(dir, &nodes, &news, &mut books)?;
+        let source = start_source(settings, accounting.epoch(), news.clone())?;
+        let health = Arc::new(Health::new(accounting.clone()));
+        let (events, for_log) = sync_channel(NEWS_WAITING_MAX);
+        let (give_work, work) = watch::channel(None);
+        let (say_serving, serving) = watch::channel(Serving::Waiting);
+        let outputs = Outputs {
+            work: give_work,
+            serving: say_serving,
+            events,
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
+        let planner = Planner::new(style, settings.payout.params.clone(), accounting.epoch());
+        let director = Director::new(accounting.clone(), books, planner, outputs);
+        let director = thread("director", move || director.run(&mailbox))?;
+        let log = accounting.clone();
+        let events = thread("events", move || director::write_events(&log, &for_log))?;
+        let submitter = Arc::new(submitter);
+        Ok(Self {
+            accounting,
+            accounting_thread,
+            submitter,
+            source,
+            news,
+            director,
+            events,
+            work,
+            serving,
+            health,
+        })
+    }
+
+    /// Waits until there is work; `false` if told to stop before.
+    async fn wait_for_work(&mut self, stop: &CancellationToken) -> anyhow::Result<bool> {
+        let decided = self.serving.wait_for(|serving| *serving != Serving::Waiting);
+        let serving = tokio::select! {
+            () = stop.cancelled() => return Ok(false),
+            serving = decided => serving.context("the director has ended")?.clone(),
+        };
+        match serving {
+            Serving::Refused(reason) => Err(anyhow!(reason)),
+            Serving::Working | Serving::Waiting => Ok(true),
+        }
+    }
+
+    /// A part that has ended without being told to; the process must not go on without it.
+    fn dead_part(&self) -> Option<&'static str> {
+        if self.accounting_thread.is_finished() {
+            Some("accounting")
+        } else if self.director.is_finished() {
+            Some("director")
+        } else {
+            None
+        }
+    }
+
+    /// Ends the parts, those that others send to last.
+    fn stop(self, grace: Duration) {
+        self.source.stop();
+        // The shards are gone: nobody else holds the submitter. What it says last still goes to the director.
+        match Arc::try_unwrap(self.submitter) {
+            Ok(submitter) => submitter.close(grace),
+            Err(_) => warn!("a shard did not end in time: its blocks are submitted at the next start"),
+        }
+        let _ = self.news.send(News::Stop);
+        for thread in [self.director, self.events] {
+            // A panic has been printed by its thread.
+            let _ = thread.join();
+        }
+        let _ = self.accounting_thread.stop();
+    }
+}
+
+fn accounting_settings(settings: &Settings) -> share_accounting::Settings {
+    let stale_credit_ms = settings.stale_credit.as_millis().try_into().unwrap_or(u32::MAX);
+    share_accounting::Settings {
+        dir: settings.data_dir.clone(),
+        network: settings.network,
+        params: Params {
+            site: settings.site,
+            span: settings.payout.span,
+            stale_credit_ms,
+            split: settings.payout.params.clone(),
+        },
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+    }
+}
+
+/// The nodes of the settings, as the template crate wants them.
+pub fn nodes(settings: &Settings) -> Vec<SourceNode> {
+    let node = |node: &crate::settings::Node| SourceNode {
+        rpc: rpc::Node {
+            address: node.rpc.clone(),
+            credentials: node.credentials.clone(),
+            timeouts: rpc::Timeouts::default(),
+        },
+        hash_block: node.zmq_hashblock.clone(),
+    };
+    settings.nodes.iter().map(node).collect()
+}
+
+/// Opens the block folder; what an earlier process left without a verdict goes into the books first.
+fn open_submitter(
+    dir: &Path,
+    nodes: &[rpc::Node],
+    news: &SyncSender<News>,
+    books: &mut Books,
+) -> anyhow::Result<Submitter> {
+    let director = news.clone();
+    let on_event = move |event| {
+        // Fails only while stopping; the verdict is beside the block's file.
+        let _ = director.send(News::Submitted(event));
+    };
+    let (submitter, recovered) = Submitter::open(&dir.join("blocks"), nodes, on_event)?;
+    for block in recovered {
+        let (hash, height) = (block.hash, block.height);
+        info!(height, %hash, "block of an earlier run is submitted again");
+        match read_note(hash, height, &block.note) {
+            Some(block) => books.found(block),
+            None => warn!(height, %hash, "its note is damaged: the ledger does not know whom it paid"),
+        }
+    }
+    Ok(submitter)
+}
+
+fn start_source(settings: &Settings, epoch: u16, news: SyncSender<News>) -> anyhow::Result<Source> {
+    let source = SourceSettings { nodes: nodes(settings), network: settings.network, epoch };
+    let (mut events, source) = Source::start(source)?;
+    thread("source", move || {
+        while let Some(event) = events.blocking_recv() {
+            if news.send(News::Source(event)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(source)
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// Serves miners until told to stop or a part dies.
+async fn serve_miners(
+    settings: &Settings,
+    core: &Core,
+    listeners: Vec<TcpListener>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let exits = Exits {
+        accounting: core.accounting.clone(),
+        blocks: BlockSink::new(core.submitter.clone(), core.news.clone()),
+        director: core.news.clone(),
+        metrics: metrics.clone(),
+    };
+    let (entrances, shards) = start_shards(settings, &exits, &core.work, stop)?;
+    drop(exits);
+    let gate = Gate::new(settings.limits.clone());
+    for listener in listeners {
+        info!(address = %listener.local_addr()?, "serving V1 miners");
+        let metrics = metrics.connections.clone();
+        tokio::spawn(accept(listener, gate.clone(), entrances.clone(), metrics, stop.clone()));
+    }
+    let mut pulse = tokio::time::interval(PULSE);
+    let died = loop {
+        tokio::select! {
+            () = stop.cancelled() => break None,
+            _ = pulse.tick() => {
+                let shard = shards.iter().any(JoinHandle::is_finished).then_some("shard");
+                if let Some(part) = core.dead_part().or(shard) {
+                    break Some(part);
+                }
+            }
+        }
+    };
+    stop.cancel();
+    let ended = wait_for_shards(shards, settings.shutdown_grace).await;
+    match died {
+        Some(part) => bail!("the {part} has failed: this is a bug, please report it with the lines above"),
+        None if !ended => bail!("shares were still on their way to the log when shutdown_grace_s was over"),
+        None => Ok(()),
+    }
+}
+
+type Shards = (Vec<ShardEntrance>, Vec<JoinHandle<()>>);
+
+fn start_shards(
+    settings: &Settings,
+    exits: &Exits,
+    work: &watch::Receiver<Option<Arc<WorkSet>>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Shards> {
+    let session = Arc::new(v1::server::Settings {
+        pot_start: settings.difficulty.start,
+        pot_min: settings.difficulty.min,
+        pot_max: settings.difficulty.max,
+        shares_per_minute: f64::from(settings.difficulty.shares_per_minute),
+        version_mask: settings.version_mask,
+        zero_bits_when_missing: settings.zero_bits_when_missing,
+        idle: settings.idle_max,
+        ..v1::server::Settings::new(settings.network)
+    });
+    let stale_credit = settings.stale_credit;
+    let mut entrances = Vec::new();
+    let mut threads = Vec::new();
+    for index in 0..settings.shards {
+        let (entrance, incoming, load) = ShardEntrance::new();
+        let (failed, settled) = mpsc::channel(1);
+        let mut work = work.clone();
+        // The work that is there already is news to the shard.
+        work.mark_changed();
+        let feeds = Feeds { incoming, settled, work, load, stop: stop.clone() };
+        let (session, exits) = (session.clone(), exits.clone());
+        let number = u8::try_from(index).context("at most 64 shards")?;
+        threads.push(shard::spawn(index, move || {
+            let metrics = exits.metrics.clone();
+            serve::run(Shard::new(number, session, stale_credit, exits, failed), feeds, metrics)
+        })?);
+        entrances.push(entrance);
+    }
+    Ok((entrances, threads))
+}
+
+/// Waits for the shards to answer what they have judged; `false` if the grace was too short.
+async fn wait_for_shards(shards: Vec<JoinHandle<()>>, grace: Duration) -> bool {
+    let joined = tokio::task::spawn_blocking(|| {
+        for shard in shards {
+            // A panic has been printed by its thread.
+            let _ = shard.join();
+        }
+    });
+    tokio::time::timeout(grace, joined).await.is_ok()
+}

@@ -1,0 +1,147 @@
+//! The pool's blocks on the node's best chain, and what is owed at its tip.
+
+use bitcoin::BlockHash;
+use share_accounting::entry::ChainEvent;
+use share_accounting::ledger::{BlockState, Credits, Ledger, LedgerError, MATURITY, PoolBlock};
+use template::bitcoind::ask;
+use template::bitcoind::rpc::{Rpc, RpcError};
+use template::chain::{BestChain, Place, Standing};
+use tracing::{error, info, warn};
+
+/// The ledger, kept in step with the node's best chain.
+#[derive(Debug)]
+pub struct Books {
+    ledger: Ledger,
+    chain: BestChain,
+    rpc: Rpc,
+    /// Blocks that the ledger could not take yet.
+    unrecorded: Vec<PoolBlock>,
+}
+
+/// Why there is no standing to plan on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BooksError {
+    /// The ledger cannot be read or written.
+    #[error("the ledger cannot be used: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The node does not answer.
+    #[error("the node does not say which blocks are on its chain: {0}")]
+    Node(#[from] RpcError),
+    /// The node says something else than a header.
+    #[error("the node has no parent for block {0}")]
+    NoParent(BlockHash),
+}
+
+impl Books {
+    /// Books over a ledger; `rpc` asks for headers.
+    pub fn new(ledger: Ledger, rpc: Rpc) -> Self {
+        Self { ledger, chain: BestChain::default(), rpc, unrecorded: Vec::new() }
+    }
+
+    /// Takes in a block that was found. The same block again changes nothing.
+    pub fn found(&mut self, block: PoolBlock) {
+        self.unrecorded.push(block);
+        if let Err(error) = self.record() {
+            error!(%error, "a found block cannot be recorded yet; it is kept and tried again");
+        }
+    }
+
+    /// Writes down what is not written down yet.
+    fn record(&mut self) -> Result<(), LedgerError> {
+        while let Some(block) = self.unrecorded.first() {
+            self.ledger.record(block)?;
+            self.unrecorded.remove(0);
+        }
+        Ok(())
+    }
+
+    /// A node has judged a block.
+    pub fn judged(&mut self, hash: BlockHash, accepted: bool) -> Vec<ChainEvent> {
+        let state = if accepted { BlockState::Submitted } else { BlockState::Refused };
+        self.set_state(hash, state).unwrap_or_else(|error| {
+            error!(%error, %hash, "the verdict on a block cannot be recorded");
+            Vec::new()
+        })
+    }
+
+    /// What is owed when work builds on `tip`, the pool's own blocks before it included; and what happened to
+    /// those blocks since the last call.
+    ///
+    /// # Errors
+    /// The ledger or the node cannot be asked: no plan is better than a wrong one.
+    pub fn at(&mut self, tip: BlockHash) -> Result<(Credits, Vec<ChainEvent>), BooksError> {
+        self.record()?;
+        let rpc = &mut self.rpc;
+        self.chain.update(tip, |hash| {
+            let header = ask::header(rpc, hash)?;
+            let parent = header.previousblockhash.ok_or(BooksError::NoParent(hash));
+            // The first block has no parent, and none is asked for.
+            let parent = if header.height == 0 { hash } else { parent? };
+            Ok::<_, BooksError>(Place { height: header.height, parent })
+        })?;
+        let mut events = Vec::new();
+        for (block, state) in self.ledger.open_blocks()? {
+            let state = match self.standing(&block, state)? {
+                Standing::Confirmed(confirmations) if confirmations >= MATURITY => BlockState::Matured,
+                Standing::Confirmed(_) => BlockState::InChain,
+                Standing::Orphaned => BlockState::Orphaned,
+                Standing::Unknown => continue,
+            };
+            events.extend(self.set_state(block.hash, state)?);
+        }
+        Ok((self.ledger.credits()?, events))
+    }
+
+    /// Where a block stands; the node is asked about blocks deeper than the view of the chain.
+    fn standing(&mut self, block: &PoolBlock, state: BlockState) -> Result<Standing, RpcError> {
+        let standing = self.chain.standing(block.hash, block.height);
+        if standing != Standing::Unknown {
+            return Ok(standing);
+        }
+        if self.chain.tip().is_none_or(|(_, height)| block.height > height) {
+            // Above the tip: it was on the chain and a shorter one with more work took over, or it has not
+            // got there yet.
+            return Ok(if state.is_in_chain() { Standing::Orphaned } else { Standing::Unknown });
+        }
+        match ask::header(&mut self.rpc, block.hash) {
+            Ok(header) => Ok(match u32::try_from(header.confirmations) {
+                Ok(confirmations) if confirmations > 0 => Standing::Confirmed(confirmations),
+                _ => Standing::Orphaned,
+            }),
+            // The node has never heard of it: nothing is known.
+            Err(RpcError::Node { .. }) => Ok(Standing::Unknown),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a block to a state, by way of the states in between; gives the events to log.
+    fn set_state(&mut self, hash: BlockHash, to: BlockState) -> Result<Vec<ChainEvent>, LedgerError> {
+        let Some((block, from)) = self.ledger.block(hash)? else {
+            warn!(%hash, "a block that the ledger does not know was judged");
+            return Ok(Vec::new());
+        };
+        let mut events = Vec::new();
+        let steps = match (from, to) {
+            (from, to) if from == to => Vec::new(),
+            (BlockState::Matured, BlockState::InChain) => Vec::new(),
+            (BlockState::InChain, BlockState::Matured) => vec![BlockState::Matured],
+            (_, BlockState::Matured) => vec![BlockState::InChain, BlockState::Matured],
+            (from, to) if from.may_become(to) => vec![to],
+            // A verdict that comes after the chain has spoken says nothing new.
+            _ => Vec::new(),
+        };
+        for step in steps {
+            self.ledger.set_state(hash, step)?;
+            info!(height = block.height, %hash, state = step.label(), "pool block");
+            events.extend(match step {
+                BlockState::InChain => Some(ChainEvent::BlockInChain(hash)),
+                BlockState::Matured => Some(ChainEvent::BlockMatured(hash)),
+                BlockState::Orphaned => Some(ChainEvent::BlockOrphaned(hash)),
+                BlockState::Refused => Some(ChainEvent::BlockRefused(hash)),
+                BlockState::Solved | BlockState::Submitted => None,
+            });
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,172 @@
+//! Shares on their way to the log: at most one batch of a shard is in flight, the next one gathers meanwhile.
+//!
+//! So a lone share is written at once, and under load batches grow to whatever the disk takes: the commit
+//! interval needs no timer. A batch whose commit failed is tried again until its oldest share has waited
+//! [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+/// Shares that may gather while a batch is in flight; beyond that the shard stops reading.
+pub const OPEN_SHARES_MAX: usize = 8_192;
+/// A share that cannot be made durable is answered with an error after this time.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Pause before a failed commit is tried again.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Shares and who waits for them, in the same order. `None`: logged, but already answered.
+#[derive(Debug)]
+struct Gathered<S, W> {
+    shares: Vec<S>,
+    waiting: Vec<Option<W>>,
+    oldest: Option<Instant>,
+}
+
+/// The shard's side of the way to the log: `S` are shares, `W` names who waits for the answer.
+#[derive(Debug)]
+pub struct Commits<S, W> {
+    open: Gathered<S, W>,
+    in_flight: Option<InFlight<W>>,
+    retry_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct InFlight<W> {
+    waiting: Vec<Option<W>>,
+    oldest: Option<Instant>,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Settled<S, W> {
+    /// Durable: these are to be told so.
+    Durable(Vec<W>),
+    /// Failed for good: these are to be told so, and the shares forgotten.
+    Failed(Vec<W>, Vec<S>),
+    /// Failed, and waiting to be tried again.
+    Retrying,
+}
+
+impl<S, W> Default for Gathered<S, W> {
+    fn default() -> Self {
+        Self { shares: Vec::new(), waiting: Vec::new(), oldest: None }
+    }
+}
+
+impl<S, W> Default for Commits<S, W> {
+    fn default() -> Self {
+        Self { open: Gathered::default(), in_flight: None, retry_at: None }
+    }
+}
+
+impl<S, W> Commits<S, W> {
+    /// Adds a share to the open batch.
+    pub fn push(&mut self, share: S, waiting: Option<W>, now: Instant) {
+        self.open.shares.push(share);
+        self.open.waiting.push(waiting);
+        self.open.oldest.get_or_insert(now);
+    }
+
+    /// Whether the open batch has room; if not, the shard stops reading.
+    pub fn has_room(&self) -> bool {
+        self.open.shares.len() < OPEN_SHARES_MAX
+    }
+
+    /// Whether nothing gathers and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.open.shares.is_empty() && self.in_flight.is_none()
+    }
+
+    /// The shares to commit now, if it is time: call again after each [`Commits::settled`].
+    pub fn next(&mut self, now: Instant) -> Option<Vec<S>> {
+        let resting = self.retry_at.is_some_and(|at| now < at);
+        if self.in_flight.is_some() || self.open.shares.is_empty() || resting {
+            return None;
+        }
+        self.retry_at = None;
+        let Gathered { shares, waiting, oldest } = mem::take(&mut self.open);
+        self.in_flight = Some(InFlight { waiting, oldest });
+        Some(shares)
+    }
+
+    /// When [`Commits::next`] is worth another call without a commit in flight.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// The batch in flight came back: `failed` holds its shares if it could not be committed.
+    pub fn settled(&mut self, failed: Option<Vec<S>>, now: Instant) -> Settled<S, W> {
+        let InFlight { waiting, oldest } = self.in_flight.take().expect("only a batch in flight comes back");
+        let Some(mut shares) = failed else {
+            return Settled::Durable(waiting.into_iter().flatten().collect());
+        };
+        assert_eq!(shares.len(), waiting.len(), "a failed batch comes back whole");
+        self.retry_at = Some(now + RETRY_PAUSE);
+        if oldest.is_some_and(|since| now.saturating_duration_since(since) >= ANSWER_WITHIN) {
+            return Settled::Failed(waiting.into_iter().flatten().collect(), shares);
+        }
+        // Older shares go first: their order in the log is the order of their arrival.
+        let newer = mem::take(&mut self.open);
+        shares.extend(newer.shares);
+        let waiting = waiting.into_iter().chain(newer.waiting).collect();
+        self.open = Gathered { shares, waiting, oldest: oldest.or(newer.oldest) };
+        Settled::Retrying
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_lone_share_goes_at_once_and_others_gather_while_it_is_under_way() {
+        let start = Instant::now();
+        let mut commits = Commits::default();
+        commits.push("a", Some(1), start);
+        assert_eq!(commits.next(start), Some(vec!["a"]));
+        commits.push("b", Some(2), start);
+        commits.push("c", None, start);
+        assert_eq!(commits.next(start), None);
+        assert!(matches!(commits.settled(None, start), Settled::Durable(waiting) if waiting == [1]));
+        assert_eq!(commits.next(start), Some(vec!["b", "c"]));
+        assert!(matches!(commits.settled(None, start), Settled::Durable(waiting) if waiting == [2]));
+        assert!(commits.is_idle());
+    }
+
+    #[test]
+    fn d04_a_failed_batch_is_retried_in_order_until_its_oldest_share_has_waited_long_enough() {
+        let start = Instant::now();
+        let mut commits = Commits::default();
+        commits.push("a", Some(1), start);
+        assert_eq!(commits.next(start), Some(vec!["a"]));
+        commits.push("b", Some(2), at(start, 10));
+        assert!(matches!(commits.settled(Some(vec!["a"]), at(start, 20)), Settled::Retrying));
+        assert_eq!(commits.next(at(start, 30)), None);
+        let retry_at = commits.retry_at().unwrap();
+        assert_eq!(commits.next(retry_at), Some(vec!["a", "b"]));
+        let late = start + ANSWER_WITHIN;
+        match commits.settled(Some(vec!["a", "b"]), late) {
+            Settled::Failed(waiting, shares) => assert_eq!((waiting, shares), (vec![1, 2], vec!["a", "b"])),
+            other => panic!("{other:?}"),
+        }
+        assert!(commits.is_idle());
+        // What comes next is tried again: no restart is needed once the disk has room.
+        commits.push("c", Some(3), late);
+        assert_eq!(commits.next(late + RETRY_PAUSE), Some(vec!["c"]));
+    }
+
+    #[test]
+    fn a_full_batch_says_so() {
+        let start = Instant::now();
+        let mut commits = Commits::default();
+        for share in 0..OPEN_SHARES_MAX {
+            assert!(commits.has_room());
+            commits.push(share, Some(share), start);
+        }
+        assert!(!commits.has_room());
+    }
+}

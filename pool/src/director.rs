@@ -1,0 +1,261 @@
+//! Decides what is worked on: it hears of templates, tips, shares and blocks, and gives out work.
+//!
+//! A thread of its own with one mailbox: what it does may wait for disk or node, and nobody waits for it.
+
+use crate::books::Books;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::work::{Planner, Standing, WorkSet};
+use share_accounting::entry::ChainEvent;
+use share_accounting::ledger::{Credits, PoolBlock};
+use share_accounting::{Accounting, Snapshot};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+use template::source::SourceEvent;
+use template::submit::{Outcome, SubmitEvent};
+use template::template::Template;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// News that may wait; whoever brings more waits.
+pub const NEWS_WAITING_MAX: usize = 256;
+/// How long a plan may wait for the newest shares before it is made from those known.
+const WINDOW_PATIENCE: Duration = Duration::from_millis(50);
+/// Pause before a plan that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the director hears.
+#[derive(Debug)]
+pub enum News {
+    /// From the nodes.
+    Source(SourceEvent),
+    /// A share solved a block.
+    Found(PoolBlock),
+    /// What a node said about a block.
+    Submitted(SubmitEvent),
+    /// Shares are durable, and miners still have solo work.
+    FirstShare,
+    /// The end.
+    Stop,
+}
+
+/// What the director says about serving, once at start and whenever it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serving {
+    /// Nothing to give out yet.
+    Waiting,
+    /// Miners have work.
+    Working,
+    /// The node is the wrong one: the reason.
+    Refused(String),
+}
+
+/// Where the director's decisions go.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Current work, for the shards.
+    pub work: watch::Sender<Option<Arc<WorkSet>>>,
+    /// Whether there is anything to serve.
+    pub serving: watch::Sender<Serving>,
+    /// Events for the share log.
+    pub events: SyncSender<ChainEvent>,
+    /// For people.
+    pub health: Arc<Health>,
+    /// For Prometheus.
+    pub metrics: Metrics,
+}
+
+/// The one who decides what is worked on.
+#[derive(Debug)]
+pub struct Director {
+    accounting: Accounting,
+    books: Books,
+    planner: Planner,
+    outputs: Outputs,
+    template: Option<Arc<Template>>,
+    /// Compact network target of the newest work.
+    nbits: Option<u32>,
+    /// The newest window, and the work per block that it was asked for.
+    window: Option<(u128, Snapshot)>,
+    retry_at: Option<Instant>,
+}
+
+impl Director {
+    /// A director without news yet.
+    pub fn new(accounting: Accounting, books: Books, planner: Planner, outputs: Outputs) -> Self {
+        Self {
+            accounting,
+            books,
+            planner,
+            outputs,
+            template: None,
+            nbits: None,
+            window: None,
+            retry_at: None,
+        }
+    }
+
+    /// Works until told to stop.
+    pub fn run(mut self, mailbox: &Receiver<News>) {
+        loop {
+            let news = match self.retry_at {
+                Some(at) => mailbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match news {
+                Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(news) => self.hear(news),
+                Err(RecvTimeoutError::Timeout) => self.give_work(),
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Source(event) => self.hear_source(event),
+            News::Found(block) => {
+                self.outputs.metrics.block("found");
+                self.log(ChainEvent::BlockFound { hash: block.hash, height: block.height });
+                self.books.found(block);
+            }
+            News::Submitted(event) => self.hear_verdict(&event),
+            News::FirstShare => {
+                if self.outputs.work.borrow().as_ref().is_some_and(|work| work.is_solo()) {
+                    self.give_work();
+                }
+            }
+            News::Stop => {}
+        }
+    }
+
+    fn hear_source(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::NewTip { hash, height } => info!(height, %hash, "new tip"),
+            SourceEvent::Template { template, .. } => {
+                self.template = Some(template);
+                self.give_work();
+            }
+            SourceEvent::Degraded(reason) => {
+                error!(%reason, "the node gives no templates; miners keep the last one");
+                self.outputs.health.node_trouble(Some(reason));
+            }
+            SourceEvent::Recovered => {
+                info!("the node gives templates again");
+                self.outputs.health.node_trouble(None);
+            }
+            SourceEvent::Expired => {
+                error!("the last template is too old: miners are sent to their backup");
+                self.take_work_away(Serving::Waiting);
+            }
+            SourceEvent::Refused(reason) => {
+                error!(%reason, "this node is not mined on");
+                self.outputs.health.node_trouble(Some(reason.clone()));
+                self.take_work_away(Serving::Refused(reason));
+            }
+        }
+    }
+
+    fn hear_verdict(&mut self, event: &SubmitEvent) {
+        let SubmitEvent { hash, height, node, .. } = event;
+        match &event.outcome {
+            Outcome::Judged { verdict, words } => {
+                self.outputs.metrics.block(verdict.label());
+                if verdict.is_success() {
+                    info!(height, %hash, %node, %words, "block accepted");
+                } else if verdict.is_final() {
+                    error!(height, %hash, %node, %words, "block refused by the node: its file is kept");
+                } else {
+                    warn!(height, %hash, %node, %words, "the node cannot judge the block yet");
+                }
+                if verdict.is_final() {
+                    let events = self.books.judged(*hash, verdict.is_success());
+                    events.into_iter().for_each(|event| self.log(event));
+                }
+            }
+            Outcome::Retrying(reason) => {
+                warn!(height, %hash, %node, %reason, "block not submitted yet, trying again")
+            }
+            Outcome::NotOnDisk(reason) => {
+                error!(height, %hash, %reason, "block file not written; the block is submitted all the same");
+            }
+        }
+    }
+
+    fn take_work_away(&mut self, serving: Serving) {
+        self.template = None;
+        self.retry_at = None;
+        self.outputs.health.no_work();
+        self.outputs.work.send_replace(None);
+        self.outputs.serving.send_replace(serving);
+    }
+
+    /// Plans on the current template and gives the work out; on failure the old work stays, and it is tried again.
+    fn give_work(&mut self) {
+        self.retry_at = None;
+        let Some(template) = self.template.clone() else { return };
+        match self.plan(&template) {
+            Ok(work) => self.publish(&template, work),
+            Err(error) => {
+                error!(%error, "no new work; miners keep the old one");
+                self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+            }
+        }
+    }
+
+    fn plan(&mut self, template: &Arc<Template>) -> anyhow::Result<WorkSet> {
+        let (credits, events) = self.books.at(template.prev_hash())?;
+        events.into_iter().for_each(|event| self.log(event));
+        let Credits { block: ledger_block, by_script } = credits;
+        let Snapshot { log_size, weights, .. } = self.window(template)?;
+        let standing = Standing { log_size, weights, ledger_block, credits: by_script };
+        Ok(self.planner.plan(template, &standing)?)
+    }
+
+    /// The window as of now, or as of a moment ago if the disk is slow: miners on a new tip do not wait for it.
+    fn window(&mut self, template: &Template) -> anyhow::Result<Snapshot> {
+        let network = template.target().work();
+        match (self.accounting.window(network, WINDOW_PATIENCE), &self.window) {
+            (Ok(snapshot), _) => self.window = Some((network.0, snapshot.clone())),
+            (Err(error), Some((known, snapshot))) if *known == network.0 => {
+                warn!(%error, entries = snapshot.log_size, "planning from a window that is not the newest");
+                return Ok(snapshot.clone());
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+        Ok(self.window.as_ref().map(|(_, snapshot)| snapshot.clone()).expect("set just above"))
+    }
+
+    fn publish(&mut self, template: &Template, work: WorkSet) {
+        if self.nbits.replace(template.nbits()).is_some_and(|before| before != template.nbits()) {
+            self.log(ChainEvent::Retarget { nbits: template.nbits() });
+        }
+        self.outputs.health.working(work.height(), Instant::now());
+        let older = self.outputs.work.send_replace(Some(Arc::new(work)));
+        self.outputs.serving.send_if_modified(|serving| {
+            let changed = *serving != Serving::Working;
+            *serving = Serving::Working;
+            changed
+        });
+        if let Some(id) = older.map(|work| work.id()) {
+            self.log(ChainEvent::Superseded(id));
+        }
+    }
+
+    /// Puts an event into the share log. What happened to the chain can also be read from the chain, so
+    /// nothing waits for it.
+    fn log(&self, event: ChainEvent) {
+        if self.outputs.events.send(event).is_err() {
+            warn!(?event, "event not logged: the server is stopping");
+        }
+    }
+}
+
+/// Writes events into the share log, one after the other, until the director has ended.
+pub fn write_events(accounting: &Accounting, events: &Receiver<ChainEvent>) {
+    for event in events {
+        if let Err(error) = accounting.event(event) {
+            warn!(%error, ?event, "event not logged");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How the pool is doing, kept by the parts that know and read by people and machines.
+
+use crate::metrics::Metrics;
+use serde::Serialize;
+use share_accounting::Accounting;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the parts report.
+#[derive(Debug)]
+pub struct Health {
+    accounting: Accounting,
+    // Written a few times a minute, read on request: far from the share path.
+    node: Mutex<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Why miners get no new work.
+    trouble: Option<String>,
+    work: Option<(u32, Instant)>,
+}
+
+/// The answer of /health.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether miners have work that pays.
+    pub ok: bool,
+    /// What is wrong, one sentence each.
+    pub reasons: Vec<String>,
+    /// Height of the block that miners work on.
+    pub height: Option<u32>,
+    /// Age of that work.
+    pub template_age_s: Option<f64>,
+    /// Entries in the share log.
+    pub log_entries: u64,
+}
+
+impl Health {
+    /// Nothing is known but the log.
+    pub fn new(accounting: Accounting) -> Self {
+        Self { accounting, node: Mutex::default() }
+    }
+
+    /// Miners have new work.
+    pub fn working(&self, height: u32, now: Instant) {
+        let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        *node = Node { trouble: None, work: Some((height, now)) };
+    }
+
+    /// The node gives no templates.
+    pub fn node_trouble(&self, reason: Option<String>) {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).trouble = reason;
+    }
+
+    /// Miners have no work any more.
+    pub fn no_work(&self) {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).work = None;
+    }
+
+    /// All of it at one glance.
+    pub fn report(&self, now: Instant) -> Report {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.accounting.counters();
+        let mut reasons: Vec<String> = node.trouble.iter().cloned().collect();
+        if node.work.is_none() {
+            reasons.push("miners have no work".to_owned());
+        }
+        if log.failing {
+            reasons.push("the share log cannot be written".to_owned());
+        }
+        Report {
+            ok: reasons.is_empty(),
+            reasons,
+            height: node.work.map(|(height, _)| height),
+            template_age_s: node.work.map(|(_, since)| now.saturating_duration_since(since).as_secs_f64()),
+            log_entries: log.log_entries,
+        }
+    }
+
+    /// Copies what only is known on request into the metrics.
+    pub fn export(&self, metrics: &Metrics, now: Instant) {
+        let report = self.report(now);
+        let log = self.accounting.counters();
+        let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.template_age_s.set(report.template_age_s.unwrap_or(f64::INFINITY));
+        metrics.template_height.set(report.height.map_or(0, i64::from));
+        metrics.log_entries.set(int(log.log_entries));
+        metrics.log_commits.set(int(log.commits));
+        metrics.log_failures.set(int(log.commits_failed));
+        metrics.log_commit_seconds.set(Duration::from_nanos(log.commit_ns_total).as_secs_f64());
+    }
+}

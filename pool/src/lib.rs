@@ -1,0 +1,27 @@
+//! The pool: it wires node, miners, share log and ledger into `sluice-pool`.
+//!
+//! - [`settings`], [`cli`]: what the operator wants; [`check`]: whether it can work
+//! - [`shard`], [`commits`], [`serve`]: miners' sessions, their shares, and the answers when they are durable
+//! - [`work`]: from template, window and ledger to the jobs that miners get
+//! - [`director`]: decides what is worked on; [`books`]: the pool's blocks on the best chain, and what is owed
+//! - [`blocks`]: solved blocks, to the nodes and into the books
+//! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
+//!
+//! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
+//! (`share-accounting`), speaks no RPC (`template`) and reads no socket (`stratum-net`).
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod blocks;
+pub mod books;
+pub mod check;
+pub mod cli;
+pub mod commits;
+pub mod director;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod serve;
+pub mod settings;
+pub mod shard;
+pub mod work;

@@ -1,0 +1,128 @@
+//! What Prometheus scrapes. Labels come from closed sets only; miners never appear in them.
+
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
+use std::time::Duration;
+use stratum::share::Reject;
+use stratum_net::metrics::{ConnectionMetrics, counter, gauge, register};
+
+/// Counters and gauges of the pool; a handle.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// What happens to connections.
+    pub connections: ConnectionMetrics,
+    shares: IntCounterVec,
+    share_check: Histogram,
+    fan_out: Histogram,
+    blocks: IntCounterVec,
+    session_panics: IntCounter,
+    /// Age of the work that miners have, in seconds.
+    pub template_age_s: Gauge,
+    /// Height of the block that miners work on.
+    pub template_height: IntGauge,
+    /// Entries in the share log.
+    pub log_entries: IntGauge,
+    /// Commits of the share log that failed.
+    pub log_failures: IntGauge,
+    /// Commits of the share log.
+    pub log_commits: IntGauge,
+    /// Time spent in commits of the share log, in seconds.
+    pub log_commit_seconds: Gauge,
+}
+
+impl Metrics {
+    /// Registers everything with a registry.
+    pub fn new(registry: Registry) -> Self {
+        let plain = |name: &str, help: &str| IntGauge::new(name, help).expect("a valid metric name");
+        let float = |name: &str, help: &str| Gauge::new(name, help).expect("a valid metric name");
+        let panics = IntCounter::new("sluice_pool_session_panics_total", "Sessions that failed by a bug.");
+        let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            connections: ConnectionMetrics::new(&registry, "sluice_pool"),
+            shares: counter(
+                &registry,
+                "sluice_pool_shares_total",
+                "Shares by answer.",
+                &["protocol", "result"],
+            ),
+            share_check: histogram(
+                &registry,
+                "sluice_pool_share_check_seconds",
+                "Time to judge one share.",
+                1e-6,
+            ),
+            fan_out: histogram(
+                &registry,
+                "sluice_pool_job_fanout_seconds",
+                "Time to queue new work for a shard.",
+                1e-5,
+            ),
+            blocks: counter(
+                &registry,
+                "sluice_pool_blocks_total",
+                "Solved blocks by what became of them.",
+                &["result"],
+            ),
+            session_panics: register(&registry, panics.expect("a valid metric name")),
+            template_age_s: register(
+                &registry,
+                float("sluice_pool_template_age_seconds", "Age of current work."),
+            ),
+            template_height: register(
+                &registry,
+                plain("sluice_pool_template_height", "Height of current work."),
+            ),
+            log_entries: register(&registry, plain("sluice_pool_log_entries", "Entries in the share log.")),
+            log_failures: register(
+                &registry,
+                plain("sluice_pool_log_failures", "Failed commits since start."),
+            ),
+            log_commits: register(&registry, plain("sluice_pool_log_commits", "Commits since start.")),
+            log_commit_seconds: register(
+                &registry,
+                float("sluice_pool_log_commit_seconds", "Time in commits since start."),
+            ),
+            registry,
+        }
+    }
+
+    /// A share was judged.
+    pub fn share_checked(&self, took: Duration) {
+        self.share_check.observe(took.as_secs_f64());
+    }
+
+    /// A miner was told about its share.
+    pub fn share_answered(&self, answer: Result<(), Reject>) {
+        let result = answer.map_or_else(Reject::label, |()| "accepted");
+        self.shares.with_label_values(&["v1", result]).inc();
+    }
+
+    /// A shard has queued new work for all its miners.
+    pub fn fanned_out(&self, took: Duration) {
+        self.fan_out.observe(took.as_secs_f64());
+    }
+
+    /// Something happened to a solved block.
+    pub fn block(&self, result: &str) {
+        self.blocks.with_label_values(&[result]).inc();
+    }
+
+    /// A session failed by a bug of ours.
+    pub fn session_panicked(&self) {
+        self.session_panics.inc();
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn text(&self) -> String {
+        stratum_net::metrics::text(&self.registry)
+    }
+}
+
+/// A histogram whose buckets start at `first` seconds and grow fourfold.
+fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Histogram {
+    let buckets =
+        prometheus::exponential_buckets(first, 4.0, 10).expect("a positive start and a factor above one");
+    let options = HistogramOpts::new(name, help).buckets(buckets);
+    register(registry, Histogram::with_opts(options).expect("a valid metric name"))
+}

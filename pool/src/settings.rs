@@ -1,0 +1,478 @@
+//! Settings: taken from file, environment and flags, checked as a whole, typed from here on.
+
+use crate::cli::Overrides;
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Network, ScriptBuf};
+use serde::Deserialize;
+use share_accounting::payout::{Donation, Params};
+use share_accounting::window::Span;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use stratum::pot::Pot;
+use stratum_net::limits::Limits;
+use stratum_net::logging;
+use stratum_net::settings::{Mistakes, Reader};
+use template::coinbase::CoinbaseStyle;
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The chain.
+    pub network: Network,
+    /// Folder for share log, ledger and blocks.
+    pub data_dir: PathBuf,
+    /// This server's number within a pool of several: part of every coinbase.
+    pub site: u16,
+    /// Threads that serve miners.
+    pub shards: usize,
+    /// Longest time to finish after the first signal.
+    pub shutdown_grace: Duration,
+    /// Plain V1.
+    pub v1_listen: Vec<SocketAddr>,
+    /// /health and /metrics.
+    pub http_listen: SocketAddr,
+    /// Nodes, best first.
+    pub nodes: Vec<Node>,
+    /// Who gets what.
+    pub payout: Payout,
+    /// Text at the end of the coinbase script.
+    pub coinbase_text: String,
+    /// Share difficulty.
+    pub difficulty: Difficulty,
+    /// How long a share for the previous tip still earns credit.
+    pub stale_credit: Duration,
+    /// A connection without a share this long is closed.
+    pub idle_max: Duration,
+    /// Version bits that miners may roll.
+    pub version_mask: u32,
+    /// Whether a share without version bits counts as one with none set, although rolling was agreed.
+    pub zero_bits_when_missing: bool,
+    /// Connection limits.
+    pub limits: Limits,
+    /// Logs.
+    pub log: logging::Settings,
+}
+
+/// One Bitcoin node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// `host:port` of its RPC server.
+    pub rpc: String,
+    /// File with `user:password`: the cookie that the node writes at each start, or one of the operator's.
+    pub credentials: PathBuf,
+    /// Its ZMQ publisher of `hashblock`, if it has one.
+    pub zmq_hashblock: Option<String>,
+}
+
+/// Who gets what.
+#[derive(Debug, Clone)]
+pub struct Payout {
+    /// PPLNS window in multiples of the network difficulty.
+    pub span: Span,
+    /// How a reward is split.
+    pub params: Params,
+}
+
+/// Share difficulty.
+#[derive(Debug, Clone)]
+pub struct Difficulty {
+    /// Of a new connection.
+    pub start: Pot,
+    /// Easiest.
+    pub min: Pot,
+    /// Hardest.
+    pub max: Pot,
+    /// Shares per minute that each connection is steered to.
+    pub shares_per_minute: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DonationText {
+    bp: u16,
+    address: String,
+}
+
+impl Settings {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All mistakes at once, each with key, value and remedy.
+    pub fn load(overrides: &Overrides) -> Result<Self, Mistakes> {
+        let mut reader = Reader::file(&overrides.config);
+        let layers = [
+            ("http.listen", &overrides.http_listen),
+            ("network", &overrides.network),
+            ("data_dir", &overrides.data_dir),
+            ("log.filter", &overrides.log),
+        ];
+        for (key, value) in layers {
+            if let Some(value) = value {
+                reader.lay_over(key, value.as_str());
+            }
+        }
+        if let Some(listen) = &overrides.listen {
+            reader.lay_over("v1.listen", vec![listen.as_str()]);
+        }
+        Self::resolve(reader)
+    }
+
+    /// Resolves what a reader holds.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn resolve(mut reader: Reader) -> Result<Self, Mistakes> {
+        let r = &mut reader;
+        let network = network(r);
+        let settings = Self {
+            network,
+            data_dir: data_dir(r),
+            site: r.or("site", 0),
+            shards: shards(r),
+            shutdown_grace: Duration::from_secs(r.in_range("shutdown_grace_s", 10, 1..=300)),
+            v1_listen: v1_listen(r),
+            http_listen: http_listen(r),
+            nodes: nodes(r),
+            payout: payout(r, network),
+            coinbase_text: coinbase_text(r),
+            difficulty: difficulty(r),
+            stale_credit: Duration::from_millis(r.in_range("shares.stale_credit_ms", 0, 0..=2_000)),
+            idle_max: Duration::from_secs(r.in_range("v1.idle_max_s", 900, 60..=86_400)),
+            version_mask: version_mask(r),
+            zero_bits_when_missing: r.or("v1.zero_bits_when_missing", false),
+            limits: limits(r),
+            log: log(r),
+        };
+        reader.finish()?;
+        Ok(settings)
+    }
+}
+
+fn network(r: &mut Reader) -> Network {
+    let Some(name) = r.optional::<String>("network") else {
+        r.mistake("network", "missing: set it to \"signet\", \"regtest\", \"testnet\" or \"testnet4\"");
+        return Network::Regtest;
+    };
+    match name.as_str() {
+        "signet" => Network::Signet,
+        "regtest" => Network::Regtest,
+        "testnet" => Network::Testnet,
+        "testnet4" => Network::Testnet4,
+        "bitcoin" | "main" | "mainnet" => {
+            let text = "the main network is refused until share log commitments, receipts, settlement and \
+                        sluice-verify exist: use a test network";
+            r.mistake("network", text);
+            Network::Regtest
+        }
+        other => {
+            r.mistake(
+                "network",
+                format!("\"{other}\" is no network: use signet, regtest, testnet or testnet4"),
+            );
+            Network::Regtest
+        }
+    }
+}
+
+fn data_dir(r: &mut Reader) -> PathBuf {
+    r.optional("data_dir").unwrap_or_else(|| {
+        r.mistake("data_dir", "missing: name a folder for share log, ledger and blocks");
+        PathBuf::new()
+    })
+}
+
+fn shards(r: &mut Reader) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(64) as u64; // at most 64
+    usize::try_from(r.in_range("shards", cores, 1..=64)).expect("at most 64")
+}
+
+fn addresses(r: &mut Reader, key: &str, default: &str) -> Vec<SocketAddr> {
+    let texts: Vec<String> = r.or(key, vec![default.to_owned()]);
+    let mut addresses = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => r.mistake(key, format!("\"{text}\" is not an address like 127.0.0.1:3333")),
+        }
+    }
+    addresses
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+fn v1_listen(r: &mut Reader) -> Vec<SocketAddr> {
+    let public_allowed = r.or("v1.allow_plain_public", false);
+    let addresses = addresses(r, "v1.listen", "127.0.0.1:3333");
+    for address in &addresses {
+        if !public_allowed && !is_private(address.ip()) {
+            let text = format!(
+                "{address} may be reached from outside, and plain V1 can be read and altered on the way: \
+                 listen on a private address or set v1.allow_plain_public = true"
+            );
+            r.mistake("v1.listen", text);
+        }
+    }
+    addresses
+}
+
+fn http_listen(r: &mut Reader) -> SocketAddr {
+    let fallback = SocketAddr::from(([127, 0, 0, 1], 3380));
+    let address = r.parsed("http.listen").unwrap_or(fallback);
+    if !address.ip().is_loopback() {
+        r.mistake("http.listen", format!("{address} is not loopback: metrics are not for the public"));
+    }
+    address
+}
+
+fn nodes(r: &mut Reader) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    let tables = r.tables("node");
+    if tables.is_empty() {
+        r.mistake("node", "missing: add a [[node]] table with rpc and cookie_file");
+    }
+    for mut table in tables {
+        let rpc: Option<String> = table.optional("rpc");
+        if rpc.is_none() {
+            table.mistake("rpc", "missing: name the node's RPC server, for example \"127.0.0.1:38332\"");
+        }
+        let credentials = credentials(&mut table);
+        let zmq_hashblock = table.optional("zmq_hashblock");
+        r.merge("node", table);
+        if let (Some(rpc), Some(credentials)) = (rpc, credentials) {
+            nodes.push(Node { rpc, credentials, zmq_hashblock });
+        }
+    }
+    nodes
+}
+
+fn credentials(table: &mut Reader) -> Option<PathBuf> {
+    let cookie: Option<PathBuf> = table.optional("cookie_file");
+    let own: Option<PathBuf> = table.optional("credentials_file");
+    match (cookie, own) {
+        (Some(cookie), None) => Some(cookie),
+        (None, Some(own)) => {
+            if let Err(text) = owner_only(&own) {
+                table.mistake("credentials_file", text);
+            }
+            Some(own)
+        }
+        _ => {
+            let text = "name the node's cookie_file, or a credentials_file that holds user:password";
+            table.mistake("cookie_file", text);
+            None
+        }
+    }
+}
+
+/// A secret that others can read is no secret.
+fn owner_only(file: &std::path::Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(format!("others can read {0}: run chmod 600 {0}", file.display()));
+    }
+    Ok(())
+}
+
+fn script_of(r: &mut Reader, key: &str, text: &str, network: Network) -> Option<ScriptBuf> {
+    let parsed = text.parse::<Address<NetworkUnchecked>>();
+    match parsed.map(|address| address.require_network(network)) {
+        Ok(Ok(address)) => Some(address.script_pubkey()),
+        Ok(Err(_)) => {
+            r.mistake(key, format!("{text} is not an address of {network}"));
+            None
+        }
+        Err(_) => {
+            r.mistake(key, format!("\"{text}\" is not a Bitcoin address: check it for a typo"));
+            None
+        }
+    }
+}
+
+fn address(r: &mut Reader, key: &str, network: Network) -> Option<ScriptBuf> {
+    let text: String = r.optional(key)?;
+    script_of(r, key, &text, network)
+}
+
+fn payout(r: &mut Reader, network: Network) -> Payout {
+    let span = span(r);
+    let fee_bp = r.in_range("payout.fee_bp", 0, 0..=5_000) as u16; // at most 5,000
+    let fee_script = address(r, "payout.fee_address", network);
+    if fee_bp > 0 && fee_script.is_none() {
+        r.mistake("payout.fee_address", "missing or wrong: a fee needs an address");
+    }
+    let reserve_script = address(r, "payout.reserve_address", network);
+    if reserve_script.is_none() {
+        let text = "missing or wrong: name an address that holds what is owed to miners whose output is too \
+                    small or does not fit";
+        r.mistake("payout.reserve_address", text);
+    }
+    let mut donations = Vec::new();
+    for DonationText { bp, address } in r.or::<Vec<DonationText>>("payout.donations", Vec::new()) {
+        if let Some(script) = script_of(r, "payout.donations", &address, network) {
+            donations.push(Donation { bp, script });
+        }
+    }
+    let params = Params {
+        fee_bp,
+        fee_script: fee_script.unwrap_or_default(),
+        donations,
+        min_payout: r.in_range("payout.min_payout_sats", 5_000, 0..=100_000_000),
+        reserve_script: reserve_script.clone().unwrap_or_default(),
+    };
+    // Missing scripts have been reported above.
+    let complete = reserve_script.is_some() && (fee_bp == 0 || !params.fee_script.is_empty());
+    if complete && let Err(error) = params.check() {
+        r.mistake("payout", error.to_string());
+    }
+    Payout { span, params }
+}
+
+/// N of the window as an exact fraction: a float has turned 0.5 into nothing elsewhere.
+fn span(r: &mut Reader) -> Span {
+    let text: String = r.or("payout.window", "8".to_owned());
+    let (numerator, denominator) = text.split_once('/').unwrap_or((&text, "1"));
+    let whole = |text: &str| text.trim().parse::<u64>().ok();
+    let parsed = whole(numerator).zip(whole(denominator)).and_then(|(n, d)| Span::new(n, d));
+    parsed.unwrap_or_else(|| {
+        let text = format!("\"{text}\" is no window: write a whole number or a fraction, \"8\" or \"17/2\"");
+        r.mistake("payout.window", text);
+        Span::new(8, 1).expect("eight is a window")
+    })
+}
+
+fn coinbase_text(r: &mut Reader) -> String {
+    let text: String = r.or("coinbase_text", "/sluice/".to_owned());
+    if let Err(error) = CoinbaseStyle::new(0, 0, &text) {
+        r.mistake("coinbase_text", error.to_string());
+    }
+    text
+}
+
+fn difficulty(r: &mut Reader) -> Difficulty {
+    let default = |pot: i8| Pot::try_from(pot).expect("a pot within range");
+    let start = r.or("difficulty.pot_start", default(10));
+    let min = r.or("difficulty.pot_min", default(-13));
+    let max = r.or("difficulty.pot_max", default(50));
+    if !(min..=max).contains(&start) {
+        r.mistake("difficulty.pot_start", format!("{start} is outside pot_min {min} to pot_max {max}"));
+    }
+    let per_minute = r.in_range("difficulty.shares_per_minute", 12, 1..=6_000) as u32; // at most 6,000
+    Difficulty { start, min, max, shares_per_minute: per_minute }
+}
+
+fn version_mask(r: &mut Reader) -> u32 {
+    let text: String = r.or("v1.version_mask", "1fffe000".to_owned());
+    match u32::from_str_radix(&text, 16) {
+        // Bits outside BIP 320 and BIP 323 carry meaning for the network.
+        Ok(mask) if mask & !0x1fff_ffe0 == 0 => mask,
+        _ => {
+            r.mistake("v1.version_mask", format!("\"{text}\" is no mask within 1fffffe0 (eight hex digits)"));
+            0
+        }
+    }
+}
+
+fn limits(r: &mut Reader) -> Limits {
+    let defaults = Limits::default();
+    let mut exempt = Vec::new();
+    for text in r.or::<Vec<String>>("limits.exempt", Vec::new()) {
+        match text.parse() {
+            Ok(network) => exempt.push(network),
+            Err(error) => r.mistake("limits.exempt", format!("{error}")),
+        }
+    }
+    let number = |value: u64| usize::try_from(value).expect("at most ten million");
+    Limits {
+        connections_max: number(r.in_range("limits.connections_max", 20_000, 1..=10_000_000)),
+        per_address_max: number(r.in_range("limits.per_address_max", 64, 1..=10_000_000)),
+        per_address_per_s: r.or("limits.per_address_per_s", defaults.per_address_per_s),
+        per_address_burst: r.or("limits.per_address_burst", defaults.per_address_burst),
+        exempt,
+    }
+}
+
+fn log(r: &mut Reader) -> logging::Settings {
+    let filter: String = r.or("log.filter", "info".to_owned());
+    if !logging::filter_is_valid(&filter) {
+        r.mistake(
+            "log.filter",
+            format!("\"{filter}\" is no level or filter: use error, warn, info, debug or trace"),
+        );
+    }
+    logging::Settings { filter, format: r.or("log.format", logging::Format::Human) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+network = "signet"
+data_dir = "pool-data"
+[[node]]
+rpc = "127.0.0.1:38332"
+cookie_file = "node/signet/.cookie"
+[payout]
+reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
+"#;
+
+    fn mistakes(text: &str) -> String {
+        Settings::resolve(Reader::text(text)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_short_file_is_enough_and_the_rest_has_defaults() {
+        let settings = Settings::resolve(Reader::text(GOOD)).unwrap();
+        assert_eq!(settings.network, Network::Signet);
+        assert_eq!(settings.v1_listen, ["127.0.0.1:3333".parse().unwrap()]);
+        assert_eq!(settings.payout.span, Span::new(8, 1).unwrap());
+        assert_eq!(settings.version_mask, 0x1fff_e000);
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once() {
+        let text = mistakes("network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n");
+        for part in [
+            "network: \"sgnet\" is no network",
+            "data_dir: missing",
+            "node: missing",
+            "payout.window: \"0.5\" is no window",
+            "payout.fee_bp: 6000 is outside 0 to 5000",
+            "payout.fee_address: missing",
+            "payout.reserve_address: missing",
+            "colour: unknown setting (value 1)",
+        ] {
+            assert!(text.contains(part), "{part} not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_main_network_and_public_plain_listeners_are_refused() {
+        assert!(
+            mistakes(&GOOD.replace("signet\"\nd", "bitcoin\"\nd")).contains("the main network is refused")
+        );
+        let public = format!("{GOOD}[v1]\nlisten = [\"0.0.0.0:3333\"]\n");
+        assert!(mistakes(&public).contains("v1.allow_plain_public = true"));
+        let allowed = format!("{public}allow_plain_public = true\n");
+        assert!(Settings::resolve(Reader::text(&allowed)).is_ok());
+        assert!(mistakes(&format!("{GOOD}[http]\nlisten = \"0.0.0.0:80\"\n")).contains("not loopback"));
+    }
+
+    #[test]
+    fn addresses_of_other_networks_and_typos_are_told_apart() {
+        let mainnet = GOOD.replace(
+            "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx",
+            "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
+        );
+        assert!(mistakes(&mainnet).contains("is not an address of signet"));
+        let typo = GOOD.replace("tb1qw508", "tb1qw509");
+        assert!(mistakes(&typo).contains("check it for a typo"));
+    }
+}

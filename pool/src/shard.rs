@@ -1,0 +1,337 @@
+//! One shard of the pool: it owns its miners' sessions, judges their shares and answers when they are durable.
+
+use crate::blocks::BlockSink;
+use crate::commits::{Commits, Settled};
+use crate::director::News;
+use crate::metrics::Metrics;
+use crate::work::WorkSet;
+use bitcoin::ScriptBuf;
+use share_accounting::{Accounting, Batch, CommitError, CommitResult};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+use stratum::class::SizeClass;
+use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
+use stratum::fault::Fault;
+use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
+use stratum::v1::encode::EncodedJob;
+use stratum::v1::server::{Action, Session, Settings, Ticket};
+use stratum_net::driver::{Ending, Peers};
+use stratum_net::outbox::{Outbox, OutboxFull};
+use tokio::sync::{Notify, mpsc};
+use tracing::debug;
+
+/// A freed extranonce prefix rests longer than any job sent with it can earn credit.
+const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
+/// Solo work that is kept for a template: one entry per payee and size class.
+const SOLO_WORK_MAX: usize = 4_096;
+
+/// Why a connection's own calls find its peer.
+const REGISTERED: &str = "a connection is driven only between open and close";
+
+/// Names a connection of a shard for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerKey(u64);
+
+/// What came of a batch: its shares, if they could not be committed.
+pub type FailedShares = Option<Vec<JudgedShare>>;
+
+/// Where a shard sends what it finds, and what it needs for it.
+#[derive(Debug, Clone)]
+pub struct Exits {
+    /// The share log.
+    pub accounting: Accounting,
+    /// Solved blocks.
+    pub blocks: BlockSink,
+    /// Told when the first shares of an empty window are durable.
+    pub director: SyncSender<News>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// The state of a shard. Only its own thread touches it.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Arc<Settings>,
+    exits: Exits,
+    peers: HashMap<PeerKey, Peer>,
+    next_key: u64,
+    prefixes: PrefixAllocator,
+    judge: Judge,
+    work: Option<Arc<WorkSet>>,
+    solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
+    commits: Commits<JudgedShare, (PeerKey, Ticket)>,
+    settled: mpsc::Sender<FailedShares>,
+    paused: Vec<Rc<Notify>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    session: Session,
+    outbox: Outbox,
+    wake: Rc<Notify>,
+    /// Set when the connection is to be closed for a reason that its own task does not see.
+    ending: Option<Ending>,
+}
+
+impl Shard {
+    /// A shard without connections. The results of its commits come back through `settled`, which needs room
+    /// for one.
+    pub fn new(
+        index: u8,
+        settings: Arc<Settings>,
+        stale_credit: Duration,
+        exits: Exits,
+        settled: mpsc::Sender<FailedShares>,
+    ) -> Self {
+        Self {
+            settings,
+            exits,
+            peers: HashMap::new(),
+            next_key: 0,
+            prefixes: PrefixAllocator::new(index, PREFIX_REST),
+            judge: Judge::new(stale_credit),
+            work: None,
+            solo: HashMap::new(),
+            commits: Commits::default(),
+            settled,
+            paused: Vec::new(),
+        }
+    }
+
+    /// Takes in a connection.
+    ///
+    /// # Errors
+    /// No extranonce prefix is free; the connection is to be closed.
+    pub fn open(&mut self, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
+        let prefix = self.prefixes.allocate(now)?;
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        // Job ids of different connections differ, so that nobody's share fits another's job by chance.
+        let first_job = (key.0 as u32).wrapping_mul(0x9e37_79b1) >> 8; // the low bits are enough
+        let session = Session::new(self.settings.clone(), prefix, first_job, now);
+        self.peers.insert(key, Peer { session, outbox: Outbox::default(), wake, ending: None });
+        Ok(key)
+    }
+
+    /// Forgets a connection that has ended. Its shares on their way to the log stay there.
+    pub fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
+        if let Some(peer) = self.peers.remove(&key) {
+            self.prefixes.free(peer.session.prefix(), now);
+            debug!(conn = key.0, reason = ending.label(), "connection closed");
+        }
+    }
+
+    fn peer(&self, key: PeerKey) -> &Peer {
+        self.peers.get(&key).expect(REGISTERED)
+    }
+
+    /// Keys of all connections, for walking over them in portions.
+    pub fn keys(&self) -> Vec<PeerKey> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// New work: from here on shares are judged against it. The miners are told by [`Shard::offer_work`].
+    pub fn take_work(&mut self, work: Arc<WorkSet>, now: Instant) {
+        self.judge.new_tip(work.prev_hash(), now);
+        if !work.is_solo() {
+            self.judge.end_solo(now);
+        }
+        self.solo.clear();
+        self.work = Some(work);
+    }
+
+    /// Sends current work to one miner, if it is ready for it.
+    pub fn offer_work(&mut self, key: PeerKey, now: Instant) {
+        let mut actions = Vec::new();
+        self.prepare_work(key, now, &mut actions);
+        self.act(key, actions, now);
+    }
+
+    fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
+        let Some(work) = &self.work else { return };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(payee) = peer.session.payee() else { return };
+        let class = peer.session.class();
+        let job = match work.shared(class) {
+            Some(job) => job.clone(),
+            None => {
+                let solo_key = (payee.script.clone(), class);
+                if self.solo.len() >= SOLO_WORK_MAX {
+                    self.solo.clear();
+                }
+                self.solo
+                    .entry(solo_key)
+                    .or_insert_with_key(|(script, class)| work.solo(script, *class))
+                    .clone()
+            }
+        };
+        peer.session.work(&job, now, actions);
+    }
+
+    /// Does what a session asks for, and what follows from that, until nothing is left.
+    fn act(&mut self, key: PeerKey, mut actions: Vec<Action>, now: Instant) {
+        let mut next = Vec::new();
+        while !actions.is_empty() {
+            for action in actions.drain(..) {
+                match action {
+                    Action::Send(bytes) => self.send(key, |outbox| outbox.send(bytes)),
+                    Action::Job(job) => self.send(key, |outbox| {
+                        outbox.send_job(job);
+                        Ok(())
+                    }),
+                    Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
+                    Action::Refused(reject) => self.exits.metrics.share_answered(Err(reject)),
+                    Action::NeedWork => self.prepare_work(key, now, &mut next),
+                }
+            }
+            std::mem::swap(&mut actions, &mut next);
+        }
+    }
+
+    fn send(&mut self, key: PeerKey, put: impl FnOnce(&mut Outbox) -> Result<(), OutboxFull>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            if put(&mut peer.outbox).is_err() {
+                peer.ending = Some(Ending::Fault(Fault::TooSlow));
+            }
+            peer.wake.notify_one();
+        }
+    }
+
+    fn judge_share(
+        &mut self,
+        key: PeerKey,
+        ticket: Ticket,
+        share: PendingShare,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let started = Instant::now();
+        let verdict = self.judge.check(share, now, unix_ms());
+        self.exits.metrics.share_checked(started.elapsed());
+        if let Some(solution) = verdict.block {
+            self.exits.blocks.submit(solution, unix_ms());
+        }
+        match verdict.outcome {
+            Outcome::Accepted(share) => self.commits.push(share, Some((key, ticket)), now),
+            Outcome::Stale(share) => {
+                self.commits.push(share, None, now);
+                self.answer(key, ticket, Err(Reject::Stale), out);
+            }
+            Outcome::Rejected(reject) => self.answer(key, ticket, Err(reject), out),
+        }
+    }
+
+    fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<(), Reject>, out: &mut Vec<Action>) {
+        self.exits.metrics.share_answered(answer);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.session.answer(ticket, answer, out);
+        }
+    }
+
+    /// Sends the open batch on its way, if none is under way.
+    pub fn flush(&mut self, now: Instant) {
+        let Some(shares) = self.commits.next(now) else { return };
+        let settled = self.settled.clone();
+        let done = move |result: CommitResult, shares| {
+            // One batch is in flight and the queue has room for it; a shard that is gone needs no result.
+            let _ = settled.try_send(result.err().map(|_| shares));
+        };
+        let batch = Batch { shares, done: Box::new(done) };
+        if let Err(batch) = self.exits.accounting.commit(batch) {
+            (batch.done)(Err(CommitError::LogUnavailable), batch.shares);
+        }
+    }
+
+    /// A commit came back.
+    pub fn settled(&mut self, failed: FailedShares, now: Instant) {
+        let (waiting, answer) = match self.commits.settled(failed, now) {
+            Settled::Durable(waiting) => (waiting, Ok(())),
+            Settled::Failed(waiting, shares) => {
+                shares.iter().for_each(|share| self.judge.forget(share));
+                (waiting, Err(Reject::AccountingUnavailable))
+            }
+            Settled::Retrying => (Vec::new(), Ok(())),
+        };
+        if answer.is_ok() && !waiting.is_empty() && self.work.as_ref().is_some_and(|work| work.is_solo()) {
+            // If the director is busy, the next commit tells it again.
+            let _ = self.exits.director.try_send(News::FirstShare);
+        }
+        for (key, ticket) in waiting {
+            let mut actions = Vec::new();
+            self.answer(key, ticket, answer, &mut actions);
+            self.act(key, actions, now);
+        }
+        if self.commits.has_room() {
+            self.paused.drain(..).for_each(|wake| wake.notify_one());
+        }
+        self.flush(now);
+    }
+
+    /// When to call [`Shard::flush`] again after a failed commit.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.commits.retry_at()
+    }
+
+    /// Whether every judged share has been answered.
+    pub fn is_drained(&self) -> bool {
+        self.commits.is_idle()
+    }
+
+    /// Lets all connections go, once what waits for them has been offered to them.
+    pub fn release_all(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.ending = Some(Ending::Released);
+            peer.wake.notify_one();
+        }
+    }
+}
+
+impl Peers for Shard {
+    type Key = PeerKey;
+
+    fn receive(&mut self, key: PeerKey, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let peer = self.peers.get_mut(&key).expect(REGISTERED);
+        let mut actions = Vec::new();
+        let received = peer.session.receive(bytes, now, &mut actions);
+        self.act(key, actions, now);
+        self.flush(now);
+        received
+    }
+
+    fn tick(&mut self, key: PeerKey, now: Instant) -> Result<(), Fault> {
+        let peer = self.peers.get_mut(&key).expect(REGISTERED);
+        let mut actions = Vec::new();
+        let ticked = peer.session.tick(now, &mut actions);
+        self.act(key, actions, now);
+        ticked
+    }
+
+    fn deadline(&self, key: PeerKey) -> Instant {
+        self.peer(key).session.deadline()
+    }
+
+    fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
+        &mut self.peers.get_mut(&key).expect(REGISTERED).outbox
+    }
+
+    fn ended(&self, key: PeerKey) -> Option<Ending> {
+        self.peer(key).ending
+    }
+
+    fn may_read(&mut self, key: PeerKey) -> bool {
+        let room = self.commits.has_room();
+        if !room {
+            self.paused.push(self.peer(key).wake.clone());
+        }
+        room
+    }
+}
+
+/// The wall clock, for header times and the log only.
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

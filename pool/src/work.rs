@@ -1,0 +1,174 @@
+//! From template, window and ledger to the jobs that miners get.
+
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
+use share_accounting::payout::{self, Params, Room};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stratum::class::SizeClass;
+use stratum::job::{Basis, JobBody, Payout, TemplateId};
+use stratum::target::Work;
+use stratum::v1::encode::EncodedJob;
+use template::assemble::job_body;
+use template::coinbase::{CoinbaseError, CoinbaseStyle};
+use template::fit::CoinbaseCost;
+use template::template::Template;
+
+/// Who has worked, and what is owed, at one moment.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Number of log entries that the weights were taken from.
+    pub log_size: u64,
+    /// Work within the window, by script; empty before the first share.
+    pub weights: BTreeMap<ScriptBuf, Work>,
+    /// The pool's newest block on the chain that the work builds on; all zeros before the first.
+    pub ledger_block: BlockHash,
+    /// Credits in satoshis, by script.
+    pub credits: BTreeMap<ScriptBuf, u64>,
+}
+
+/// Makes work. It names each template it is given.
+#[derive(Debug)]
+pub struct Planner {
+    style: CoinbaseStyle,
+    params: Params,
+    epoch: u16,
+    templates: u64,
+}
+
+/// Current work for everybody.
+#[derive(Debug)]
+pub struct WorkSet {
+    id: TemplateId,
+    prev_hash: BlockHash,
+    height: u32,
+    split: Split,
+}
+
+#[derive(Debug)]
+enum Split {
+    /// One job a size class, in the order of their codes.
+    Window([Arc<EncodedJob>; SizeClass::ALL.len()]),
+    /// One job a payee, made when it is needed.
+    Solo { template: Arc<Template>, style: CoinbaseStyle },
+}
+
+impl Planner {
+    /// A planner for this start of the server, whose number is `epoch`.
+    pub fn new(style: CoinbaseStyle, params: Params, epoch: u16) -> Self {
+        Self { style, params, epoch, templates: 0 }
+    }
+
+    /// Makes the work that pays `standing` from a template.
+    ///
+    /// # Errors
+    /// A size class has no room for the fixed outputs; [`check_room`] finds that out beforehand.
+    pub fn plan(&mut self, template: &Arc<Template>, standing: &Standing) -> Result<WorkSet, CoinbaseError> {
+        self.templates += 1;
+        let id = TemplateId(u64::from(self.epoch) << 48 | self.templates);
+        let split = if standing.weights.values().all(|work| work.0 == 0) {
+            Split::Solo { template: template.clone(), style: self.style.clone() }
+        } else {
+            let mut jobs = Vec::with_capacity(SizeClass::ALL.len());
+            for class in SizeClass::ALL {
+                jobs.push(self.window_job(id, template, class, standing)?);
+            }
+            Split::Window(jobs.try_into().expect("one job for each class"))
+        };
+        Ok(WorkSet { id, prev_hash: template.prev_hash(), height: template.height(), split })
+    }
+
+    fn window_job(
+        &self,
+        id: TemplateId,
+        template: &Arc<Template>,
+        class: SizeClass,
+        standing: &Standing,
+    ) -> Result<Arc<EncodedJob>, CoinbaseError> {
+        let template = template.fit(CoinbaseCost::largest(class));
+        let fixed = fixed_outputs(&self.params, class);
+        let out_bytes = self.style.out_bytes(template.height(), class, &fixed)?;
+        let value = Amount::from_sat(template.value());
+        let room = Room::of(class, out_bytes);
+        let plan = payout::plan(value, &standing.weights, &standing.credits, &self.params, room)
+            .expect("a window with weight has a plan");
+        let basis = Basis::Window {
+            log_size: standing.log_size,
+            ledger_block: standing.ledger_block,
+            credit_delta: plan.credit_delta,
+        };
+        let payout = Arc::new(Payout { outputs: plan.outputs, basis });
+        encode(job_body(id, &template, &self.style, class, out_bytes, payout)?)
+    }
+}
+
+/// Whether every size class has room for at least one miner beside fee, donations and reserve.
+///
+/// # Errors
+/// The first class that has not.
+pub fn check_room(style: &CoinbaseStyle, params: &Params) -> Result<(), CoinbaseError> {
+    for class in SizeClass::ALL {
+        // The height push is longest here: five bytes until block 2,147,483,647.
+        style.out_bytes(u32::MAX >> 1, class, &fixed_outputs(params, class))?;
+    }
+    Ok(())
+}
+
+/// The outputs that a class holds beside miners and commitment; their values do not matter.
+pub fn fixed_outputs(params: &Params, class: SizeClass) -> Vec<TxOut> {
+    let to = |script: &ScriptBuf| TxOut { value: Amount::ZERO, script_pubkey: script.clone() };
+    let mut outputs = vec![to(&params.reserve_script)];
+    if class.fee_inline() {
+        outputs.extend(params.donations.iter().map(|donation| to(&donation.script)));
+        outputs.extend((params.fee_bp > 0).then(|| to(&params.fee_script)));
+    }
+    outputs
+}
+
+fn encode(body: JobBody) -> Result<Arc<EncodedJob>, CoinbaseError> {
+    Ok(Arc::new(EncodedJob::new(Arc::new(body))))
+}
+
+impl WorkSet {
+    /// Its name in the share log.
+    pub fn id(&self) -> TemplateId {
+        self.id
+    }
+
+    /// The block that the work builds on.
+    pub fn prev_hash(&self) -> BlockHash {
+        self.prev_hash
+    }
+
+    /// Height of the block that is worked on.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Whether each job pays its own payee alone, for the window is empty.
+    pub fn is_solo(&self) -> bool {
+        matches!(self.split, Split::Solo { .. })
+    }
+
+    /// The job of a size class, unless each payee has its own.
+    pub fn shared(&self, class: SizeClass) -> Option<&Arc<EncodedJob>> {
+        match &self.split {
+            Split::Window(jobs) => Some(&jobs[usize::from(class.code())]),
+            Split::Solo { .. } => None,
+        }
+    }
+
+    /// A job that pays one payee everything.
+    ///
+    /// # Panics
+    /// If the work is not solo work.
+    pub fn solo(&self, script: &ScriptBuf, class: SizeClass) -> Arc<EncodedJob> {
+        let Split::Solo { template, style } = &self.split else {
+            panic!("solo jobs are made from solo work only");
+        };
+        let template = template.fit(CoinbaseCost::largest(class));
+        let output = TxOut { value: Amount::from_sat(template.value()), script_pubkey: script.clone() };
+        let payout = Arc::new(Payout { outputs: vec![output], basis: Basis::Solo(script.clone()) });
+        let body = job_body(self.id, &template, style, class, 0, payout).and_then(encode);
+        body.expect("one output fits every class, as check_room has made sure at start")
+    }
+}
