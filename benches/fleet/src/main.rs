@@ -1,1 +1,43 @@
-fn main() {}
+//! `fleet`: miners that really hash, for tests, benchmarks and operators who want to try a pool.
+//!
+//! - [`cli`]: command line; [`crowd`]: starts and stops everything; [`connection`]: socket ⇄ session
+//! - [`miner`] (hashing threads), [`roll`] (what is rolled, in which order), [`bucket`] (capped hash rates)
+//! - [`tally`], [`histogram`], [`report`], [`acks`]: what is counted, shown and kept
+//! - [`audit`]: reads blocks and payments back from a node; [`address`]: addresses nobody can spend from
+//!
+//! What it does not do: it holds no keys, and it is no farm controller: it speaks to one server.
+#![forbid(unsafe_code)]
+
+mod acks;
+mod address;
+mod audit;
+mod bucket;
+mod cli;
+mod connection;
+mod crowd;
+mod histogram;
+mod miner;
+mod report;
+mod roll;
+mod tally;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match (cli.command, cli.run) {
+        (Some(cli::Command::Address(args)), _) => address::run(&args),
+        (Some(cli::Command::Audit(args)), _) => audit::run(&args),
+        (Some(cli::Command::Tip(args)), _) => audit::print_tip(&args),
+        (None, Some(args)) => crowd::run(args),
+        (None, None) => Err(anyhow::anyhow!("nothing to do: say --url, or see --help")),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("fleet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
