@@ -1,0 +1,107 @@
+//! SIGKILL at random moments under load: no acknowledged share is lost, none is counted twice, no block is lost.
+
+use bitcoin::hashes::Hash;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+use sluice_tests::support::log::Log;
+use sluice_tests::support::miner::{Miner, Share};
+use sluice_tests::support::node::Node;
+use sluice_tests::support::pool::{Pool, PoolBuilder, address, files};
+use sluice_tests::support::{rounds, wait_for};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Mines until the pool is gone; gives the shares it acknowledged. Every tenth acknowledged share is sent again, which must be refused.
+fn mine_until_killed(pool: SocketAddr, user: String) -> JoinHandle<Vec<Share>> {
+    thread::spawn(move || {
+        let mut miner = Miner::connect(pool, &user, "sluice-fleet/kill");
+        let mut acknowledged = Vec::new();
+        loop {
+            if miner.try_catch_up().is_none() {
+                return acknowledged;
+            }
+            let share = miner.find_share();
+            let Some(answer) = miner.try_request("mining.submit", share.params.clone()) else {
+                return acknowledged;
+            };
+            if answer["result"] != true {
+                assert_eq!(answer["error"][0], 21, "only a new tip makes a share late: {answer}");
+                continue;
+            }
+            let replay = acknowledged.len() % 10 == 0;
+            acknowledged.push(share.clone());
+            if replay {
+                let Some(answer) = miner.try_request("mining.submit", share.params) else {
+                    return acknowledged;
+                };
+                let code = answer["error"][0].as_u64();
+                assert!(matches!(code, Some(21 | 22)), "a share is never acknowledged twice: {answer}");
+            }
+        }
+    })
+}
+
+/// The shares of an earlier life earn nothing in this one.
+fn replay(pool: &Pool, user: &str, shares: &[Share]) {
+    let mut miner = Miner::connect(pool.v1(), user, "sluice-fleet/replay");
+    for share in shares {
+        let mut params = share.params.clone();
+        params[0] = json!(user);
+        let answer = miner.request("mining.submit", params);
+        assert_ne!(answer["result"], true, "a share from before the kill was acknowledged again: {answer}");
+    }
+}
+
+/// Every block that a miner found and the pool had time to take in reaches the node.
+fn check_blocks(node: &Node, pool: &Pool) {
+    let blocks = pool.data_dir().join("blocks");
+    for name in files(&blocks).iter().filter(|name| name.ends_with(".block")) {
+        let hash = name.trim_end_matches(".block").rsplit('-').next().unwrap();
+        wait_for(&format!("block {hash} to reach the node"), || {
+            node.try_call("getblockheader", &[json!(hash)]).ok()
+        });
+    }
+}
+
+#[test]
+fn d01_d02_m03_kill_at_random_moments_loses_no_acknowledged_share_and_no_block() {
+    let mut random = StdRng::seed_from_u64(42);
+    let node = Node::signet();
+    // 32,768 hashes a share: several a second for each miner.
+    let mut builder =
+        PoolBuilder::new(&node).set("difficulty.pot_start", "-17").set("difficulty.pot_max", "-17");
+    let mut acknowledged: Vec<Share> = Vec::new();
+    for round in 0..rounds(5, 50) {
+        let started = Instant::now();
+        let pool = builder.start();
+        println!("round {round}: ready after {:?}", started.elapsed());
+        let newest = acknowledged.iter().rev().take(50).cloned().collect::<Vec<_>>();
+        replay(&pool, &address(1, node.network), &newest);
+        let miners: Vec<_> = (1..=3)
+            .map(|number| mine_until_killed(pool.v1(), format!("{}.{number}", address(number, node.network))))
+            .collect();
+        thread::sleep(Duration::from_millis(random.random_range(200..2_500)));
+        builder = pool.kill();
+        for miner in miners {
+            acknowledged.extend(miner.join().unwrap());
+        }
+    }
+    let pool = builder.start();
+    check_blocks(&node, &pool);
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    let log = Log::read(&builder.data_dir());
+    let mut logged = HashSet::new();
+    for share in log.shares() {
+        assert!(logged.insert(log.header_hash(share)), "a share stands in the log twice");
+    }
+    assert!(acknowledged.len() > 20, "too little load to show anything: {}", acknowledged.len());
+    for share in &acknowledged {
+        let hash = bitcoin::BlockHash::from_byte_array(share.hash);
+        assert!(logged.contains(&share.hash), "acknowledged share {hash} is not in the log");
+    }
+    println!("{} shares acknowledged, {} in the log", acknowledged.len(), logged.len());
+}

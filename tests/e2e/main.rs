@@ -1,0 +1,8 @@
+//! End to end: real node, real pool process, real sockets and disks.
+#![forbid(unsafe_code)]
+
+mod hostile;
+mod kill;
+mod paid_block;
+mod regtest;
+mod start;

@@ -1,0 +1,117 @@
+//! The share log as a test reads it: the entries as they are, everything else computed again.
+
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::{CompactTarget, ScriptBuf, TxMerkleNode};
+use share_accounting::entry::{Entry, JobEntry, Share};
+use share_accounting::log::Reader;
+use std::collections::BTreeMap;
+use std::path::Path;
+use stratum::payee::PayeeTag;
+
+/// What the test reads back from the share log, without the pool's own accounting.
+pub struct Log {
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    /// Reads the log below a pool's data folder.
+    pub fn read(dir: &Path) -> Self {
+        let entries = Reader::open(&dir.join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
+        Self { entries }
+    }
+
+    /// All shares, oldest first.
+    pub fn shares(&self) -> impl DoubleEndedIterator<Item = &Share> {
+        shares(&self.entries)
+    }
+
+    /// Scripts of the payees, in the order of their registration.
+    pub fn scripts(&self) -> Vec<ScriptBuf> {
+        let payees = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Payee(payee) => Some(payee.script.clone()),
+            _ => None,
+        });
+        payees.collect()
+    }
+
+    /// The job whose coinbase a block holds: equal but for tag, pot and extranonce.
+    pub fn job_of(&self, coinbase: &[u8]) -> &JobEntry {
+        let fits = |job: &&JobEntry| {
+            let mut masked = coinbase.to_vec();
+            let (tag, extranonce) = (job.coinbase.tag_offset(), job.coinbase.extranonce_offset());
+            masked.get_mut(tag..tag + 9).is_some_and(|gap| {
+                gap.fill(0);
+                true
+            }) && masked.get_mut(extranonce..extranonce + 12).is_some_and(|gap| {
+                gap.fill(0);
+                true
+            }) && masked == *job.coinbase.bytes()
+        };
+        let mut jobs = self.entries.iter().filter_map(|entry| match entry {
+            Entry::Job(job) => Some(job),
+            _ => None,
+        });
+        jobs.rfind(fits).expect("the block's job is in the log")
+    }
+
+    /// Hash of a share's header in internal order, rebuilt from the log alone.
+    pub fn header_hash(&self, share: &Share) -> [u8; 32] {
+        let Entry::Job(job) = &self.entries[usize::try_from(share.job).unwrap()] else {
+            panic!("share names entry {} as its job, which is none", share.job);
+        };
+        let mut coinbase = job.coinbase.bytes().to_vec();
+        let tag = PayeeTag::of(&self.scripts()[share.payee as usize]);
+        coinbase[job.coinbase.tag_offset()..][..8].copy_from_slice(&tag.0);
+        coinbase[job.coinbase.pot_offset()] = share.pot.get() as u8;
+        let extranonce = share.extranonce.as_bytes();
+        coinbase[job.coinbase.extranonce_offset()..][..extranonce.len()].copy_from_slice(extranonce);
+        let root = job.merkle_branch.iter().fold(sha256d::Hash::hash(&coinbase), |node, next| {
+            sha256d::Hash::hash(&[node.to_byte_array(), *next].concat())
+        });
+        let header = Header {
+            version: Version::from_consensus(share.version as i32),
+            prev_blockhash: job.prev_hash,
+            merkle_root: TxMerkleNode::from_raw_hash(root),
+            time: share.ntime,
+            bits: CompactTarget::from_consensus(job.nbits),
+            nonce: share.nonce,
+        };
+        header.block_hash().to_byte_array()
+    }
+
+    /// PPLNS by brute force: walks back from an entry until the window is full.
+    pub fn weights(&self, log_size: u64, window: u128) -> BTreeMap<ScriptBuf, u128> {
+        let scripts = self.scripts();
+        let mut left = window;
+        let mut weights = BTreeMap::new();
+        for share in shares(&self.entries[..usize::try_from(log_size).unwrap()]).rev() {
+            let counted = share_work(share).min(left);
+            left -= counted;
+            if counted > 0 {
+                *weights.entry(scripts[share.payee as usize].clone()).or_default() += counted;
+            }
+        }
+        weights
+    }
+}
+
+fn shares(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Share> {
+    entries.iter().filter_map(|entry| match entry {
+        Entry::Share(share) => Some(share),
+        _ => None,
+    })
+}
+
+/// ⌊2^256 / (T + 1)⌋ for T = 0xffff · 2^(208 − pot), by rust-bitcoin.
+fn share_work(share: &Share) -> u128 {
+    if !share.credited {
+        return 0;
+    }
+    let lowest = usize::try_from(208 - i32::from(share.pot.get())).unwrap();
+    let mut target = [0_u8; 32];
+    (lowest..lowest + 16).for_each(|bit| target[bit / 8] |= 1 << (bit % 8));
+    u128::from_le_bytes(
+        bitcoin::Target::from_le_bytes(target).to_work().to_le_bytes()[..16].try_into().unwrap(),
+    )
+}
