@@ -8,7 +8,7 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::serve::{self, Feeds};
 use crate::settings::Settings;
-use crate::shard::{Exits, Shard};
+use crate::shard::{Exits, RETURNS_QUEUE_LEN, Shard};
 use crate::work::{Planner, WorkSet, check_room};
 use anyhow::{Context, anyhow, bail};
 use prometheus::Registry;
@@ -330,16 +330,16 @@ fn start_shards(
     let mut threads = Vec::new();
     for index in 0..settings.shards {
         let (entrance, incoming, load) = ShardEntrance::new();
-        let (failed, settled) = mpsc::channel(1);
+        let (to_shard, returns) = mpsc::channel(RETURNS_QUEUE_LEN);
         let mut work = work.clone();
         // The work that is there already is news to the shard.
         work.mark_changed();
-        let feeds = Feeds { incoming, settled, work, load, stop: stop.clone() };
+        let feeds = Feeds { incoming, returns, work, load, stop: stop.clone() };
         let (session, exits) = (session.clone(), exits.clone());
         let number = u8::try_from(index).context("at most 64 shards")?;
         threads.push(shard::spawn(index, move || {
             let metrics = exits.metrics.clone();
-            serve::run(Shard::new(number, session, stale_credit, exits, failed), feeds, metrics)
+            serve::run(Shard::new(number, session, stale_credit, exits, to_shard), feeds, metrics)
         })?);
         entrances.push(entrance);
     }

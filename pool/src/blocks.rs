@@ -8,7 +8,7 @@ use share_accounting::ledger::PoolBlock;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use stratum::job::{Basis, Solution};
-use template::submit::Submitter;
+use template::submit::{Stored, Submitter};
 use tracing::{error, info};
 
 /// Where shards put solved blocks.
@@ -40,8 +40,9 @@ impl BlockSink {
         Self { submitter, director }
     }
 
-    /// Sends a block on its way. It is never dropped: with full queues the caller waits.
-    pub fn submit(&self, solution: Solution, found_unix_ms: u64) {
+    /// Sends a block on its way, and calls `stored` once a kill cannot lose it any more. It is never dropped:
+    /// with full queues the caller waits.
+    pub fn submit(&self, solution: Solution, found_unix_ms: u64, stored: Stored) {
         let block = pool_block(&solution, found_unix_ms);
         info!(height = block.height, hash = %block.hash, "block found");
         let note = Note::of(&block).to_bytes();
@@ -51,7 +52,7 @@ impl BlockSink {
             Err(TrySendError::Full(news)) => Some(news),
             _ => None,
         };
-        if let Err(stopped) = self.submitter.submit(solution, note) {
+        if let Err(stopped) = self.submitter.submit(solution, note, stored) {
             error!(%stopped, "a block could not be submitted: it is lost unless the node learns of it elsewhere");
         }
         if let Some(news) = late {

@@ -1,7 +1,7 @@
 //! Runs a shard: its connections, its commits, its new work, and its end.
 
 use crate::metrics::Metrics;
-use crate::shard::{FailedShares, PeerKey, Shard};
+use crate::shard::{PeerKey, Return, Shard};
 use crate::work::WorkSet;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,8 +25,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct Feeds {
     /// New connections.
     pub incoming: mpsc::Receiver<Incoming>,
-    /// Results of commits.
-    pub settled: mpsc::Receiver<FailedShares>,
+    /// Results of commits and written blocks.
+    pub returns: mpsc::Receiver<Return>,
     /// Current work.
     pub work: watch::Receiver<Option<Arc<WorkSet>>>,
     /// Number of connections, for the acceptor.
@@ -37,7 +37,7 @@ pub struct Feeds {
 
 /// Runs until told to stop and everything acknowledged has been answered.
 pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
-    let Feeds { mut incoming, mut settled, work, load, stop } = feeds;
+    let Feeds { mut incoming, mut returns, work, load, stop } = feeds;
     let shard = Rc::new(RefCell::new(shard));
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
@@ -45,7 +45,7 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
     loop {
         let retry_at = shard.borrow().retry_at();
         tokio::select! {
-            Some(failed) = settled.recv() => shard.borrow_mut().settled(failed, Instant::now()),
+            Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
             Some(incoming) = incoming.recv() => {
                 let connection = Connection { shard: shard.clone(), load: load.clone(), metrics: metrics.clone() };
                 connections.spawn_local(connection.run(incoming, scratch.clone()));
@@ -63,7 +63,7 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
     while !shard.borrow().is_drained() {
         let retry_at = shard.borrow().retry_at();
         tokio::select! {
-            Some(failed) = settled.recv() => shard.borrow_mut().settled(failed, Instant::now()),
+            Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
             () = wait_until(retry_at) => shard.borrow_mut().flush(Instant::now()),
         }
     }

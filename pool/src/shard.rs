@@ -5,7 +5,7 @@ use crate::commits::{Commits, Settled};
 use crate::director::News;
 use crate::metrics::Metrics;
 use crate::work::WorkSet;
-use bitcoin::ScriptBuf;
+use bitcoin::{BlockHash, ScriptBuf};
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,8 +35,22 @@ const REGISTERED: &str = "a connection is driven only between open and close";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerKey(u64);
 
-/// What came of a batch: its shares, if they could not be committed.
-pub type FailedShares = Option<Vec<JudgedShare>>;
+/// Shares that wait for their block's file; beyond that the shard stops reading.
+const HELD_SHARES_MAX: usize = 256;
+/// Room for what comes back to a shard: one commit, and the files of held blocks. One read brings at most 205
+/// shares more (16 KiB of the shortest submits) before it is noticed that no more may be held.
+pub const RETURNS_QUEUE_LEN: usize = 1 + 2 * HELD_SHARES_MAX;
+
+/// What comes back to a shard from the threads that write.
+#[derive(Debug)]
+pub enum Return {
+    /// The batch in flight is durable.
+    Committed,
+    /// The batch in flight could not be committed: its shares.
+    Failed(Vec<JudgedShare>),
+    /// A block's file is on disk, or cannot be.
+    BlockStored(BlockHash),
+}
 
 /// Where a shard sends what it finds, and what it needs for it.
 #[derive(Debug, Clone)]
@@ -63,7 +77,9 @@ pub struct Shard {
     work: Option<Arc<WorkSet>>,
     solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
     commits: Commits<JudgedShare, (PeerKey, Ticket)>,
-    settled: mpsc::Sender<FailedShares>,
+    /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
+    held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
+    returns: mpsc::Sender<Return>,
     paused: Vec<Rc<Notify>>,
 }
 
@@ -77,14 +93,14 @@ struct Peer {
 }
 
 impl Shard {
-    /// A shard without connections. The results of its commits come back through `settled`, which needs room
-    /// for one.
+    /// A shard without connections. What others do for it comes back through `returns`, which has
+    /// [`RETURNS_QUEUE_LEN`] places.
     pub fn new(
         index: u8,
         settings: Arc<Settings>,
         stale_credit: Duration,
         exits: Exits,
-        settled: mpsc::Sender<FailedShares>,
+        returns: mpsc::Sender<Return>,
     ) -> Self {
         Self {
             settings,
@@ -96,7 +112,8 @@ impl Shard {
             work: None,
             solo: HashMap::new(),
             commits: Commits::default(),
-            settled,
+            held: HashMap::new(),
+            returns,
             paused: Vec::new(),
         }
     }
@@ -211,10 +228,22 @@ impl Shard {
         let started = Instant::now();
         let verdict = self.judge.check(share, now, unix_ms());
         self.exits.metrics.share_checked(started.elapsed());
+        let solves = verdict.block.is_some();
+        if let Outcome::Accepted(share) = &verdict.outcome
+            && solves
+        {
+            self.held.insert(share.hash(), (share.clone(), key, ticket));
+        }
         if let Some(solution) = verdict.block {
-            self.exits.blocks.submit(solution, unix_ms());
+            let (hash, returns) = (solution.hash, self.returns.clone());
+            let stored = move || {
+                // There is room: see RETURNS_QUEUE_LEN. A shard that is gone needs no word.
+                let _ = returns.try_send(Return::BlockStored(hash));
+            };
+            self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
         }
         match verdict.outcome {
+            Outcome::Accepted(_) if solves => {}
             Outcome::Accepted(share) => self.commits.push(share, Some((key, ticket)), now),
             Outcome::Stale(share) => {
                 self.commits.push(share, None, now);
@@ -234,10 +263,13 @@ impl Shard {
     /// Sends the open batch on its way, if none is under way.
     pub fn flush(&mut self, now: Instant) {
         let Some(shares) = self.commits.next(now) else { return };
-        let settled = self.settled.clone();
+        let returns = self.returns.clone();
         let done = move |result: CommitResult, shares| {
             // One batch is in flight and the queue has room for it; a shard that is gone needs no result.
-            let _ = settled.try_send(result.err().map(|_| shares));
+            let _ = returns.try_send(match result {
+                Ok(()) => Return::Committed,
+                Err(_) => Return::Failed(shares),
+            });
         };
         let batch = Batch { shares, done: Box::new(done) };
         if let Err(batch) = self.exits.accounting.commit(batch) {
@@ -245,8 +277,24 @@ impl Shard {
         }
     }
 
-    /// A commit came back.
-    pub fn settled(&mut self, failed: FailedShares, now: Instant) {
+    /// Something came back.
+    pub fn returned(&mut self, returned: Return, now: Instant) {
+        match returned {
+            Return::Committed => self.settled(None, now),
+            Return::Failed(shares) => self.settled(Some(shares), now),
+            Return::BlockStored(hash) => {
+                if let Some((share, key, ticket)) = self.held.remove(&hash) {
+                    self.commits.push(share, Some((key, ticket)), now);
+                }
+            }
+        }
+        if self.has_room() {
+            self.paused.drain(..).for_each(|wake| wake.notify_one());
+        }
+        self.flush(now);
+    }
+
+    fn settled(&mut self, failed: Option<Vec<JudgedShare>>, now: Instant) {
         let (waiting, answer) = match self.commits.settled(failed, now) {
             Settled::Durable(waiting) => (waiting, Ok(())),
             Settled::Failed(waiting, shares) => {
@@ -264,10 +312,10 @@ impl Shard {
             self.answer(key, ticket, answer, &mut actions);
             self.act(key, actions, now);
         }
-        if self.commits.has_room() {
-            self.paused.drain(..).for_each(|wake| wake.notify_one());
-        }
-        self.flush(now);
+    }
+
+    fn has_room(&self) -> bool {
+        self.commits.has_room() && self.held.len() < HELD_SHARES_MAX
     }
 
     /// When to call [`Shard::flush`] again after a failed commit.
@@ -277,7 +325,7 @@ impl Shard {
 
     /// Whether every judged share has been answered.
     pub fn is_drained(&self) -> bool {
-        self.commits.is_idle()
+        self.commits.is_idle() && self.held.is_empty()
     }
 
     /// Lets all connections go, once what waits for them has been offered to them.
@@ -322,7 +370,7 @@ impl Peers for Shard {
     }
 
     fn may_read(&mut self, key: PeerKey) -> bool {
-        let room = self.commits.has_room();
+        let room = self.has_room();
         if !room {
             self.paused.push(self.peer(key).wake.clone());
         }

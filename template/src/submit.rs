@@ -95,6 +95,9 @@ pub enum OpenError {
 #[error("the block submitter has stopped")]
 pub struct Stopped;
 
+/// Called once a block is on disk, or cannot be; must not block. Whoever waits for it may then tell its miner.
+pub type Stored = Box<dyn FnOnce() + Send>;
+
 /// Called with each event, from several threads at once.
 pub type OnEvent = dyn Fn(SubmitEvent) + Send + Sync;
 
@@ -124,9 +127,16 @@ impl Drop for Block {
     }
 }
 
+/// A block that waits to be written.
+struct Incoming {
+    solution: Solution,
+    note: Vec<u8>,
+    stored: Stored,
+}
+
 /// Hands blocks to all nodes.
 pub struct Submitter {
-    queue: Option<SyncSender<(Solution, Vec<u8>)>>,
+    queue: Option<SyncSender<Incoming>>,
     writer: Option<JoinHandle<()>>,
     nodes: Arc<[NodeQueue]>,
 }
@@ -173,14 +183,15 @@ impl Submitter {
     }
 
     /// Queues a block; `note` is kept with it and comes back in each event, also after a restart.
+    /// `stored` is called when a kill of the process cannot lose the block any more.
     ///
     /// If [`BLOCK_QUEUE_LEN`] blocks wait to be written this waits too: a block is never dropped.
     ///
     /// # Errors
     /// [`Stopped`] if the writer has ended, which only a bug can cause.
-    pub fn submit(&self, solution: Solution, note: Vec<u8>) -> Result<(), Stopped> {
+    pub fn submit(&self, solution: Solution, note: Vec<u8>, stored: Stored) -> Result<(), Stopped> {
         let queue = self.queue.as_ref().ok_or(Stopped)?;
-        match queue.try_send((solution, note)) {
+        match queue.try_send(Incoming { solution, note, stored }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(block)) => {
                 tracing::warn!("the block queue is full");
@@ -229,8 +240,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn run(&self, incoming: &Receiver<(Solution, Vec<u8>)>) {
-        for (solution, note) in incoming {
+    fn run(&self, incoming: &Receiver<Incoming>) {
+        for Incoming { solution, note, stored: tell } in incoming {
             let stored = StoredBlock {
                 hash: solution.hash,
                 height: solution.body.height,
@@ -244,6 +255,7 @@ impl Desk {
                     self.dispatch(&stored, None);
                 }
             }
+            tell();
         }
     }
 

@@ -121,7 +121,7 @@ fn b08_every_verdict_is_reached_through_every_transport_fault() {
                     let stand_in = failing_once(listener, fault.clone(), reply);
                     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
                     let solution = solution(1);
-                    submitter.submit(solution.clone(), b"note".to_vec()).unwrap();
+                    submitter.submit(solution.clone(), b"note".to_vec(), Box::new(|| ())).unwrap();
                     assert_eq!(verdict(&received), (expected, words.clone()), "{fault:?}");
                     submitter.close(LONG);
                     // Closing waits for the call, so the verdict is on disk, word for word.
@@ -145,7 +145,7 @@ fn b08_a_node_that_is_down_gets_the_block_when_it_is_back() {
     std::fs::write(&credentials, "a:b").unwrap();
     let node = Node { address: address.to_string(), credentials, timeouts: Default::default() };
     let (submitter, _, received) = open(dir.path(), &[node]);
-    submitter.submit(solution(1), Vec::new()).unwrap();
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
     assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::Retrying(_)));
     let _stand_in = failing_once(TcpListener::bind(address).unwrap(), None, json(None));
     assert_eq!(verdict(&received).0, Verdict::Accepted);
@@ -163,7 +163,7 @@ fn sb_01_the_block_is_on_disk_before_the_first_node_hears_of_it() {
         json(Some(if *params == on_disk { "on-disk" } else { "not-on-disk" }))
     });
     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
-    submitter.submit(solution(1), Vec::new()).unwrap();
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
     assert_eq!(verdict(&received), (Verdict::Refused, "on-disk".into()));
 }
 
@@ -173,7 +173,7 @@ fn sb_01_a_block_without_a_verdict_is_submitted_by_the_next_process() {
     let silent = StandIn::start(|_, _| Reply::Status(503, "Work queue depth exceeded"));
     let (submitter, _, received) = open(dir.path(), &[silent.node]);
     let solution = solution(1);
-    submitter.submit(solution.clone(), b"whose it is".to_vec()).unwrap();
+    submitter.submit(solution.clone(), b"whose it is".to_vec(), Box::new(|| ())).unwrap();
     assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::Retrying(_)));
     drop(submitter);
     let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
@@ -192,7 +192,7 @@ fn d04_a_block_goes_out_when_its_file_cannot_be_written() {
     let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
     let (submitter, _, received) = open(&dir.path().join("blocks"), std::slice::from_ref(&stand_in.node));
     std::fs::remove_dir(dir.path().join("blocks")).unwrap();
-    submitter.submit(solution(1), Vec::new()).unwrap();
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
     assert!(matches!(received.recv_timeout(LONG).unwrap().outcome, Outcome::NotOnDisk(_)));
     assert_eq!(verdict(&received).0, Verdict::Accepted);
 }
@@ -211,7 +211,7 @@ fn sb_03_two_blocks_of_one_height_go_to_all_nodes_though_one_node_hangs() {
     let (submitter, _, received) = open(dir.path(), &nodes);
     let mut hashes = [1, 2].map(|nonce| {
         let solution = solution(nonce);
-        submitter.submit(solution.clone(), Vec::new()).unwrap();
+        submitter.submit(solution.clone(), Vec::new(), Box::new(|| ())).unwrap();
         solution.hash
     });
     let mut accepted = [0; 2].map(|_| {
@@ -233,7 +233,7 @@ fn a_refusal_by_one_node_is_not_the_last_word_while_another_is_silent() {
     let refusing = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(Some("bad-cb-amount")));
     let busy = StandIn::start(|_, _| Reply::Status(503, ""));
     let (submitter, _, received) = open(dir.path(), &[refusing.node.clone(), busy.node]);
-    submitter.submit(solution(1), Vec::new()).unwrap();
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
     assert_eq!(verdict(&received).0, Verdict::Refused);
     submitter.close(LONG);
     assert_eq!(open(dir.path(), &[refusing.node]).1.len(), 1);
@@ -246,9 +246,28 @@ fn more_blocks_than_memory_holds_all_get_their_verdict() {
     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
     let count = u8::try_from(BLOCKS_IN_MEMORY_MAX * 2).unwrap();
     for nonce in 0..count {
-        submitter.submit(solution(nonce), vec![nonce]).unwrap();
+        submitter.submit(solution(nonce), vec![nonce], Box::new(|| ())).unwrap();
     }
     let mut notes: Vec<u8> = (0..count).map(|_| received.recv_timeout(LONG).unwrap().note[0]).collect();
     notes.sort_unstable();
     assert_eq!(notes, (0..count).collect::<Vec<_>>());
+}
+
+#[test]
+fn d02_whoever_waits_is_told_when_the_file_is_there_or_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = dir.path().join("blocks");
+    let silent = StandIn::start(|_, _| Reply::Status(503, "Work queue depth exceeded"));
+    let (submitter, _, _received) = open(&blocks, &[silent.node]);
+    let files = |dir: &std::path::Path| std::fs::read_dir(dir).map_or(0, Iterator::count);
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let report = |tell: &std::sync::mpsc::SyncSender<usize>| -> Stored {
+        let (tell, blocks) = (tell.clone(), blocks.clone());
+        Box::new(move || tell.send(files(&blocks)).unwrap())
+    };
+    submitter.submit(solution(1), Vec::new(), report(&tell)).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok(1));
+    std::fs::remove_dir_all(&blocks).unwrap();
+    submitter.submit(solution(2), Vec::new(), report(&tell)).unwrap();
+    assert_eq!(told.recv_timeout(LONG), Ok(0));
 }

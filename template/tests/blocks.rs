@@ -134,7 +134,7 @@ fn cb_09_a_block_of_every_class_and_address_kind_is_proposed_mined_and_accepted(
             let block: bitcoin::Block = deserialize(&block::bytes(&solution)).unwrap();
             assert!(block.check_merkle_root() && block.check_witness_commitment());
             assert_eq!(block.block_hash(), solution.hash);
-            submitter.submit(solution.clone(), b"note".to_vec()).unwrap();
+            submitter.submit(solution.clone(), b"note".to_vec(), Box::new(|| ())).unwrap();
             accepted(&received, solution.hash);
             assert_eq!(node.ask("getbestblockhash", json!([])), json!(solution.hash));
         }
@@ -169,7 +169,7 @@ fn gb_04_templates_with_one_and_with_many_transactions_become_blocks() {
         let solution = mine(&body);
         let block: bitcoin::Block = deserialize(&block::bytes(&solution)).unwrap();
         assert!(block.check_merkle_root() && block.check_witness_commitment());
-        submitter.submit(solution.clone(), b"note".to_vec()).unwrap();
+        submitter.submit(solution.clone(), b"note".to_vec(), Box::new(|| ())).unwrap();
         accepted(&received, solution.hash);
     }
 }

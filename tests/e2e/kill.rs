@@ -1,5 +1,6 @@
 //! SIGKILL at random moments under load: no acknowledged share is lost, none is counted twice, no block is lost.
 
+use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -100,8 +101,55 @@ fn d01_d02_m03_kill_at_random_moments_loses_no_acknowledged_share_and_no_block()
     }
     assert!(acknowledged.len() > 20, "too little load to show anything: {}", acknowledged.len());
     for share in &acknowledged {
-        let hash = bitcoin::BlockHash::from_byte_array(share.hash);
+        let hash = BlockHash::from_byte_array(share.hash);
         assert!(logged.contains(&share.hash), "acknowledged share {hash} is not in the log");
     }
     println!("{} shares acknowledged, {} in the log", acknowledged.len(), logged.len());
+}
+
+/// Finds blocks until the pool is gone; gives the hashes of those whose share it acknowledged.
+fn find_blocks_until_killed(pool: SocketAddr, user: String) -> JoinHandle<Vec<BlockHash>> {
+    thread::spawn(move || {
+        let mut miner = Miner::connect(pool, &user, "sluice-fleet/kill");
+        let mut acknowledged = Vec::new();
+        loop {
+            if miner.try_catch_up().is_none() {
+                return acknowledged;
+            }
+            let share = miner.find_block();
+            let Some(answer) = miner.try_request("mining.submit", share.params) else { return acknowledged };
+            if answer["result"] == true {
+                acknowledged.push(BlockHash::from_byte_array(share.hash));
+            }
+        }
+    })
+}
+
+#[test]
+fn d02_a_block_whose_share_was_acknowledged_reaches_the_node_whenever_the_pool_is_killed() {
+    let mut random = StdRng::seed_from_u64(7);
+    let node = Node::regtest();
+    let mut builder =
+        PoolBuilder::new(&node).set("payout.window", "\"1000000\"").set("difficulty.pot_start", "-32");
+    let mut found = Vec::new();
+    for _ in 0..rounds(5, 50) {
+        let pool = builder.start();
+        let miners: Vec<_> = (1..=4)
+            .map(|number| find_blocks_until_killed(pool.v1(), address(number, node.network)))
+            .collect();
+        thread::sleep(Duration::from_millis(random.random_range(20..400)));
+        builder = pool.kill();
+        for miner in miners {
+            found.extend(miner.join().unwrap());
+        }
+    }
+    let pool = builder.start();
+    assert!(found.len() > 20, "too little load to show anything: {}", found.len());
+    for hash in &found {
+        wait_for(&format!("block {hash} to reach the node"), || {
+            node.try_call("getblockheader", &[json!(hash)]).ok()
+        });
+    }
+    check_blocks(&node, &pool);
+    println!("{} acknowledged blocks reached the node", found.len());
 }

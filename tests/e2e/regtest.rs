@@ -140,7 +140,7 @@ fn b02_a_node_that_restarts_under_load_is_mined_on_again_with_the_same_connectio
         wait_for_state(&pool, &hash, "in_chain");
         miner.wait_for_job(|job| job.prev_hash() == hash);
     }
-    node.kill();
+    node.stop();
     // Found while the node is away: kept on disk and submitted when it is back.
     let (share, answer) = miner.mine_block();
     assert_eq!(answer["result"], true, "{answer}");

@@ -57,20 +57,19 @@ impl Node {
         });
     }
 
-    /// Kills the node as a power cut would.
-    pub fn kill(&mut self) {
-        let _ = self.process.kill();
+    /// Stops the node in order: a killed one forgets its newest blocks, and here nobody gives them back.
+    pub fn stop(&mut self) {
+        self.call("stop", &[]);
         let _ = self.process.wait();
     }
 
-    /// Stops the node in order, then starts it again in the same folder: the cookie changes.
+    /// Stops the node and starts it again in the same folder: the cookie changes.
     pub fn restart(&mut self) {
-        self.call("stop", &[]);
-        let _ = self.process.wait();
+        self.stop();
         self.start_again();
     }
 
-    /// Starts the node after [`Node::kill`].
+    /// Starts the node after [`Node::stop`].
     pub fn start_again(&mut self) {
         self.process = spawn(self.network, self.dir.path(), self.rpc_port, self.zmq_port, &self.extra);
         self.wait_until_ready();
@@ -115,7 +114,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.kill();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
