@@ -37,7 +37,7 @@ fn framed(input: &[u8]) -> Vec<u8> {
     for (sequence, piece) in (0..).zip(input.split(|byte| *byte == b'~')) {
         let Some((count, body)) = piece.split_first() else { break };
         // Where the next block has to continue is known once the one before has been read back.
-        let mut blocks = Blocks::new(&header, End::Open);
+        let mut blocks = Blocks::new(&header, End::Open, None);
         while let Ok(Some(_)) = blocks.next_block(&bytes) {}
         let origin = Origin { site: 1, epoch: 1, sequence };
         let block = BlockHeader::new(origin, blocks.position(), u32::from(*count), body);
