@@ -4,6 +4,7 @@
 //! asked for is an unknown setting. Each mistake names key, value and remedy.
 
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use toml::{Table, Value};
@@ -39,6 +40,8 @@ impl fmt::Display for Mistakes {
 pub struct Reader {
     table: Table,
     mistakes: Vec<Mistake>,
+    /// Every setting that was asked for, as a dotted path.
+    known: BTreeSet<String>,
 }
 
 impl Reader {
@@ -57,7 +60,7 @@ impl Reader {
     /// Reads the text of a settings file.
     pub fn text(text: &str) -> Self {
         match text.parse::<Table>() {
-            Ok(table) => Self { table, mistakes: Vec::new() },
+            Ok(table) => Self { table, ..Self::default() },
             Err(error) => {
                 let mut reader = Self::default();
                 reader.mistake("", format!("not a TOML file: {error}"));
@@ -82,6 +85,7 @@ impl Reader {
 
     /// Takes a setting that may be absent.
     pub fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        self.known.insert(key.to_owned());
         let value = take(&mut self.table, key)?;
         let shown = show(&value);
         match value.try_into() {
@@ -126,6 +130,7 @@ impl Reader {
 
     /// Takes the tables of an array of tables (`[[node]]`), each to be read by itself.
     pub fn tables(&mut self, key: &str) -> Vec<Reader> {
+        self.known.insert(key.to_owned());
         let items = match take(&mut self.table, key) {
             None => return Vec::new(),
             Some(Value::Array(items)) => items,
@@ -134,7 +139,7 @@ impl Reader {
         let mut readers = Vec::new();
         for item in items {
             match item {
-                Value::Table(table) => readers.push(Reader { table, mistakes: Vec::new() }),
+                Value::Table(table) => readers.push(Reader { table, ..Reader::default() }),
                 _ => self.mistake(key, format!("write it as one or more [[{key}]] tables")),
             }
         }
@@ -169,9 +174,25 @@ impl Reader {
             match value {
                 Value::Table(below) if !below.is_empty() => self.unknown(&key, below),
                 Value::Table(_) => {}
-                other => self.mistake(&key, format!("unknown setting (value {})", show(other))),
+                other => {
+                    let known = self.known_below(path);
+                    self.mistake(
+                        &key,
+                        format!("unknown setting (value {}); known here: {known}", show(other)),
+                    );
+                }
             }
         }
+    }
+
+    /// What may stand in a table: settings and tables that were asked for.
+    fn known_below(&self, path: &str) -> String {
+        let below = |known: &String| {
+            let rest = if path.is_empty() { known } else { known.strip_prefix(path)?.strip_prefix('.')? };
+            Some(rest.split('.').next().unwrap_or(rest).to_owned())
+        };
+        let names: BTreeSet<String> = self.known.iter().filter_map(below).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -201,6 +222,7 @@ mod tests {
             Reader::text("port = \"x\"\nspeed = 99\n[log]\nlevle = \"info\"\n[[node]]\nurl = 3\n");
         let _: u16 = reader.or("port", 1);
         reader.in_range("speed", 5, 1..=10);
+        let _: Option<String> = reader.optional("log.level");
         for mut node in reader.tables("node") {
             let _: Option<String> = node.optional("url");
             reader.merge("node", node);
@@ -208,7 +230,9 @@ mod tests {
         let mistakes = reader.finish().unwrap_err();
         let keys: Vec<_> = mistakes.0.iter().map(|mistake| mistake.key.as_str()).collect();
         assert_eq!(keys, ["port", "speed", "node.url", "log.levle"]);
-        assert!(mistakes.to_string().contains("log.levle: unknown setting (value \"info\")"));
+        assert!(
+            mistakes.to_string().contains("log.levle: unknown setting (value \"info\"); known here: level")
+        );
     }
 
     #[test]
