@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod hostile;
+mod idle;
 mod kill;
 mod paid_block;
 mod regtest;

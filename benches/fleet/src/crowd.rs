@@ -5,17 +5,20 @@ use crate::cli::{Machine, RunArgs, Work};
 use crate::connection::{self, FOUND_QUEUE_LEN, Pickaxe, Shared};
 use crate::miner::{self, Lane};
 use crate::report;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use stratum_net::limits::raise_file_limit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Files of its own beside its connections: standard streams, the runtime, acknowledged shares.
+const OWN_FILES: u64 = 32;
 /// Connections are opened in portions of this length.
 const PORTION: Duration = Duration::from_millis(10);
 /// How long shares on their way may wait for their answers at the end.
@@ -27,6 +30,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// The machine cannot give what is needed: threads, signals, the file of acknowledged shares.
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let machines = args.machines()?;
+    let files = raise_file_limit().saturating_sub(OWN_FILES);
+    ensure!(
+        machines.len() as u64 <= files, // a length fits 64 bits
+        "{} connections need as many open files, and only {files} are allowed: raise ulimit -Hn",
+        machines.len()
+    );
     let acks = args.acks.as_deref().map(|path| {
         Acks::open(path).with_context(|| format!("cannot open {} for acknowledged shares", path.display()))
     });

@@ -21,6 +21,11 @@ pub fn line(tally: &Tally, hashes_per_second: u64) -> String {
     if tally.latency.total() > 0 {
         let _ = write!(line, ", answers p50 {} p99 {}", ms(&tally.latency, 50), ms(&tally.latency, 99));
     }
+    if let Some(tip) = tally.tips.back() {
+        // The leading zeros tell nothing apart.
+        let hash = tip.hash.to_string();
+        let _ = write!(line, ", tip …{} on {}", &hash[hash.len() - 8..], tip.connections);
+    }
     if tally.disconnects.total() > 0 {
         let _ = write!(line, ", {} disconnects", tally.disconnects.total());
     }
@@ -122,6 +127,9 @@ fn ms(histogram: &Histogram, percent: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitcoin::BlockHash;
+    use bitcoin::hashes::Hash;
+    use std::time::Instant;
 
     #[test]
     fn all_forms_say_what_was_counted() {
@@ -129,6 +137,7 @@ mod tests {
         tally.refused.count("23 low difficulty share");
         tally.refused.count("23 low difficulty share");
         tally.latency.record(1_500);
+        tally.tip(BlockHash::from_byte_array([0xab; 32]), Instant::now());
         let elapsed = Duration::from_millis(2_500);
         let json = json(&tally, 99, elapsed);
         assert_eq!(
@@ -141,8 +150,8 @@ mod tests {
             text.contains("10 acknowledged") && text.contains("refused: 2 × 23 low difficulty share"),
             "{text}"
         );
-        assert!(
-            line(&tally, 1_500_000).contains("10 acknowledged, 2 refused, 1500 kH/s, answers p50 1.5 ms")
-        );
+        assert!(line(&tally, 1_500_000).contains(
+            "10 acknowledged, 2 refused, 1500 kH/s, answers p50 1.5 ms p99 1.5 ms, tip …abababab on 1"
+        ));
     }
 }

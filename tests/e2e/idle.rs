@@ -1,0 +1,97 @@
+//! Thousands of miners that only hold their connection: none is closed, and all hear of a new tip.
+
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
+use serde_json::Value;
+use sluice_tests::support::node::Node;
+use sluice_tests::support::pool::{PoolBuilder, address};
+use sluice_tests::support::{binary, rounds, wait_for};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// Open files that a process needs for other things than its connections.
+const OTHER_FILES: u64 = 100;
+/// Progress that must be made within one wait.
+const STEP: usize = 1_000;
+
+/// `fleet` as a process; killed when dropped.
+struct Fleet {
+    process: Child,
+    /// The newest of the lines that it writes every few seconds.
+    line: Arc<Mutex<String>>,
+}
+
+impl Fleet {
+    fn idle(url: &str, user: &str, connections: usize) -> Self {
+        let mut process = Command::new(binary("fleet"))
+            .args(["--url", url, "--user", user, "--idle", "--json"])
+            .args(["--connections", &connections.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let line = Arc::new(Mutex::new(String::new()));
+        let (lines, newest) = (BufReader::new(process.stderr.take().unwrap()).lines(), line.clone());
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| *newest.lock().unwrap() = line)
+        });
+        Self { process, line }
+    }
+
+    fn wait_for_line(&self, part: &str) {
+        wait_for(&format!("fleet to say \"{part}\""), || {
+            self.line.lock().unwrap().contains(part).then_some(())
+        });
+    }
+
+    /// Ends it as Ctrl-C would; gives its summary.
+    fn stop(mut self) -> Value {
+        kill_process(Pid::from_child(&self.process), Signal::INT).unwrap();
+        let mut summary = String::new();
+        self.process.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}: {summary}");
+        serde_json::from_str(&summary).unwrap()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- last line of fleet ---\n{}", self.line.lock().unwrap());
+        }
+    }
+}
+
+/// How many connections: 2,000, or 10,000 in the long run; fewer where the machine does not allow as many files.
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES);
+    rounds(2_000, 10_000).min(usize::try_from(files).unwrap())
+}
+
+#[test]
+fn thousands_of_idle_connections_stay_and_all_hear_of_a_new_tip() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).start();
+    let count = connections();
+    let user = format!("{}.idle", address(1, node.network));
+    let fleet = Fleet::idle(&format!("stratum+tcp://{}", pool.v1()), &user, count);
+    for step in (STEP..count).step_by(STEP).chain([count]) {
+        wait_for(&format!("{step} connections"), || {
+            (pool.metric("sluice_pool_connections{protocol=\"v1\"}") >= step as f64).then_some(())
+        });
+    }
+    fleet.wait_for_line(&format!("fleet: {count} connections, "));
+    let tip = node.generate(1, &address(2, node.network)).remove(0);
+    fleet.wait_for_line(&format!("tip …{} on {count}", &tip[tip.len() - 8..]));
+
+    assert_eq!(pool.metric("sluice_pool_connections{protocol=\"v1\"}"), count as f64);
+    assert!(!pool.metrics().contains("sluice_pool_closes_total{"), "none was closed:\n{}", pool.metrics());
+    let summary = fleet.stop();
+    assert_eq!((&summary["handshakes"], &summary["disconnects"]), (&count.into(), &serde_json::json!({})));
+    let newest = summary["tips"].as_array().unwrap().last().unwrap();
+    assert_eq!((&newest["prev_hash"], &newest["connections"]), (&tip.into(), &count.into()));
+}
