@@ -12,7 +12,7 @@ fn completed() -> String {
 }
 
 fn mistakes(text: &str) -> String {
-    Settings::resolve(Reader::text(text)).unwrap_err().to_string()
+    Settings::resolve(Reader::text(text)).expect_err("these settings have a mistake").to_string()
 }
 
 /// Whether a line, in use or commented out, sets the key.
