@@ -50,7 +50,7 @@ impl PrefixAllocator {
         Self::with_limit(shard, rest, COUNTERS)
     }
 
-    fn with_limit(shard: u8, rest: Duration, limit: u32) -> Self {
+    pub(crate) fn with_limit(shard: u8, rest: Duration, limit: u32) -> Self {
         Self { shard, next: 0, in_use: HashSet::new(), resting: VecDeque::new(), rest, limit }
     }
 
@@ -100,7 +100,7 @@ mod tests {
     const REST: Duration = Duration::from_secs(120);
 
     #[test]
-    fn m13_exhaustion_refuses_one_request_and_recovers_after_the_rest() {
+    fn v1_22_m13_exhaustion_refuses_one_request_and_recovers_after_the_rest() {
         let start = Instant::now();
         let mut allocator = PrefixAllocator::with_limit(7, REST, 3);
         let taken: Vec<_> = (0..3).map(|_| allocator.allocate(start).unwrap()).collect();
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn m13_no_prefix_is_held_twice_or_reused_before_its_rest(
+        fn v1_22_m13_no_prefix_is_held_twice_or_reused_before_its_rest(
             steps in proptest::collection::vec((any::<bool>(), 0_usize..8, 0_u64..100), 1..300)
         ) {
             let mut now = Instant::now();

@@ -163,7 +163,7 @@ mod tests {
     const MAINNET: &str = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4";
 
     #[test]
-    fn cb12_user_names_are_address_and_worker() {
+    fn cb_12_user_names_are_address_and_worker() {
         for (user, worker) in [
             (SIGNET.to_owned(), ""),
             (format!("{SIGNET}.rig1"), "rig1"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn cb12_wrong_network_typo_and_unknown_version_are_told_apart() {
+    fn cb_12_wrong_network_typo_and_unknown_version_are_told_apart() {
         let error = |user: &str| Payee::parse(user, Network::Signet).unwrap_err().to_string();
         assert_eq!(
             error(MAINNET),

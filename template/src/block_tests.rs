@@ -17,7 +17,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn cb_07_another_implementation_agrees_with_every_block(
+    fn cb_05_cb_07_sb_06_another_implementation_agrees_with_every_block(
         count in prop_oneof![0_usize..10, 250_usize..260],
         extranonce: [u8; 12],
         nonce: u32,

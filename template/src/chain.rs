@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn b05_random_reorganisations_match_a_plain_list(
+        fn ch_02_b05_random_reorganisations_match_a_plain_list(
             steps in proptest::collection::vec((0_usize..12, 0_usize..30, any::<bool>()), 1..60),
         ) {
             let mut model = Model::new();

@@ -13,7 +13,7 @@ fn commitment() -> TxOut {
 
 proptest! {
     #[test]
-    fn m16_the_layout_parses_back_and_offsets_point_at_the_gap(
+    fn cb_01_cb_03_cb_04_m16_the_layout_parses_back_and_offsets_point_at_the_gap(
         height in prop_oneof![1_u32..20, 120_u32..140, 32_760_u32..32_780, 8_388_600_u32..8_388_616, any::<u32>()],
         site: u16,
         epoch: u16,
@@ -79,7 +79,7 @@ proptest! {
 }
 
 #[test]
-fn heights_are_the_smallest_script_numbers() {
+fn cb_01_heights_are_the_smallest_script_numbers() {
     for (height, push) in [
         (1, vec![0x51]),
         (16, vec![0x60]),
@@ -109,7 +109,7 @@ fn cb_08_a_sum_that_is_off_by_one_never_becomes_a_job() {
 }
 
 #[test]
-fn too_many_outputs_are_an_error_and_too_many_fixed_ones_leave_no_room() {
+fn cb_09_too_many_outputs_are_an_error_and_too_many_fixed_ones_leave_no_room() {
     let style = CoinbaseStyle::new(0, 0, "").unwrap();
     let many = vec![output(22, 0); 10];
     let refused = style.build(1, SizeClass::B255, &many, &commitment(), 0);

@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn cb_09_what_is_left_fits_keeps_parents_and_is_worth_its_fees(
+    fn cb_06_cb_09_what_is_left_fits_keeps_parents_and_is_worth_its_fees(
         list in transactions(),
         weight_percent in 0_u64..120,
         sigops_percent in 0_u64..120,
@@ -84,7 +84,7 @@ fn the_cheapest_family_goes_first_and_a_rich_child_saves_its_parent() {
 }
 
 #[test]
-fn the_largest_class_needs_more_than_a_node_reserves_by_itself() {
+fn cb_09_the_largest_class_needs_more_than_a_node_reserves_by_itself() {
     let cost = CoinbaseCost::largest(SizeClass::B16000);
     assert!(cost.weight() > 8_000 && cost.sigops > 400 && cost.weight() < BLOCK_WEIGHT_MAX);
 }

@@ -101,7 +101,7 @@ fn failing_once(listener: TcpListener, fault: Option<Reply>, judgement: Reply) -
 }
 
 #[test]
-fn b08_every_verdict_is_reached_through_every_transport_fault() {
+fn b08_sb_04_every_verdict_is_reached_through_every_transport_fault_and_kept_word_for_word() {
     let faults: [Option<Reply>; 7] = [
         Some(Reply::Silence),
         Some(Reply::Status(401, "")),
@@ -198,7 +198,7 @@ fn d04_a_block_goes_out_when_its_file_cannot_be_written() {
 }
 
 #[test]
-fn sb_03_two_blocks_of_one_height_go_to_all_nodes_though_one_node_hangs() {
+fn sb_03_sb_05_two_blocks_of_one_height_go_to_all_nodes_though_one_node_hangs() {
     let dir = tempfile::tempdir().unwrap();
     let (called, was_called) = sync_channel(2);
     let mut hanging = StandIn::start(move |_, _| {
@@ -240,7 +240,7 @@ fn a_refusal_by_one_node_is_not_the_last_word_while_another_is_silent() {
 }
 
 #[test]
-fn more_blocks_than_memory_holds_all_get_their_verdict() {
+fn sb_02_more_blocks_than_memory_holds_all_get_their_verdict() {
     let dir = tempfile::tempdir().unwrap();
     let stand_in = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(None));
     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));

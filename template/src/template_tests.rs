@@ -88,7 +88,7 @@ fn changed(path: &str, value: Value) -> Result<Template, TemplateError> {
 }
 
 #[test]
-fn a_template_is_read() {
+fn gb_03_a_template_is_read() {
     let template = parse(&three()).unwrap();
     assert_eq!((template.height(), template.value(), template.nbits()), (1, 5_000_000_060, 0x207f_ffff));
     assert_eq!((template.mintime(), template.ntime()), (1_296_688_603, 1_795_366_346));

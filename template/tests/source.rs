@@ -95,7 +95,7 @@ fn ch_01_a_new_tip_gives_empty_work_first_and_full_work_then() {
 }
 
 #[test]
-fn b02_a_restarted_node_with_a_new_cookie_is_used_again() {
+fn gb_07_b02_a_restarted_node_with_a_new_cookie_is_used_again() {
     let mut node = Bitcoind::regtest(&[]);
     let tip = generate(&node, 3);
     let (mut events, _source) = Source::start(settings(&[(&node, None)])).unwrap();
@@ -112,7 +112,7 @@ fn b02_a_restarted_node_with_a_new_cookie_is_used_again() {
 }
 
 #[test]
-fn a_dead_node_fails_over_to_the_next_one() {
+fn gb_07_a_dead_node_fails_over_to_the_next_one() {
     let mut first = Bitcoind::regtest(&[]);
     let second = Bitcoind::regtest(&[]);
     let on_first = generate(&first, 2);
@@ -159,7 +159,7 @@ fn ch_04_a_node_of_the_wrong_chain_is_refused() {
 }
 
 #[test]
-fn b05_a_block_that_leaves_the_chain_and_comes_back_is_followed() {
+fn ch_02_b05_a_block_that_leaves_the_chain_and_comes_back_is_followed() {
     let node = Bitcoind::regtest(&[]);
     let ours = generate(&node, 1);
     let mut rpc = node.rpc(Purpose::Other);

@@ -110,7 +110,7 @@ fn n11_hostile_names_reach_no_log_line_and_no_metric() {
 }
 
 #[test]
-fn cb12_a_wrong_address_is_refused_with_the_reason_and_the_miner_may_try_again() {
+fn cb_12_a_wrong_address_is_refused_with_the_reason_and_the_miner_may_try_again() {
     let (node, pool, _bystander) = pool_and_bystander();
     let mut miner = Miner::open(pool.v1());
     miner.request("mining.subscribe", json!(["cgminer/4.12"]));

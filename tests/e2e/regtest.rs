@@ -67,7 +67,7 @@ fn wait_for_state(pool: &Pool, hash: &str, wanted: &str) {
 }
 
 #[test]
-fn sb_blocks_of_every_size_class_with_no_one_and_many_transactions_are_accepted() {
+fn cb_09_blocks_of_every_size_class_with_no_one_and_many_transactions_are_accepted() {
     let node = Node::regtest();
     let wallet = fund(&node);
     let pool = start_pool(&node);
@@ -89,7 +89,7 @@ fn sb_blocks_of_every_size_class_with_no_one_and_many_transactions_are_accepted(
 }
 
 #[test]
-fn ch02_a_pool_block_that_is_reorganised_away_counts_no_more_until_it_comes_back() {
+fn ch_02_a_pool_block_that_is_reorganised_away_counts_no_more_until_it_comes_back() {
     let node = Node::regtest();
     let pool = start_pool(&node);
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENTS[2]);
@@ -117,7 +117,7 @@ fn ch02_a_pool_block_that_is_reorganised_away_counts_no_more_until_it_comes_back
 }
 
 #[test]
-fn ch02_a_pool_block_matures_after_a_hundred_confirmations() {
+fn ch_02_a_pool_block_matures_after_a_hundred_confirmations() {
     let node = Node::regtest();
     let pool = start_pool(&node);
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENTS[2]);

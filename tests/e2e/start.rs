@@ -76,7 +76,7 @@ fn an_unreadable_cookie_is_named_with_the_remedy_until_it_can_be_read() {
 }
 
 #[test]
-fn ch04_a_node_on_another_chain_is_refused() {
+fn ch_04_a_node_on_another_chain_is_refused() {
     let node = Node::regtest();
     let builder = PoolBuilder::new(&node)
         .set("network", "\"signet\"")
@@ -85,13 +85,13 @@ fn ch04_a_node_on_another_chain_is_refused() {
 }
 
 #[test]
-fn ch04_a_signet_with_another_challenge_is_refused() {
+fn ch_04_a_signet_with_another_challenge_is_refused() {
     let node = Node::signet_with_challenge("5151");
     assert_refused(PoolBuilder::new(&node), 1, &["signetchallenge 51"]);
 }
 
 #[test]
-fn gb02_a_chain_that_is_not_mined_with_sha256d_is_refused() {
+fn gb_02_a_chain_that_is_not_mined_with_sha256d_is_refused() {
     let node = Node::start(Network::Regtest, &["-testactivationheight=blake2b@1"]);
     let sentence = "this node follows a chain that is not mined with SHA-256d";
     assert_refused(PoolBuilder::new(&node), 1, &[sentence]);
@@ -106,7 +106,7 @@ fn a_second_pool_on_the_same_data_is_refused() {
 }
 
 #[test]
-fn gb09_check_proposes_every_coinbase_size_to_the_node() {
+fn gb_09_check_proposes_every_coinbase_size_to_the_node() {
     let node = Node::regtest();
     let output = PoolBuilder::new(&node).output("check");
     let text = String::from_utf8(output.stdout).unwrap();

@@ -4,6 +4,7 @@ pub mod log;
 pub mod miner;
 pub mod node;
 pub mod pool;
+pub mod small_disk;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -113,3 +113,7 @@ fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
     socket.set_tcp_keepalive(&keepalive)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+#[path = "acceptor_tests.rs"]
+mod tests;

@@ -96,7 +96,7 @@ fn an_accepted_share_says_what_was_judged() {
 }
 
 #[test]
-fn m01_the_same_share_again_is_a_duplicate() {
+fn v1_43_m01_the_same_share_again_is_a_duplicate() {
     let (mut court, job) = (Court::new(), job(HARD_NBITS, -32));
     let roll = mined(&job, roll(0), false);
     accepted(court.check(&job, roll));
@@ -132,7 +132,7 @@ fn m03_a_share_of_another_epoch_is_another_header() {
 }
 
 #[test]
-fn m04_the_tip_by_value_decides_what_is_remembered() {
+fn v1_44_ch_02_m04_the_tip_by_value_decides_what_is_remembered() {
     let (mut court, job) = (Court::new(), job(HARD_NBITS, -32));
     let roll = mined(&job, roll(0), false);
     accepted(court.check(&job, roll));
@@ -148,7 +148,7 @@ fn m04_the_tip_by_value_decides_what_is_remembered() {
 }
 
 #[test]
-fn m05_a_block_is_reported_each_time_but_credited_once() {
+fn v1_44_m05_a_block_is_reported_each_time_but_credited_once() {
     let (mut court, job) = (Court::new(), job(REGTEST_NBITS, -32));
     let roll = mined(&job, roll(0), true);
     let first = court.check(&job, roll);
@@ -162,7 +162,7 @@ fn m05_a_block_is_reported_each_time_but_credited_once() {
 }
 
 #[test]
-fn m05_no_policy_hides_a_block() {
+fn sb_02_m05_no_policy_hides_a_block() {
     let job = job(REGTEST_NBITS, -32);
     let good = mined(&job, roll(0), true);
     let old_time = mined(&job, Roll { ntime: 1, ..roll(0) }, true);
@@ -198,7 +198,7 @@ fn m05_no_policy_hides_a_block() {
 }
 
 #[test]
-fn m06_credit_is_the_pot_of_the_job_never_the_luck_of_the_hash() {
+fn v1_41_m06_credit_is_the_pot_of_the_job_never_the_luck_of_the_hash() {
     for pot in [-32, -31, -28] {
         let job = job(HARD_NBITS, pot);
         let share = accepted(Court::new().check(&job, mined(&job, roll(0), false)));
@@ -207,7 +207,7 @@ fn m06_credit_is_the_pot_of_the_job_never_the_luck_of_the_hash() {
 }
 
 #[test]
-fn m07_a_share_is_judged_by_its_own_job_whatever_came_after() {
+fn v1_42_m07_a_share_is_judged_by_its_own_job_whatever_came_after() {
     let (mut court, old, new) = (Court::new(), job(HARD_NBITS, -32), job(HARD_NBITS, 10));
     assert_eq!(rejected(&court.check(&new, roll(0))), Reject::LowDifficulty);
     let old = Job { superseded_at: Some(court.now), ..old };
@@ -216,7 +216,7 @@ fn m07_a_share_is_judged_by_its_own_job_whatever_came_after() {
 }
 
 #[test]
-fn m10_header_times_from_mintime_to_two_hours_ahead_are_taken() {
+fn v1_45_m10_header_times_from_mintime_to_two_hours_ahead_are_taken() {
     let job = job(HARD_NBITS, -32);
     let min = job.body.ntime_min;
     for (ntime, good) in [
@@ -253,7 +253,7 @@ fn m15_stale_work_is_logged_without_credit_and_worthless_stale_work_is_not() {
 }
 
 #[test]
-fn m15_stale_credit_lasts_as_long_as_configured_and_for_one_tip() {
+fn v1_46_m15_stale_credit_lasts_as_long_as_configured_and_for_one_tip() {
     let job = job(HARD_NBITS, -32);
     let next = |from: &Roll| mined(&job, Roll { nonce: from.nonce + 1, ..*from }, false);
     let mut court = Court::with(Duration::from_secs(2), 100);
@@ -378,6 +378,39 @@ proptest! {
             (Outcome::Accepted(share), None) => prop_assert_eq!(share.hash(), hash),
             (Outcome::Rejected(reject), Some(expected)) => prop_assert_eq!(reject, expected),
             (outcome, expected) => prop_assert!(false, "{outcome:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn m02_no_header_is_credited_twice_however_connections_come_and_go(
+        steps in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>(), 0_u32..3, 0_u64..90), 1..120)
+    ) {
+        let rest = SUPERSEDED_MAX;
+        let (mut court, job) = (Court::with(Duration::ZERO, 10_000), job(HARD_NBITS, -32));
+        // Few prefixes, so that they are leased again and again.
+        let mut prefixes = crate::extranonce::PrefixAllocator::with_limit(0, rest, 3);
+        let mut open: Vec<Extranonce1> = Vec::new();
+        let mut credited = HashSet::new();
+        for (kind, which, nonce, seconds) in steps {
+            match kind {
+                0 => open.extend(prefixes.allocate(court.now)),
+                1 if !open.is_empty() => {
+                    let prefix = open.swap_remove(which.index(open.len()));
+                    prefixes.free(prefix, court.now);
+                    court.pass(seconds);
+                }
+                // Everybody sends what anybody else has sent.
+                _ => for extranonce1 in &open {
+                    let roll = Roll { extranonce1: *extranonce1, ..roll(nonce) };
+                    let header = sha256d::Hash::hash(&job.header(&roll));
+                    match court.check(&job, roll).outcome {
+                        Outcome::Accepted(_) => prop_assert!(credited.insert(header)),
+                        Outcome::Rejected(Reject::Duplicate) => prop_assert!(credited.contains(&header)),
+                        Outcome::Rejected(Reject::LowDifficulty) => prop_assert!(!credited.contains(&header)),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                },
+            }
         }
     }
 

@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn n02_what_is_no_message_is_refused_with_its_id_if_there_is_one() {
+    fn v1_03_n02_what_is_no_message_is_refused_with_its_id_if_there_is_one() {
         let deep = format!(r#"{{"id":1,"method":"m","params":{}{}}}"#, "[".repeat(4000), "]".repeat(4000));
         let edge = format!(r#"{{"id":1,"method":"m","params":{}{}}}"#, "[".repeat(16), "]".repeat(16));
         for (line, id) in [

@@ -142,7 +142,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn v1_20_subscribe_names_the_prefix_and_eight_bytes_twice_the_same() {
+fn v1_20_v1_23_subscribe_names_the_prefix_and_eight_bytes_twice_the_same() {
     let mut peer = Peer::fresh();
     for id in [1, 2] {
         peer.say(json!({"id": id, "method": "mining.subscribe", "params": ["a/1"]}));
@@ -156,7 +156,7 @@ fn v1_20_subscribe_names_the_prefix_and_eight_bytes_twice_the_same() {
 }
 
 #[test]
-fn v1_20_subscribe_takes_what_firmware_sends() {
+fn v1_20_v1_21_subscribe_takes_what_firmware_sends_and_resumes_nothing() {
     for (params, agent, class) in [
         (json!([]), "", SizeClass::B755),
         (json!(null), "", SizeClass::B755),
@@ -308,7 +308,7 @@ fn v1_24_a_password_may_hint_at_the_difficulty_and_is_not_kept() {
 }
 
 #[test]
-fn v1_40_v1_29_malformed_shares_are_refused_with_20() {
+fn v1_29_v1_40_v1_48_m12_malformed_shares_are_refused_with_20() {
     let mut peer = Peer::mining();
     for (at, values) in [
         (
@@ -349,7 +349,7 @@ fn v1_40_v1_29_malformed_shares_are_refused_with_20() {
 }
 
 #[test]
-fn v1_29_m01_hex_in_either_case_and_extra_parameters_are_the_same_share() {
+fn v1_29_v1_43_m01_hex_in_either_case_and_extra_parameters_are_the_same_share() {
     let mut peer = Peer::mining();
     let (_, lower) = peer.submit(share());
     let (_, upper) = peer.submit(json!([user(), "70", "00000000000000FF", "6AB13B80", "0000002A"]));
@@ -496,7 +496,7 @@ fn v1_27_clean_jobs_means_a_new_parent_or_the_first_job_or_the_end_of_solo_work(
 }
 
 #[test]
-fn v1_25_m07_a_change_of_difficulty_comes_with_a_new_job_of_the_same_body() {
+fn v1_25_v1_41_v1_42_m07_a_change_of_difficulty_comes_with_a_new_job_of_the_same_body() {
     let mut peer = Peer::mining();
     let (_, before) = peer.submit(share());
     for _ in 0..3 {
@@ -611,7 +611,7 @@ fn v1_32_hints_after_the_first_job_are_few_and_end_with_the_first_share() {
 }
 
 #[test]
-fn v1_34_other_methods_are_answered_politely() {
+fn v1_06_v1_31_v1_34_other_methods_are_answered_politely_and_answers_not_at_all() {
     let mut peer = Peer::mining();
     assert!(peer.ask("client.get_version", json!([]))["result"].as_str().unwrap().starts_with("sluice/"));
     assert_eq!(peer.ask("mining.ping", json!([]))["result"], "pong");
@@ -742,7 +742,7 @@ fn n08_a_connection_with_too_many_unanswered_requests_is_closed() {
 }
 
 #[test]
-fn n04_deadlines_end_connections_that_do_nothing() {
+fn v1_10_n04_deadlines_end_connections_that_do_nothing() {
     let due = |peer: &Peer| peer.session.deadline().duration_since(peer.now);
     let expire = |peer: &mut Peer, after: u64, awaited| {
         let at = peer.now + seconds(after);
@@ -828,7 +828,7 @@ fn v1_40_every_reject_has_its_code_on_the_wire() {
 }
 
 #[test]
-fn vr_01_every_requested_code_gets_an_entry() {
+fn v1_30_vr_01_every_requested_code_gets_an_entry() {
     let mut peer = Peer::fresh();
     let answer = peer.configure(
         json!(["version-rolling", "minimum-difficulty", "subscribe-extranonce", "info", "x\"y", "x\"y", 5]),
@@ -979,6 +979,86 @@ fn vr_08_minimum_difficulty_is_a_floor_rounded_up_and_may_change() {
 }
 
 #[test]
+fn v1_05_every_answer_has_a_result_and_an_error_and_one_of_them_is_null() {
+    let mut peer = Peer::fresh();
+    for (method, params) in [
+        ("mining.configure", json!([["version-rolling"], {}])),
+        ("mining.submit", share()),
+        ("mining.subscribe", json!([])),
+        ("mining.authorize", json!([MAINNET_ADDRESS])),
+        ("mining.authorize", json!([user()])),
+        ("mining.submit", json!([])),
+        ("mining.suggest_difficulty", json!([1])),
+        ("mining.get_transactions", json!(["70"])),
+        ("mining.nonsense", json!([])),
+    ] {
+        let answer = peer.ask(method, params);
+        let members: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["error", "id", "result"], "{method}");
+        assert_ne!(answer["error"].is_null(), answer["result"].is_null(), "{method}");
+        if let Some(error) = answer["error"].as_array() {
+            assert!(error[0].is_i64() && error[1].is_string() && error[2].is_null(), "{method}");
+        }
+    }
+    assert_eq!(peer.raw("nonsense\n"), Ok(()));
+    let (ticket, _) = {
+        peer.work(&body_on(1));
+        peer.submit(share())
+    };
+    peer.session.answer(ticket, Ok(()), &mut peer.actions);
+    assert_eq!(peer.heard().pop(), Some(json!({"id": 9, "result": true, "error": null})));
+}
+
+#[test]
+fn cb_13_neither_another_address_nor_another_branch_rewrites_a_job_that_was_sent() {
+    let mut peer = Peer::fresh();
+    peer.ask("mining.subscribe", json!([]));
+    peer.ask("mining.authorize", json!([user()]));
+    let first = body_on(1);
+    peer.work(&first);
+    let sent = peer.heard();
+    let coinbase_before = peer.submit(share()).1.job.body.coinbase.clone();
+    assert_eq!(peer.refused("mining.authorize", json!([OTHER_ADDRESS])).0, 24);
+    // Another branch of the chain, whose plan pays somebody else, and back to the first one.
+    let mut body = sample::body(HARD_NBITS);
+    body.prev_hash = sample::prev_hash(2);
+    body.coinbase = sample::coinbase(sample::prev_hash(3).to_string().into_bytes().into());
+    peer.work(&sample::encoded(body));
+    peer.work(&body_on(1));
+    peer.actions.clear();
+    let (_, share) = peer.submit(share());
+    assert!(Arc::ptr_eq(&share.job.body, first.body()));
+    assert_eq!(share.job.body.coinbase, coinbase_before);
+    // What is judged is what was sent.
+    let notify = sent.last().unwrap();
+    let coinb2 = notify["params"][3].as_str().unwrap();
+    let tail: String = coinbase_before.tail().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(coinb2, tail);
+}
+
+/// What a machine knows: the difficulty in force, and which one each job came with.
+#[derive(Default)]
+struct Machine {
+    difficulty: f64,
+    jobs: Vec<(String, f64)>,
+}
+
+impl Machine {
+    fn hear(&mut self, lines: &[Value]) {
+        for line in lines {
+            match line["method"].as_str() {
+                Some("mining.set_difficulty") => self.difficulty = line["params"][0].as_f64().unwrap(),
+                Some("mining.notify") => {
+                    let id = line["params"][0].as_str().unwrap().to_owned();
+                    self.jobs.push((id, self.difficulty));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
     let mut peer = Peer::mining();
@@ -989,7 +1069,76 @@ fn an_idle_session_is_small() {
 
 proptest! {
     #[test]
-    fn any_split_of_the_bytes_gives_the_same_actions(sizes in proptest::collection::vec(1_usize..60, 1..60)) {
+    fn v1_41_v1_42_m06_m07_a_share_is_worth_what_its_job_was_announced_with(
+        steps in proptest::collection::vec((0_u8..6, any::<prop::sample::Index>(), 0_u64..40), 1..80)
+    ) {
+        let mut peer = Peer::fresh();
+        let mut machine = Machine::default();
+        peer.ask("mining.subscribe", json!([]));
+        peer.ask("mining.authorize", json!([user()]));
+        peer.work(&body_on(1));
+        machine.hear(&peer.heard());
+        for (kind, which, amount) in steps {
+            peer.now += seconds(amount);
+            match kind {
+                0 => peer.work(&body_on(1)),
+                1 => peer.say(json!({"id": 1, "method": "mining.suggest_difficulty", "params": [1_u64 << amount]})),
+                2 => {
+                    let floor = json!({"minimum-difficulty.value": 1_u64 << (amount / 3)});
+                    peer.say(json!({"id": 1, "method": "mining.configure", "params": [["minimum-difficulty"], floor]}));
+                }
+                3 => peer.session.tick(peer.now, &mut peer.actions).unwrap(),
+                _ => {
+                    let (id, difficulty) = which.get(&machine.jobs).clone();
+                    let mut params = share();
+                    params[1] = id.into();
+                    peer.say(json!({"id": 9, "method": "mining.submit", "params": params}));
+                    // Jobs beyond the ring are unknown; all others are worth what they were announced with.
+                    let taken = peer.actions.iter().find_map(|action| match action {
+                        Action::Share { ticket, share } => Some((*ticket, share.job.pot)),
+                        _ => None,
+                    });
+                    if let Some((ticket, pot)) = taken {
+                        prop_assert_eq!(pot.difficulty(), difficulty);
+                        peer.session.answer(ticket, Ok(()), &mut peer.actions);
+                    }
+                }
+            }
+            let lines = peer.heard();
+            // A difficulty never comes without the job that it is for.
+            let spoken = methods(&lines);
+            for (at, name) in spoken.iter().enumerate() {
+                prop_assert!(*name != "mining.set_difficulty" || spoken[at + 1] == "mining.notify");
+            }
+            machine.hear(&lines);
+        }
+    }
+
+    #[test]
+    fn vr_05_m11_any_version_mask_and_bits_give_the_version_of_bip_310(
+        server in prop_oneof![Just(VERSION_MASK), Just(0x1fff_ffe0), any::<u32>()],
+        wanted: u32,
+        version: u32,
+        bits: u32,
+        inside: bool,
+    ) {
+        let mask = server & wanted;
+        let bits = if inside { bits & mask } else { bits };
+        let settings = Settings { version_mask: server, ..sample::settings() };
+        let mut peer = rolling(version, &format!("{wanted:08x}"), settings);
+        let (_, share) = peer.submit(with_bits(&format!("{bits:08x}")));
+        // Bit by bit, as BIP 310 has it; what is outside of the mask was hashed as set.
+        let expected = (0..32).map(|bit| 1_u32 << bit).fold(0, |sum, bit| {
+            let source = if mask & bit == 0 { version | bits } else { bits };
+            sum | (source & bit)
+        });
+        prop_assert_eq!(share.roll.version, expected);
+        let allowed = bits & !mask == 0 || expected == version;
+        prop_assert_eq!(share.payee.err(), (!allowed).then_some(Reject::BadVersionBits));
+    }
+
+    #[test]
+    fn v1_09_any_split_of_the_bytes_gives_the_same_actions(sizes in proptest::collection::vec(1_usize..60, 1..60)) {
         let text = [
             r#"{"id":1,"method":"mining.configure","params":[["version-rolling"],{}]}"#.to_owned(),
             "garbage".into(),
