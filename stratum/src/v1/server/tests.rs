@@ -1017,7 +1017,7 @@ fn cb_13_neither_another_address_nor_another_branch_rewrites_a_job_that_was_sent
     let first = body_on(1);
     peer.work(&first);
     let sent = peer.heard();
-    let coinbase_before = peer.submit(share()).1.job.body.coinbase.clone();
+    let coinbase_before = peer.accept(share()).job.body.coinbase.clone();
     assert_eq!(peer.refused("mining.authorize", json!([OTHER_ADDRESS])).0, 24);
     // Another branch of the chain, whose plan pays somebody else, and back to the first one.
     let mut body = sample::body(HARD_NBITS);
