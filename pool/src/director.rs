@@ -153,6 +153,7 @@ impl Director {
                 self.outputs.health.node_trouble(Some(reason.clone()));
                 self.take_work_away(Serving::Refused(reason));
             }
+            SourceEvent::Alarm(text) => error!(%text, "the node needs a look"),
         }
     }
 

@@ -1,7 +1,10 @@
 use super::*;
 use bitcoin::consensus::encode::deserialize;
+use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use proptest::prelude::*;
+use stratum::payee::PayeeTag;
+use stratum::pot::Pot;
 
 fn output(script_bytes: usize, value: u64) -> TxOut {
     TxOut { value: Amount::from_sat(value), script_pubkey: ScriptBuf::from_bytes(vec![0x51; script_bytes]) }
@@ -49,6 +52,53 @@ proptest! {
     }
 
     #[test]
+    fn m16_any_marks_and_extranonce_give_the_transaction_that_another_implementation_reads(
+        height in prop_oneof![1_u32..20, 120_u32..140, any::<u32>()],
+        text in "[ -~]{0,50}",
+        class_index in 0_usize..6,
+        scripts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..45), 0..400),
+        tag: [u8; 8],
+        pot in Pot::MIN.get()..=Pot::MAX.get(),
+        extranonce: [u8; 12],
+    ) {
+        let class = SizeClass::ALL[class_index];
+        let style = CoinbaseStyle::new(0xfd00, 0x00fe, &text).unwrap();
+        let room = style.out_bytes(height, class, &[]).unwrap() as usize;
+        let mut outputs = Vec::new();
+        let mut taken = 0;
+        // Any bytes are a script, also those that look like lengths, markers and flags.
+        for script in scripts {
+            let output = TxOut { value: Amount::from_sat(1), script_pubkey: ScriptBuf::from_bytes(script) };
+            taken += output.size();
+            if taken > room {
+                break;
+            }
+            outputs.push(output);
+        }
+        let value = outputs.len() as u64;
+        let coinbase = style.build(height, class, &outputs, &commitment(), value).unwrap();
+        // As a miner puts it together, piece by piece.
+        let mark = coinbase.mark(PayeeTag(tag), Pot::try_from(pot).unwrap());
+        let mined = [&coinbase.head()[..], &mark, &extranonce, &coinbase.tail()].concat();
+        prop_assert!(mined.len() > 64, "no inner node of a merkle tree (CB-10)");
+        let tx: Transaction = deserialize(&mined).unwrap();
+        prop_assert_eq!(bitcoin::consensus::serialize(&tx), mined.clone());
+        prop_assert_eq!(tx.compute_txid().to_byte_array(), sha256d::sha256d(&mined));
+        // Nothing but the gap has changed.
+        let mut unfilled: Transaction = deserialize(coinbase.bytes()).unwrap();
+        let (before, after) = (unfilled.input[0].script_sig.to_bytes(), tx.input[0].script_sig.to_bytes());
+        let gap = coinbase.tag_offset() - 42;
+        prop_assert_eq!(&before[..gap], &after[..gap]);
+        prop_assert_eq!(&after[gap..gap + 8], &tag);
+        prop_assert_eq!(after[gap + 8], pot.to_le_bytes()[0]);
+        prop_assert_eq!(&before[gap + 9..gap + 13], &after[gap + 9..gap + 13]);
+        prop_assert_eq!(&after[gap + 13..gap + 25], &extranonce);
+        prop_assert_eq!(&before[gap + 25..], &after[gap + 25..]);
+        unfilled.input[0].script_sig = tx.input[0].script_sig.clone();
+        prop_assert_eq!(unfilled, tx);
+    }
+
+    #[test]
     fn cb_09_outputs_that_fit_the_room_fit_the_class(
         height in prop_oneof![1_u32..20, any::<u32>()],
         sizes in proptest::collection::vec(0_usize..60, 1..1_500),
@@ -91,6 +141,13 @@ fn cb_01_heights_are_the_smallest_script_numbers() {
     ] {
         assert_eq!(height_push(height), push, "{height}");
     }
+}
+
+#[test]
+fn cb_10_the_smallest_coinbase_is_no_inner_node_of_a_merkle_tree() {
+    let nothing = output(0, 0);
+    let coinbase = CoinbaseStyle::new(0, 0, "").unwrap().build(1, SizeClass::B255, &[], &nothing, 0).unwrap();
+    assert!(coinbase.bytes().len() > 64, "{}", coinbase.bytes().len());
 }
 
 #[test]

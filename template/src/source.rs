@@ -25,6 +25,8 @@ pub const EVENTS_WAITING_MAX: usize = 64;
 const WAKES_WAITING_MAX: usize = 64;
 /// A template older than this is served no more.
 pub const TEMPLATE_AGE_MAX: Duration = Duration::from_secs(120);
+/// A node without a new block for this long may be cut off from the network (CH-03).
+pub const TIP_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// A template is renewed after this long, whatever the mempool does.
 pub const REFRESH: Duration = Duration::from_secs(30);
 
@@ -75,6 +77,8 @@ pub enum SourceEvent {
     Expired,
     /// The node is the wrong one. Nothing is served until it is another.
     Refused(String),
+    /// Something that a person should look at (CH-03). Work goes on.
+    Alarm(String),
 }
 
 /// Stops the source when told to or dropped.
@@ -94,6 +98,8 @@ enum Wake {
     LongPoll(u64, Result<Box<Template>, crate::bitcoind::ask::AskError>),
     /// A node, by its place, has more work than the current one.
     Rival(usize),
+    /// A node, by its place, is so many blocks behind another one.
+    Behind(usize, u32),
     /// Time to end.
     Stop,
 }

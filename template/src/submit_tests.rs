@@ -83,7 +83,10 @@ fn verdicts() -> Vec<(Reply, Verdict, String)> {
         said("bad-prevblk", Verdict::Refused),
         said("time-too-old", Verdict::Refused),
         said("rejected", Verdict::Refused),
+        said("time-too-new", Verdict::Lost),
         said("prev-blk-not-found", Verdict::Lost),
+        said("whatever a later version says", Verdict::Refused),
+        asked("inconclusive-not-best-prevblk"),
         (Reply::Error(-22, "Block decode failed"), Verdict::Undecodable, "Block decode failed".to_owned()),
     ]
 }
@@ -133,6 +136,25 @@ fn b08_sb_04_every_verdict_is_reached_through_every_transport_fault_and_kept_wor
             }
         }
     });
+}
+
+#[test]
+fn b08_a_block_whose_parent_the_node_does_not_know_yet_is_offered_until_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let early = Mutex::new(vec!["time-too-new", "prev-blk-not-found"]);
+    let stand_in = StandIn::start(move |method, _| match method {
+        "submitblock" => json(early.lock().unwrap().pop()),
+        // The block is above the tip: it can still win.
+        "getblockcount" => Reply::Result("6".into()),
+        other => panic!("{other}"),
+    });
+    let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+    submitter.submit(solution(1), Vec::new()).unwrap();
+    for words in ["prev-blk-not-found", "time-too-new"] {
+        let event = received.recv_timeout(LONG).unwrap();
+        assert_eq!(event.outcome, Outcome::Judged { verdict: Verdict::Early, words: words.into() });
+    }
+    assert_eq!(verdict(&received), (Verdict::Accepted, "null".into()));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct Tx {
     pub(crate) depends: Vec<usize>,
 }
 
-fn answer_of(list: &[Tx]) -> Value {
+pub(crate) fn answer_of(list: &[Tx]) -> Value {
     let transactions: Vec<Value> = list
         .iter()
         .enumerate()

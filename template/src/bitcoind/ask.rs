@@ -27,6 +27,14 @@ pub enum AskError {
         /// What the settings say.
         expected: Network,
     },
+    /// The template is not for the block that follows the tip.
+    #[error("the node gives a template for height {template}, but its tip has height {tip}")]
+    Height {
+        /// Of the template.
+        template: u32,
+        /// Of its parent.
+        tip: u32,
+    },
     /// The node's first block is not the network's.
     #[error("the node's genesis block is {found}, not that of {expected}")]
     WrongGenesis {
@@ -41,7 +49,7 @@ impl AskError {
     /// Whether the node is the wrong one to mine with, so that trying again is not enough.
     pub fn is_wrong_chain(&self) -> bool {
         match self {
-            Self::Rpc(_) => false,
+            Self::Rpc(_) | Self::Height { .. } => false,
             Self::Template(e) => e.is_wrong_chain(),
             Self::WrongChain { .. } | Self::WrongGenesis { .. } => true,
         }
@@ -87,16 +95,23 @@ pub fn header(rpc: &mut Rpc, hash: BlockHash) -> Result<Header, RpcError> {
     rpc.ask("getblockheader", &json!([hash]))
 }
 
-/// Work in the node's best chain, as 64 hex digits: text order is the order of work.
+/// How far a node's best chain has come.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Progress {
+    /// Work in it, as 64 hex digits: text order is the order of work.
+    #[serde(rename = "chainwork")]
+    pub work: String,
+    /// Height of its tip.
+    #[serde(rename = "blocks")]
+    pub height: u32,
+}
+
+/// `getblockchaininfo`, as far as it tells of progress.
 ///
 /// # Errors
 /// As [`Rpc::call`].
-pub fn chain_work(rpc: &mut Rpc) -> Result<String, RpcError> {
-    #[derive(Deserialize)]
-    struct Info {
-        chainwork: String,
-    }
-    rpc.ask::<Info>("getblockchaininfo", &json!([])).map(|info| info.chainwork)
+pub fn progress(rpc: &mut Rpc) -> Result<Progress, RpcError> {
+    rpc.ask("getblockchaininfo", &json!([]))
 }
 
 /// Checks that the node follows the network's chain (CH-04). A signet's challenge is in each template
@@ -152,3 +167,7 @@ pub(crate) fn explain(e: RpcError) -> AskError {
         _ => e.into(),
     }
 }
+
+#[cfg(test)]
+#[path = "ask_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The one thread that decides which template is current.
 
 use super::long_poll::LongPoll;
-use super::{REFRESH, SourceEvent, SourceSettings, TEMPLATE_AGE_MAX, Wake, rivals};
+use super::{REFRESH, SourceEvent, SourceSettings, TEMPLATE_AGE_MAX, TIP_AGE_MAX, Wake, rivals};
 use crate::bitcoind::ask::{self, AskError};
 use crate::bitcoind::notify::Notify;
 use crate::bitcoind::rpc::{Canceller, Purpose, Rpc, RpcError};
@@ -40,6 +40,15 @@ struct Current {
     at: Instant,
 }
 
+/// The tip of the best chain as the node last told it.
+struct KnownTip {
+    hash: BlockHash,
+    height: u32,
+    since: Instant,
+    /// Whether its age has been complained about.
+    old: bool,
+}
+
 /// How the node is doing.
 #[derive(PartialEq, Eq)]
 enum Health {
@@ -64,6 +73,7 @@ pub(super) struct Keeper {
     told: String,
     failures: u32,
     wait_until: Instant,
+    tip: Option<KnownTip>,
     current: Option<Current>,
     expired: bool,
     counter: u64,
@@ -103,6 +113,7 @@ impl Keeper {
             told: String::new(),
             failures: 0,
             wait_until: Instant::now(),
+            tip: None,
             current: None,
             expired: false,
             counter: 0,
@@ -126,6 +137,7 @@ impl Keeper {
                 }
                 Ok(Wake::LongPoll(..)) => {}
                 Ok(Wake::Rival(place)) => self.take_rival(place),
+                Ok(Wake::Behind(place, blocks)) => self.take_behind(place, blocks),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= next_tick {
@@ -146,10 +158,24 @@ impl Keeper {
         {
             self.fail(&e);
         }
-        let too_old = self.current.as_ref().is_some_and(|current| current.at.elapsed() > TEMPLATE_AGE_MAX);
+        self.check_ages(Instant::now());
+    }
+
+    /// Takes back a template that is too old (GB-07), and tells of a tip that is (CH-03).
+    fn check_ages(&mut self, now: Instant) {
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let too_old = self.current.as_ref().is_some_and(|current| age(current.at) > TEMPLATE_AGE_MAX);
         if too_old && !self.expired {
             self.expired = true;
             self.emit(SourceEvent::Expired);
+        }
+        if let Some(tip) = self.tip.as_mut().filter(|tip| !tip.old && age(tip.since) > TIP_AGE_MAX) {
+            tip.old = true;
+            let (height, minutes) = (tip.height, TIP_AGE_MAX.as_secs() / 60);
+            let text = format!(
+                "no block for {minutes} minutes since height {height}: check that the node has peers and is in step with the network"
+            );
+            self.emit(SourceEvent::Alarm(text));
         }
     }
 
@@ -158,26 +184,37 @@ impl Keeper {
         if self.health != Health::Healthy {
             ask::check_chain(&mut self.link().other, network)?;
         }
-        let tip = ask::best_block(&mut self.link().tip)?;
-        if self.current.as_ref().is_none_or(|current| current.template.prev_hash() != tip) {
-            self.new_tip(tip)?;
-        }
-        let due = self.health != Health::Healthy
-            || self
-                .current
-                .as_ref()
-                .is_none_or(|current| current.stand_in || current.at.elapsed() >= REFRESH);
-        if due {
+        let hash = ask::best_block(&mut self.link().tip)?;
+        let height = match &self.tip {
+            Some(tip) if tip.hash == hash => tip.height,
+            _ => self.new_tip(hash)?,
+        };
+        if self.health != Health::Healthy || self.is_due(hash) {
             let template = ask::template(&mut self.link().template, network, None)?;
+            if template.prev_hash() != hash {
+                // A block came between the two questions: only a tip that was told is built on (GB-04).
+                return Ok(());
+            }
+            if template.height() != height + 1 {
+                return Err(AskError::Height { template: template.height(), tip: height });
+            }
             self.take(template);
         }
         self.succeed();
         Ok(())
     }
 
-    /// Tells of a new tip, with empty work on it at once if that can be built.
-    fn new_tip(&mut self, hash: BlockHash) -> Result<(), AskError> {
+    /// Whether a healthy node is to be asked for a template on `tip`.
+    fn is_due(&self, tip: BlockHash) -> bool {
+        self.current.as_ref().is_none_or(|current| {
+            current.stand_in || current.at.elapsed() >= REFRESH || current.template.prev_hash() != tip
+        })
+    }
+
+    /// Tells of a new tip, with empty work on it at once if that can be built. Gives its height.
+    fn new_tip(&mut self, hash: BlockHash) -> Result<u32, AskError> {
         let header = ask::header(&mut self.link().other, hash)?;
+        self.tip = Some(KnownTip { hash, height: header.height, since: Instant::now(), old: false });
         self.emit(SourceEvent::NewTip { hash, height: header.height });
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = u32::try_from(now).unwrap_or(u32::MAX);
@@ -188,7 +225,7 @@ impl Keeper {
         if let Some(template) = stand_in.filter(|_| self.health == Health::Healthy) {
             self.serve(template, true);
         }
-        Ok(())
+        Ok(header.height)
     }
 
     fn take_long_poll(&mut self, answer: Result<Box<Template>, AskError>) {
@@ -214,6 +251,14 @@ impl Keeper {
             self.switch(place);
             self.tick();
         }
+    }
+
+    fn take_behind(&mut self, place: usize, blocks: u32) {
+        let node = &self.settings.nodes[place].rpc.address;
+        let text = format!(
+            "node {node} is {blocks} blocks behind another one: check that it has peers and is not stuck"
+        );
+        self.emit(SourceEvent::Alarm(text));
     }
 
     fn take(&mut self, template: Template) {
@@ -325,3 +370,7 @@ fn same_work(a: &Template, b: &Template) -> bool {
         && a.value() == b.value()
         && a.transaction_bytes() == b.transaction_bytes()
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -1,0 +1,209 @@
+//! The keeper's decisions, with a node that says what a test wants and a clock that a test names.
+
+use super::*;
+use crate::bitcoind::rpc::Timeouts;
+use crate::bitcoind::stand_in::{Reply, StandIn};
+use crate::source::{SourceNode, WAKES_WAITING_MAX};
+use crate::template::tests::answer_of;
+use bitcoin::Network;
+use bitcoin::hashes::Hash;
+use serde_json::{Value, json};
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
+
+/// What the node says.
+#[derive(Clone)]
+struct Says {
+    up: bool,
+    network: Network,
+    tip: BlockHash,
+    height: u32,
+    template: Value,
+}
+
+fn block(seed: u8) -> BlockHash {
+    BlockHash::from_byte_array([seed; 32])
+}
+
+fn template_on(parent: BlockHash, height: u32) -> Value {
+    let mut answer = answer_of(&[]);
+    answer["previousblockhash"] = json!(parent);
+    answer["height"] = json!(height);
+    answer["signet_challenge"] = json!("51");
+    answer
+}
+
+impl Says {
+    fn at(tip: BlockHash, height: u32) -> Self {
+        let template = template_on(tip, height + 1);
+        Self { up: true, network: Network::Signet, tip, height, template }
+    }
+
+    fn answer(&self, method: &str, params: &Value) -> Reply {
+        if !self.up {
+            return Reply::Status(503, "Work queue depth exceeded");
+        }
+        let answer = match method {
+            "getblockchaininfo" => json!({"chain": self.network.to_core_arg()}),
+            "getblockhash" => json!(bitcoin::constants::genesis_block(self.network).block_hash()),
+            "getbestblockhash" => json!(self.tip),
+            "getblockheader" => {
+                json!({"height": self.height, "bits": "207fffff", "mediantime": 1_296_688_602, "confirmations": 1})
+            }
+            "getblocktemplate" if params[0].get("longpollid").is_some() => return Reply::Silence,
+            "getblocktemplate" => self.template.clone(),
+            other => panic!("{other}"),
+        };
+        Reply::Result(answer.to_string())
+    }
+}
+
+struct Desk {
+    says: Arc<Mutex<Says>>,
+    keeper: Keeper,
+    events: mpsc::Receiver<SourceEvent>,
+    _woken: Receiver<Wake>,
+    _node: StandIn,
+}
+
+impl Desk {
+    fn new(says: Says) -> Self {
+        let network = says.network;
+        let says = Arc::new(Mutex::new(says));
+        let answers = Arc::clone(&says);
+        let mut node = StandIn::start(move |method, params| answers.lock().unwrap().answer(method, params));
+        // Nothing here is about time-outs.
+        node.node.timeouts = Timeouts::default();
+        let nodes = vec![SourceNode { rpc: node.node.clone(), hash_block: None }];
+        let (wake, woken) = sync_channel(WAKES_WAITING_MAX);
+        let (give, events) = mpsc::channel(64);
+        let keeper =
+            Keeper::new(SourceSettings { nodes, network, epoch: 1 }, wake, give, Canceller::default());
+        Self { says, keeper, events, _woken: woken, _node: node }
+    }
+
+    /// A keeper that serves a template on block 1.
+    fn serving() -> Self {
+        let mut desk = Self::new(Says::at(block(1), 100));
+        assert_eq!(desk.tick(), ["tip 100", "work 101"]);
+        desk
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Says)) {
+        change(&mut self.says.lock().unwrap());
+    }
+
+    /// One tick, without the pause after a failure; what it has told, in short.
+    fn tick(&mut self) -> Vec<String> {
+        self.keeper.wait_until = Instant::now();
+        self.keeper.tick();
+        self.told()
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            told.push(match event {
+                SourceEvent::NewTip { height, .. } => format!("tip {height}"),
+                SourceEvent::Template { template, stand_in: false, .. } => {
+                    format!("work {}", template.height())
+                }
+                SourceEvent::Template { template, stand_in: true, .. } => {
+                    format!("empty work {}", template.height())
+                }
+                SourceEvent::Degraded(_) => "degraded".into(),
+                SourceEvent::Recovered => "recovered".into(),
+                SourceEvent::Expired => "expired".into(),
+                SourceEvent::Refused(why) => format!("refused: {why}"),
+                SourceEvent::Alarm(why) => format!("alarm: {why}"),
+            });
+        }
+        told
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+#[test]
+fn gb_07_a_template_is_kept_for_two_minutes_without_a_node_and_then_taken_back_once() {
+    let mut desk = Desk::serving();
+    desk.say(|says| says.up = false);
+    assert_eq!(desk.tick(), ["degraded"]);
+    assert_eq!(desk.tick(), [""; 0], "the same trouble is told once");
+    let served = desk.keeper.current.as_ref().unwrap().at;
+    desk.keeper.check_ages(served + TEMPLATE_AGE_MAX);
+    assert_eq!(desk.told(), [""; 0]);
+    desk.keeper.check_ages(served + TEMPLATE_AGE_MAX + MOMENT);
+    assert_eq!(desk.told(), ["expired"]);
+    desk.keeper.check_ages(served + 2 * TEMPLATE_AGE_MAX);
+    assert_eq!(desk.told(), [""; 0]);
+    // The very same work is served again when the node is back: nothing else has happened meanwhile.
+    desk.say(|says| says.up = true);
+    assert_eq!(desk.tick(), ["work 101", "recovered"]);
+    let served = desk.keeper.current.as_ref().unwrap().at;
+    desk.keeper.check_ages(served + TEMPLATE_AGE_MAX);
+    assert_eq!(desk.told(), [""; 0]);
+}
+
+#[test]
+fn ch_03_an_hour_without_a_block_is_told_once_and_work_goes_on() {
+    let mut desk = Desk::serving();
+    for height in [100, 101] {
+        let since = desk.keeper.tip.as_ref().unwrap().since;
+        // Work is renewed all the while.
+        desk.keeper.current.as_mut().unwrap().at = since + TIP_AGE_MAX;
+        desk.keeper.check_ages(since + TIP_AGE_MAX);
+        assert_eq!(desk.told(), [""; 0]);
+        desk.keeper.check_ages(since + TIP_AGE_MAX + MOMENT);
+        let told = desk.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with(&format!("alarm: no block for 60 minutes since height {height}:")),
+            "{told:?}"
+        );
+        desk.keeper.check_ages(since + TIP_AGE_MAX + 2 * MOMENT);
+        assert_eq!(desk.told(), [""; 0]);
+        // The next block ends it.
+        desk.say(|says| *says = Says::at(block(2), 101));
+        if height == 100 {
+            assert_eq!(desk.tick(), ["tip 101", "empty work 102", "work 102"]);
+        }
+    }
+}
+
+#[test]
+fn gb_04_a_template_that_does_not_follow_the_tip_is_not_served() {
+    let mut desk = Desk::serving();
+    // A block came between the question for the tip and the one for the template.
+    desk.say(|says| *says = Says { template: template_on(block(3), 103), ..Says::at(block(2), 101) });
+    assert_eq!(desk.tick(), ["tip 101", "empty work 102"]);
+    desk.say(|says| *says = Says::at(block(3), 102));
+    assert_eq!(desk.tick(), ["tip 102", "empty work 103", "work 103"]);
+    // The tip's child has the next height and no other.
+    desk.say(|says| *says = Says { template: template_on(block(4), 106), ..Says::at(block(4), 103) });
+    assert_eq!(desk.tick(), ["tip 103", "empty work 104", "degraded"]);
+    desk.say(|says| says.template = template_on(block(4), 104));
+    assert_eq!(desk.tick(), ["work 104", "recovered"]);
+}
+
+#[test]
+fn ch_05_only_a_tip_that_our_node_has_is_built_on() {
+    let mut desk = Desk::serving();
+    // An announcement carries nothing that is believed: it only makes us ask.
+    assert_eq!(desk.tick(), [""; 0]);
+    let foreign = template_on(block(9), 500).to_string();
+    let foreign = Template::parse(foreign.as_bytes(), Network::Signet).unwrap();
+    desk.keeper.take_long_poll(Ok(Box::new(foreign)));
+    assert_eq!(desk.told(), [""; 0]);
+    assert_eq!(desk.keeper.current.as_ref().unwrap().template.prev_hash(), block(1));
+}
+
+#[test]
+fn ch_01_full_work_follows_at_once_where_no_empty_work_can_be_made_up() {
+    // The target may change behind height 2,015, so nobody but the node knows what comes next.
+    let mut desk = Desk::new(Says::at(block(1), 2_014));
+    assert_eq!(desk.tick(), ["tip 2014", "work 2015"]);
+    desk.say(|says| *says = Says::at(block(2), 2_015));
+    assert_eq!(desk.tick(), ["tip 2015", "work 2016"]);
+    assert_eq!(desk.tick(), [""; 0]);
+}
