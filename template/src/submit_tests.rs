@@ -250,7 +250,7 @@ fn sb_03_sb_05_two_blocks_of_one_height_go_to_all_nodes_though_one_node_hangs() 
 }
 
 #[test]
-fn a_refusal_by_one_node_is_not_the_last_word_while_another_is_silent() {
+fn b08_a_refusal_by_one_node_is_not_the_last_word_while_another_is_silent() {
     let dir = tempfile::tempdir().unwrap();
     let refusing = failing_once(TcpListener::bind("127.0.0.1:0").unwrap(), None, json(Some("bad-cb-amount")));
     let busy = StandIn::start(|_, _| Reply::Status(503, ""));

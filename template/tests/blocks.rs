@@ -6,14 +6,15 @@ mod bitcoind;
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use bitcoind::{Bitcoind, SINK_REGTEST};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::extranonce::{Extranonce1, Extranonce2};
 use stratum::job::{Basis, Job, JobBody, Payout, Roll, Solution, TemplateId};
-use stratum::payee::PayeeTag;
+use stratum::payee::{Payee, PayeeTag};
 use stratum::pot::Pot;
+use stratum::share::{self, Judge, PendingShare, Reject};
 use template::assemble::job_body;
 use template::bitcoind::ask;
 use template::bitcoind::rpc::Purpose;
@@ -68,14 +69,22 @@ fn fullest_body(template: &Arc<Template>, class: SizeClass, kind: usize) -> (Arc
     (template, Arc::new(body))
 }
 
-/// Hashes until the header meets the network target; regtest needs two attempts on average.
+fn job_of(body: &Arc<JobBody>) -> Job {
+    Job { body: Arc::clone(body), tag: PayeeTag([0xae; 8]), pot: Pot::MIN, superseded_at: None }
+}
+
 fn mine(body: &Arc<JobBody>) -> Solution {
-    let job = Job { body: Arc::clone(body), tag: PayeeTag([0xae; 8]), pot: Pot::MIN, superseded_at: None };
+    mine_at(body, body.ntime).1
+}
+
+/// Hashes until the header meets the network target; regtest needs two attempts on average.
+fn mine_at(body: &Arc<JobBody>, ntime: u32) -> (Roll, Solution) {
+    let job = job_of(body);
     for nonce in 0.. {
         let roll = Roll {
             extranonce1: Extranonce1([0xae; 4]),
             extranonce2: Extranonce2([0xae; 8]),
-            ntime: body.ntime,
+            ntime,
             nonce,
             version: body.version,
         };
@@ -83,7 +92,7 @@ fn mine(body: &Arc<JobBody>) -> Solution {
         let digest = sha256d::sha256d(&header);
         if body.network_target.is_met_by(&digest) {
             let hash = bitcoin::hashes::Hash::from_byte_array(digest);
-            return Solution { body: Arc::clone(body), coinbase: job.coinbase(&roll), header, hash };
+            return (roll, Solution { body: Arc::clone(body), coinbase: job.coinbase(&roll), header, hash });
         }
     }
     unreachable!("an easy target is met by some nonce")
@@ -182,6 +191,75 @@ fn signet_proposals_of_every_class_hold() {
         let (_, body) = fullest_body(&template, class, 0);
         propose(&mut node.rpc(Purpose::Other), Network::Signet, &body).unwrap();
     }
+}
+
+/// What the node says of a block; `None` is its approval.
+fn submit(node: &Bitcoind, solution: &Solution) -> Option<String> {
+    let hex: String = block::bytes(solution).iter().map(|byte| format!("{byte:02x}")).collect();
+    node.ask("submitblock", json!([hex])).as_str().map(str::to_owned)
+}
+
+#[test]
+fn v1_45_m10_the_node_draws_the_same_lines_around_header_times() {
+    let node = Bitcoind::regtest(&[]);
+    let (start, now) = (1_800_000_000_u32, 1_800_000_600);
+    node.ask("setmocktime", json!([start]));
+    // More than eleven, so that the median is of blocks of our time.
+    node.ask("generatetoaddress", json!([12, SINK_REGTEST]));
+    node.ask("setmocktime", json!([now]));
+    let cases: [(fn(u32, u32) -> u32, Option<&str>); 5] = [
+        (|earliest, _| earliest - 1, Some("time-too-old")),
+        (|_, now| now + 7_201, Some("time-too-new")),
+        (|earliest, _| earliest, None),
+        (|_, now| now, None),
+        (|_, now| now + 7_200, None),
+    ];
+    for (ntime, expected) in cases {
+        let template = template(&node, Network::Regtest);
+        let (_, body) = fullest_body(&template, SizeClass::B755, 0);
+        let ntime = ntime(body.ntime_min, now);
+        let (roll, solution) = mine_at(&body, ntime);
+        let mut judge = Judge::new(Duration::ZERO);
+        judge.new_tip(body.prev_hash, Instant::now());
+        let payee = Payee::parse(SINK_REGTEST, Network::Regtest).unwrap();
+        let share = PendingShare { job: job_of(&body), roll, payee: Ok(Arc::new(payee)) };
+        let verdict = judge.check(share, Instant::now(), u64::from(now) * 1000);
+        assert!(verdict.block.is_some(), "a block is handed on whatever its time");
+        let refused = matches!(verdict.outcome, share::Outcome::Rejected(Reject::BadNtime));
+        assert_eq!(submit(&node, &solution).as_deref(), expected, "{ntime}");
+        assert_eq!(refused, expected.is_some(), "{ntime}");
+    }
+}
+
+#[test]
+fn cb_09_b06_a_template_that_leaves_no_room_for_a_large_coinbase_is_cut_until_its_block_is_valid() {
+    // The node reserves the least that it can, so its fullest template has no room for a long list of payees.
+    let node =
+        Bitcoind::regtest(&["-blockreservedweight=2000", "-blockmaxsize=4000000", "-spendzeroconfchange=0"]);
+    wallet(&node, 20);
+    for outputs in [2_900; 11].into_iter().chain([150]) {
+        let outputs: Map<String, Value> = (0..outputs).map(|n| (address(n), json!(0.001))).collect();
+        node.ask("send", json!([outputs, null, null, 1]));
+    }
+    let template = template(&node, Network::Regtest);
+    let taken: u64 = template.transactions().iter().map(|tx| tx.weight).sum();
+    assert!(taken > 4_000_000 - 40_000, "the node has filled its template: {taken}");
+    let (fitted, body) = fullest_body(&template, SizeClass::B16000, 0);
+    assert!(fitted.transactions().len() < template.transactions().len());
+    // Whole, it would have been too heavy; without witnesses that is found by the length.
+    let mut outputs = body.payout.outputs.clone();
+    outputs[0].value += Amount::from_sat(template.value() - fitted.value());
+    let payout = Arc::new(Payout { outputs, basis: Basis::Solo(script(0, 1)) });
+    let heavy =
+        job_body(TemplateId(2), &template, &style(), SizeClass::B16000, body.out_bytes, payout).unwrap();
+    let refused = propose(&mut node.rpc(Purpose::Other), Network::Regtest, &Arc::new(heavy));
+    assert_eq!(refused, Err(ProposeError::Refused("bad-blk-length".into())));
+    propose(&mut node.rpc(Purpose::Other), Network::Regtest, &body).unwrap();
+    assert_eq!(submit(&node, &mine(&body)), None);
+}
+
+fn address(n: usize) -> String {
+    bitcoin::Address::from_script(&script(0, n), Network::Regtest).unwrap().to_string()
 }
 
 #[test]
