@@ -158,6 +158,35 @@ fn b08_a_block_whose_parent_the_node_does_not_know_yet_is_offered_until_it_does(
 }
 
 #[test]
+fn b08_a_block_that_the_node_had_accepted_and_lost_is_handed_in_again_before_its_child() {
+    let dir = tempfile::tempdir().unwrap();
+    let (parent, mut child) = (solution(1), solution(2));
+    child.header[4..36].copy_from_slice(parent.hash.as_byte_array());
+    child.hash = BlockHash::from_byte_array(sha256d::sha256d(&child.header));
+    Arc::get_mut(&mut child.body).unwrap().height = 8;
+    let hex = |header: [u8; 80]| header.map(|byte| format!("{byte:02x}")).concat();
+    let (parent_hex, child_hex) = (hex(parent.header), hex(child.header));
+    let has_parent = Arc::new(Mutex::new(false));
+    let disk = Arc::clone(&has_parent);
+    let stand_in = StandIn::start(move |method, params| match (method, params[0].as_str()) {
+        ("submitblock", Some(block)) if block.starts_with(&parent_hex) => {
+            *disk.lock().unwrap() = true;
+            json(None)
+        }
+        ("submitblock", Some(block)) if block.starts_with(&child_hex) && *disk.lock().unwrap() => json(None),
+        ("submitblock", _) => json(Some("prev-blk-not-found")),
+        _ => Reply::Result("6".into()),
+    });
+    let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
+    submitter.submit(parent, Vec::new()).unwrap();
+    assert_eq!(verdict(&received).0, Verdict::Accepted);
+    // The node crashes before the block is on its disk.
+    *has_parent.lock().unwrap() = false;
+    submitter.submit(child, Vec::new()).unwrap();
+    assert_eq!(verdict(&received), (Verdict::Accepted, "null".into()));
+}
+
+#[test]
 fn b08_a_node_that_is_down_gets_the_block_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

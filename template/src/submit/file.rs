@@ -5,6 +5,7 @@
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::Decodable;
+use bitcoin::hashes::Hash;
 use serde_json::value::RawValue;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -54,6 +55,14 @@ impl BlockFile {
         let bytes = std::fs::read(&path).map_err(|source| FileError::Io { path: path.clone(), source })?;
         let (block, note) = decode(&bytes).ok_or(FileError::Torn(path))?;
         Ok(StoredBlock { hash: self.hash, height: self.height, block: block.to_vec(), note: note.to_vec() })
+    }
+
+    /// The file of the block that this one builds on, if that was ours too.
+    pub(super) fn parent(&self) -> Option<Self> {
+        let stored = self.read().ok()?;
+        let hash = BlockHash::from_byte_array(stored.block.get(4..36)?.try_into().ok()?);
+        let parent = Self { dir: self.dir.clone(), hash, height: self.height.checked_sub(1)? };
+        parent.path("block").is_file().then_some(parent)
     }
 
     /// Writes the verdict durably; from then on the block is not submitted again.

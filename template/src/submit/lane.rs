@@ -1,5 +1,6 @@
 //! One node's blocks: several connections work on what is due, and repeat it until there is a verdict.
 
+use super::file::{self, BlockFile};
 use super::{Block, OnEvent, Outcome, SubmitEvent, Verdict, spawn};
 use crate::bitcoind::rpc::{Canceller, Node, Purpose, Rpc, RpcError};
 use std::collections::BinaryHeap;
@@ -21,6 +22,8 @@ const BACKOFF_LATE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Blocks on top of a rival after which ours has lost.
 const LOST_DEPTH: u64 = 6;
+/// Blocks of ours below one that are handed in with it.
+const ANCESTORS_MAX: usize = 8;
 /// `getblockheader` does not know the block.
 const NO_SUCH_BLOCK: i32 = -5;
 
@@ -237,10 +240,26 @@ impl Lane {
                 if verdict == Verdict::Early && self.is_buried(block) {
                     return Step::Judged(Verdict::Lost, words.unwrap_or_default());
                 }
+                if verdict == Verdict::Early {
+                    self.offer_ancestors(block);
+                }
                 Step::Judged(verdict, words.unwrap_or_else(|| "null".to_owned()))
             }
             Err(RpcError::Undecodable(words)) => Step::Judged(Verdict::Undecodable, words),
             Err(e) => Step::Failed(e.to_string()),
+        }
+    }
+
+    /// Hands in the blocks that this one builds on, as far as they were ours, oldest first: a node that has
+    /// crashed forgets blocks that it had accepted. The block itself is due again soon.
+    fn offer_ancestors(&mut self, block: &Block) {
+        let first = block.file.as_ref().and_then(BlockFile::parent);
+        let ancestors: Vec<_> = std::iter::successors(first, BlockFile::parent).take(ANCESTORS_MAX).collect();
+        for file in ancestors.into_iter().rev() {
+            let Ok(stored) = file.read() else { continue };
+            let params = file::submit_params(&stored.block);
+            let answer = self.rpc.call::<Option<String>>("submitblock", &params);
+            tracing::warn!(hash = %stored.hash, height = stored.height, ?answer, "the node may have lost this block of ours; handed in again");
         }
     }
 
