@@ -149,7 +149,7 @@ fn b08_a_block_whose_parent_the_node_does_not_know_yet_is_offered_until_it_does(
         other => panic!("{other}"),
     });
     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
-    submitter.submit(solution(1), Vec::new()).unwrap();
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
     for words in ["prev-blk-not-found", "time-too-new"] {
         let event = received.recv_timeout(LONG).unwrap();
         assert_eq!(event.outcome, Outcome::Judged { verdict: Verdict::Early, words: words.into() });
@@ -178,11 +178,11 @@ fn b08_a_block_that_the_node_had_accepted_and_lost_is_handed_in_again_before_its
         _ => Reply::Result("6".into()),
     });
     let (submitter, _, received) = open(dir.path(), std::slice::from_ref(&stand_in.node));
-    submitter.submit(parent, Vec::new()).unwrap();
+    submitter.submit(parent, Vec::new(), Box::new(|| ())).unwrap();
     assert_eq!(verdict(&received).0, Verdict::Accepted);
     // The node crashes before the block is on its disk.
     *has_parent.lock().unwrap() = false;
-    submitter.submit(child, Vec::new()).unwrap();
+    submitter.submit(child, Vec::new(), Box::new(|| ())).unwrap();
     assert_eq!(verdict(&received), (Verdict::Accepted, "null".into()));
 }
 
