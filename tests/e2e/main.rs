@@ -1,6 +1,7 @@
 //! End to end: real node, real pool process, real sockets and disks.
 #![forbid(unsafe_code)]
 
+mod adversary;
 mod disk;
 mod hostile;
 mod idle;
