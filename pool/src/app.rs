@@ -1,6 +1,6 @@
 //! Starts the parts, connects them, and stops them in order.
 
-use crate::blocks::{BlockSink, read_note};
+use crate::blocks::{BlockSink, FoundBlocks, read_note};
 use crate::books::Books;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
 use crate::health::Health;
@@ -100,6 +100,7 @@ struct Core {
     accounting: Accounting,
     accounting_thread: AccountingThread,
     submitter: Arc<Submitter>,
+    found: FoundBlocks,
     source: Source,
     news: SyncSender<News>,
     director: JoinHandle<()>,
@@ -135,7 +136,8 @@ impl Core {
             metrics: metrics.clone(),
         };
         let planner = Planner::new(style, settings.payout.params.clone(), accounting.epoch());
-        let director = Director::new(accounting.clone(), books, planner, outputs);
+        let found = FoundBlocks::default();
+        let director = Director::new(accounting.clone(), books, found.clone(), planner, outputs);
         let director = thread("director", move || director.run(&mailbox))?;
         let log = accounting.clone();
         let events = thread("events", move || director::write_events(&log, &for_log))?;
@@ -144,6 +146,7 @@ impl Core {
             accounting,
             accounting_thread,
             submitter,
+            found,
             source,
             news,
             director,
@@ -274,7 +277,7 @@ async fn serve_miners(
 ) -> anyhow::Result<()> {
     let exits = Exits {
         accounting: core.accounting.clone(),
-        blocks: BlockSink::new(core.submitter.clone(), core.news.clone()),
+        blocks: BlockSink::new(core.submitter.clone(), core.found.clone(), core.news.clone()),
         director: core.news.clone(),
         metrics: metrics.clone(),
     };

@@ -5,17 +5,57 @@ use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use serde::{Deserialize, Serialize};
 use share_accounting::ledger::PoolBlock;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use stratum::job::{Basis, Solution};
 use template::submit::{Stored, Submitter};
-use tracing::{error, info};
+use tracing::{debug, error, info};
+
+/// Newest blocks that are known again when a miner sends them again. One that is older is submitted again,
+/// which costs its sender a block's work for each.
+const REMEMBERED_MAX: usize = 1_024;
 
 /// Where shards put solved blocks.
 #[derive(Debug, Clone)]
 pub struct BlockSink {
     submitter: Arc<Submitter>,
+    found: FoundBlocks,
     director: SyncSender<News>,
+}
+
+/// Blocks on their way into the books. Each has cost its finder the network's work: that is what bounds them.
+///
+/// Locked when a block is found and when the director looks for one, never on the share path.
+#[derive(Debug, Clone, Default)]
+pub struct FoundBlocks(Arc<Mutex<Found>>);
+
+#[derive(Debug, Default)]
+struct Found {
+    waiting: Vec<PoolBlock>,
+    /// Newest last.
+    remembered: VecDeque<BlockHash>,
+}
+
+impl FoundBlocks {
+    /// Adds a block; `false` if it was found before.
+    fn add(&self, block: PoolBlock) -> bool {
+        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.remembered.contains(&block.hash) {
+            return false;
+        }
+        if found.remembered.len() >= REMEMBERED_MAX {
+            found.remembered.pop_front();
+        }
+        found.remembered.push_back(block.hash);
+        found.waiting.push(block);
+        true
+    }
+
+    /// Takes out what was found since the last call, oldest first.
+    pub fn take(&self) -> Vec<PoolBlock> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting)
+    }
 }
 
 /// What is kept with a block's file, so that the ledger can be completed from it after a crash.
@@ -35,29 +75,31 @@ struct Note {
 const NOTE_VERSION: u32 = 1;
 
 impl BlockSink {
-    /// A sink in front of a submitter; the director hears of each block too.
-    pub fn new(submitter: Arc<Submitter>, director: SyncSender<News>) -> Self {
-        Self { submitter, director }
+    /// A sink in front of a submitter; the director is told to look into `found`.
+    pub fn new(submitter: Arc<Submitter>, found: FoundBlocks, director: SyncSender<News>) -> Self {
+        Self { submitter, found, director }
     }
 
-    /// Sends a block on its way, and calls `stored` once a kill cannot lose it any more. It is never dropped:
-    /// with full queues the caller waits.
+    /// Sends a block on its way, once, and calls `stored` once a kill cannot lose it any more. It is never
+    /// dropped: with a full queue of blocks the caller waits.
+    ///
+    /// A block that is sent again counts as stored: its share is accepted again only after its commit failed,
+    /// and that came after the file.
     pub fn submit(&self, solution: Solution, found_unix_ms: u64, stored: Stored) {
         let block = pool_block(&solution, found_unix_ms);
-        info!(height = block.height, hash = %block.hash, "block found");
+        let (height, hash) = (block.height, block.hash);
         let note = Note::of(&block).to_bytes();
-        // The director hears of the block before any node can announce it as the new tip: a plan on top of
-        // it must know what it paid. Only if the director is far behind does the submission go first.
-        let late = match self.director.try_send(News::Found(block)) {
-            Err(TrySendError::Full(news)) => Some(news),
-            _ => None,
-        };
+        // In the books' hands before any node can announce it as the new tip: a plan on top of it must know
+        // what it paid.
+        if !self.found.add(block) {
+            debug!(height, %hash, "block sent again");
+            return stored();
+        }
+        info!(height, %hash, "block found");
+        // A full mailbox is no loss: the director looks whenever it hears anything.
+        let _ = self.director.try_send(News::Found);
         if let Err(stopped) = self.submitter.submit(solution, note, stored) {
             error!(%stopped, "a block could not be submitted: it is lost unless the node learns of it elsewhere");
-        }
-        if let Some(news) = late {
-            // Fails only when the director has stopped: the block's file completes the ledger at the next start.
-            let _ = self.director.send(news);
         }
     }
 }
@@ -126,6 +168,35 @@ pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<PoolBlock>
 mod tests {
     use super::*;
     use bitcoin::hashes::Hash;
+
+    fn block(number: u16) -> PoolBlock {
+        let mut hash = [0; 32];
+        hash[..2].copy_from_slice(&number.to_le_bytes());
+        PoolBlock {
+            hash: BlockHash::from_byte_array(hash),
+            height: 9,
+            prev_hash: BlockHash::all_zeros(),
+            found_unix_ms: 1,
+            outputs: Vec::new(),
+            credit_delta: Vec::new(),
+            reserve: Amount::ZERO,
+        }
+    }
+
+    #[test]
+    fn m06_a_block_is_found_once_and_a_new_one_is_never_taken_for_an_old_one() {
+        let found = FoundBlocks::default();
+        assert!(found.add(block(0)));
+        assert!(!found.add(PoolBlock { found_unix_ms: 2, ..block(0) }));
+        assert_eq!(found.take(), [block(0)]);
+        // Taking it out does not forget it.
+        assert!(!found.add(block(0)));
+        for number in 1..=REMEMBERED_MAX as u16 {
+            assert!(found.add(block(number)), "{number}");
+        }
+        assert_eq!(found.take().len(), REMEMBERED_MAX);
+        assert_eq!(found.0.lock().unwrap().remembered.len(), REMEMBERED_MAX);
+    }
 
     #[test]
     fn a_note_gives_back_the_block_and_damage_gives_nothing() {

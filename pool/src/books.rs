@@ -50,7 +50,13 @@ impl Books {
     /// Writes down what is not written down yet.
     fn record(&mut self) -> Result<(), LedgerError> {
         while let Some(block) = self.unrecorded.first() {
-            self.ledger.record(block)?;
+            match self.ledger.record(block) {
+                // Trying again cannot help, and must not keep other blocks and all new work waiting.
+                Err(LedgerError::Conflict(hash)) => {
+                    error!(%hash, "a block came again with other contents; those recorded first stay");
+                }
+                result => result?,
+            }
             self.unrecorded.remove(0);
         }
         Ok(())

@@ -2,12 +2,13 @@
 //!
 //! A thread of its own with one mailbox: what it does may wait for disk or node, and nobody waits for it.
 
+use crate::blocks::FoundBlocks;
 use crate::books::Books;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::work::{Planner, Standing, WorkSet};
 use share_accounting::entry::ChainEvent;
-use share_accounting::ledger::{Credits, PoolBlock};
+use share_accounting::ledger::Credits;
 use share_accounting::{Accounting, Snapshot};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -30,8 +31,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub enum News {
     /// From the nodes.
     Source(SourceEvent),
-    /// A share solved a block.
-    Found(PoolBlock),
+    /// A share solved a block: it is among the [`FoundBlocks`].
+    Found,
     /// What a node said about a block.
     Submitted(SubmitEvent),
     /// Shares are durable, and miners still have solo work.
@@ -71,6 +72,7 @@ pub struct Outputs {
 pub struct Director {
     accounting: Accounting,
     books: Books,
+    found: FoundBlocks,
     planner: Planner,
     outputs: Outputs,
     template: Option<Arc<Template>>,
@@ -83,10 +85,17 @@ pub struct Director {
 
 impl Director {
     /// A director without news yet.
-    pub fn new(accounting: Accounting, books: Books, planner: Planner, outputs: Outputs) -> Self {
+    pub fn new(
+        accounting: Accounting,
+        books: Books,
+        found: FoundBlocks,
+        planner: Planner,
+        outputs: Outputs,
+    ) -> Self {
         Self {
             accounting,
             books,
+            found,
             planner,
             outputs,
             template: None,
@@ -104,7 +113,7 @@ impl Director {
                 None => mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match news {
-                Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return self.take_found(),
                 Ok(news) => self.hear(news),
                 Err(RecvTimeoutError::Timeout) => self.give_work(),
             }
@@ -112,20 +121,25 @@ impl Director {
     }
 
     fn hear(&mut self, news: News) {
+        self.take_found();
         match news {
             News::Source(event) => self.hear_source(event),
-            News::Found(block) => {
-                self.outputs.metrics.block("found");
-                self.log(ChainEvent::BlockFound { hash: block.hash, height: block.height });
-                self.books.found(block);
-            }
             News::Submitted(event) => self.hear_verdict(&event),
             News::FirstShare => {
                 if self.outputs.work.borrow().as_ref().is_some_and(|work| work.is_solo()) {
                     self.give_work();
                 }
             }
-            News::Stop => {}
+            News::Found | News::Stop => {}
+        }
+    }
+
+    /// Puts found blocks into the books.
+    fn take_found(&mut self) {
+        for block in self.found.take() {
+            self.outputs.metrics.block("found");
+            self.log(ChainEvent::BlockFound { hash: block.hash, height: block.height });
+            self.books.found(block);
         }
     }
 
@@ -205,6 +219,8 @@ impl Director {
     }
 
     fn plan(&mut self, template: &Arc<Template>) -> anyhow::Result<WorkSet> {
+        // The template may build on a block that was found a moment ago.
+        self.take_found();
         let (credits, events) = self.books.at(template.prev_hash())?;
         events.into_iter().for_each(|event| self.log(event));
         let Credits { block: ledger_block, by_script } = credits;

@@ -124,13 +124,15 @@ impl Ledger {
         Ok(Identity { worker_salt, epoch })
     }
 
-    /// Records a block that was found, in state [`BlockState::Solved`]. The same block again changes nothing.
+    /// Records a block that was found, in state [`BlockState::Solved`]. The same block again changes nothing,
+    /// also if it was found again at another time.
     ///
     /// # Errors
     /// The hash is known with other contents, or the database refuses.
     pub fn record(&mut self, block: &PoolBlock) -> Result<(), LedgerError> {
         if let Some((known, _)) = self.block(block.hash)? {
-            return if known == *block { Ok(()) } else { Err(LedgerError::Conflict(block.hash)) };
+            let block = PoolBlock { found_unix_ms: known.found_unix_ms, ..block.clone() };
+            return if known == block { Ok(()) } else { Err(LedgerError::Conflict(block.hash)) };
         }
         let hash = block.hash.as_byte_array();
         let db = self.db.transaction()?;
