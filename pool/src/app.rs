@@ -119,7 +119,8 @@ impl Core {
         check_room(&style, &settings.payout.params)?;
         let ledger = Ledger::open(&dir.join("ledger.sqlite"))?;
         let nodes: Vec<rpc::Node> = nodes(settings).into_iter().map(|node| node.rpc).collect();
-        let mut books = Books::new(ledger, Rpc::new(&nodes[0], Purpose::Other));
+        let headers: Vec<Rpc> = nodes.iter().map(|node| Rpc::new(node, Purpose::Other)).collect();
+        let mut books = Books::new(ledger, headers);
 
         let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
         let submitter = open_submitter(dir, &nodes, &news, &mut books)?;

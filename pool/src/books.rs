@@ -3,19 +3,54 @@
 use bitcoin::BlockHash;
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::{BlockState, Credits, Ledger, LedgerError, MATURITY, PoolBlock};
-use template::bitcoind::ask;
+use template::bitcoind::ask::{self, Header};
 use template::bitcoind::rpc::{Rpc, RpcError};
 use template::chain::{BestChain, Place, Standing};
 use tracing::{error, info, warn};
+
+/// Depth down to which a block's fate may still turn, whatever was said of it before.
+const VIEW: u32 = 190;
+const _: () = assert!((VIEW as usize) < template::chain::DEPTH, "the view of the chain answers for it");
 
 /// The ledger, kept in step with the node's best chain.
 #[derive(Debug)]
 pub struct Books {
     ledger: Ledger,
     chain: BestChain,
-    rpc: Rpc,
+    nodes: Nodes,
     /// Blocks that the ledger could not take yet.
     unrecorded: Vec<PoolBlock>,
+}
+
+/// The nodes, and the one that answered last.
+#[derive(Debug)]
+struct Nodes {
+    list: Vec<Rpc>,
+    place: usize,
+}
+
+impl Nodes {
+    /// Asks for a header, the node that answered last first: work may come from any of them, and the one that
+    /// it came from knows the tip.
+    fn header(&mut self, hash: BlockHash) -> Result<Header, RpcError> {
+        let mut answer = ask::header(&mut self.list[self.place], hash);
+        for step in 1..self.list.len() {
+            if answer.is_ok() {
+                break;
+            }
+            let place = (self.place + step) % self.list.len();
+            let other = ask::header(&mut self.list[place], hash);
+            if other.is_ok() {
+                self.place = place;
+                return other;
+            }
+            // "I do not know it" says more than "I am not there".
+            if !matches!(answer, Err(RpcError::Node { .. })) {
+                answer = other;
+            }
+        }
+        answer
+    }
 }
 
 /// Why there is no standing to plan on.
@@ -34,9 +69,16 @@ pub enum BooksError {
 }
 
 impl Books {
-    /// Books over a ledger; `rpc` asks for headers.
-    pub fn new(ledger: Ledger, rpc: Rpc) -> Self {
-        Self { ledger, chain: BestChain::default(), rpc, unrecorded: Vec::new() }
+    /// Books over a ledger; `nodes` are asked for headers.
+    pub fn new(ledger: Ledger, nodes: Vec<Rpc>) -> Self {
+        assert!(!nodes.is_empty(), "the settings name at least one node");
+        let nodes = Nodes { list: nodes, place: 0 };
+        Self { ledger, chain: BestChain::default(), nodes, unrecorded: Vec::new() }
+    }
+
+    /// Whether the ledger knows a block; if it cannot say, it does not.
+    pub fn knows(&self, hash: BlockHash) -> bool {
+        self.ledger.block(hash).is_ok_and(|block| block.is_some())
     }
 
     /// Takes in a block that was found. The same block again changes nothing.
@@ -78,16 +120,17 @@ impl Books {
     /// The ledger or the node cannot be asked: no plan is better than a wrong one.
     pub fn at(&mut self, tip: BlockHash) -> Result<(Credits, Vec<ChainEvent>), BooksError> {
         self.record()?;
-        let rpc = &mut self.rpc;
+        let nodes = &mut self.nodes;
         self.chain.update(tip, |hash| {
-            let header = ask::header(rpc, hash)?;
+            let header = nodes.header(hash)?;
             let parent = header.previousblockhash.ok_or(BooksError::NoParent(hash));
             // The first block has no parent, and none is asked for.
             let parent = if header.height == 0 { hash } else { parent? };
             Ok::<_, BooksError>(Place { height: header.height, parent })
         })?;
         let mut events = Vec::new();
-        for (block, state) in self.ledger.open_blocks()? {
+        let deepest = self.chain.tip().map_or(0, |(_, height)| height.saturating_sub(VIEW));
+        for (block, state) in self.ledger.open_blocks(deepest)? {
             let state = match self.standing(&block, state)? {
                 Standing::Confirmed(confirmations) if confirmations >= MATURITY => BlockState::Matured,
                 Standing::Confirmed(_) => BlockState::InChain,
@@ -110,7 +153,7 @@ impl Books {
             // got there yet.
             return Ok(if state.is_in_chain() { Standing::Orphaned } else { Standing::Unknown });
         }
-        match ask::header(&mut self.rpc, block.hash) {
+        match self.nodes.header(block.hash) {
             Ok(header) => Ok(match u32::try_from(header.confirmations) {
                 Ok(confirmations) if confirmations > 0 => Standing::Confirmed(confirmations),
                 _ => Standing::Orphaned,

@@ -194,12 +194,15 @@ impl Ledger {
         self.blocks("ORDER BY height DESC, found_ms DESC LIMIT ?", params![limit])
     }
 
-    /// Blocks whose fate is open: all but those refused, and those matured. Oldest first.
+    /// Blocks whose fate is open, oldest first: all that wait for a verdict or for maturity, and whatever was
+    /// said of them those above height `above`. The chain has the last word: a block that one node refused
+    /// may be on it, and an orphaned or a matured one may change sides.
     ///
     /// # Errors
     /// The database refuses.
-    pub fn open_blocks(&self) -> Result<Vec<(PoolBlock, BlockState)>, LedgerError> {
-        self.blocks("WHERE state NOT IN ('matured', 'refused') ORDER BY height", params![])
+    pub fn open_blocks(&self, above: u32) -> Result<Vec<(PoolBlock, BlockState)>, LedgerError> {
+        let which = "WHERE state IN ('solved', 'submitted', 'in_chain') OR height > ? ORDER BY height";
+        self.blocks(which, params![above])
     }
 
     /// What is owed now: the fold over the blocks in state in chain or matured.

@@ -31,15 +31,43 @@ fn a_found_block_is_recorded_once_and_survives_reopening() {
     let found = block(5, 100, &[(1, 40), (2, 60)]);
     ledger.record(&found).unwrap();
     ledger.record(&found).unwrap();
+    ledger.record(&PoolBlock { found_unix_ms: found.found_unix_ms + 1, ..found.clone() }).unwrap();
     let mut other = found.clone();
     other.height = 101;
     assert!(matches!(ledger.record(&other), Err(LedgerError::Conflict(hash)) if hash == found.hash));
     drop(ledger);
     let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
     assert_eq!(ledger.recent_blocks(10).unwrap(), [(found.clone(), BlockState::Solved)]);
-    assert_eq!(ledger.open_blocks().unwrap().len(), 1);
+    assert_eq!(ledger.open_blocks(0).unwrap().len(), 1);
     assert_eq!(ledger.block(found.hash).unwrap().unwrap().0.value(), Amount::from_sat(1_100));
     assert_eq!(ledger.block(BlockHash::all_zeros()).unwrap(), None);
+}
+
+#[test]
+fn ch02_every_recent_block_is_open_and_of_the_deep_ones_those_without_an_end() {
+    let (_dir, mut ledger) = open();
+    for (n, state) in (0_u8..).zip(BlockState::ALL) {
+        for (nth, height) in [(0, 100), (100, 500)] {
+            let found = block(nth + n, height, &[]);
+            ledger.record(&found).unwrap();
+            if state == BlockState::Matured {
+                ledger.set_state(found.hash, BlockState::InChain).unwrap();
+            }
+            ledger.set_state(found.hash, state).unwrap();
+        }
+    }
+    let open = |above| -> Vec<(u32, BlockState)> {
+        let blocks = ledger.open_blocks(above).unwrap();
+        blocks.into_iter().map(|(block, state)| (block.height, state)).collect()
+    };
+    assert_eq!(open(0).len(), 2 * BlockState::ALL.len());
+    let deep: Vec<_> = open(499).into_iter().filter(|(height, _)| *height == 100).collect();
+    assert_eq!(deep.len(), 3, "{deep:?}");
+    assert!(deep.iter().all(|(_, state)| {
+        matches!(state, BlockState::Solved | BlockState::Submitted | BlockState::InChain)
+    }));
+    assert_eq!(open(499).len(), 3 + BlockState::ALL.len());
+    assert_eq!(open(500).len(), 3 + 3, "those above a height, not at it");
 }
 
 #[test]
