@@ -29,7 +29,7 @@ use stratum_net::{shard, shutdown};
 use template::bitcoind::rpc::{self, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::source::{Source, SourceNode, SourceSettings};
-use template::submit::Submitter;
+use template::submit::{self, Recovered, Submitter};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -227,7 +227,8 @@ pub fn nodes(settings: &Settings) -> Vec<SourceNode> {
     settings.nodes.iter().map(node).collect()
 }
 
-/// Opens the block folder; what an earlier process left without a verdict goes into the books first.
+/// Opens the block folder; what the ledger does not know of it goes into the books first: blocks without a
+/// verdict, and those judged just before a crash.
 fn open_submitter(
     dir: &Path,
     nodes: &[rpc::Node],
@@ -239,11 +240,14 @@ fn open_submitter(
         // Fails only while stopping; the verdict is beside the block's file.
         let _ = director.send(News::Submitted(event));
     };
-    let (submitter, recovered) = Submitter::open(&dir.join("blocks"), nodes, on_event)?;
-    for block in recovered {
-        let (hash, height) = (block.hash, block.height);
+    let dir = dir.join("blocks");
+    let (submitter, recovered) = Submitter::open(&dir, nodes, on_event)?;
+    for Recovered { height, hash, .. } in &recovered {
         info!(height, %hash, "block of an earlier run is submitted again");
-        match read_note(hash, height, &block.note) {
+    }
+    let missed = submit::judged(&dir, |hash| !books.knows(hash))?;
+    for Recovered { hash, height, note } in recovered.into_iter().chain(missed) {
+        match read_note(hash, height, &note) {
             Some(block) => books.found(block),
             None => warn!(height, %hash, "its note is damaged: the ledger does not know whom it paid"),
         }

@@ -62,7 +62,7 @@ pub enum Outcome {
     NotOnDisk(String),
 }
 
-/// A block that an earlier process left without a verdict; it is being submitted again.
+/// A block of an earlier process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The block.
@@ -71,6 +71,23 @@ pub struct Recovered {
     pub height: u32,
     /// What the caller gave along with it; empty if the file's end is torn.
     pub note: Vec<u8>,
+}
+
+impl Recovered {
+    fn of(stored: &StoredBlock) -> Self {
+        Self { hash: stored.hash, height: stored.height, note: stored.note.clone() }
+    }
+}
+
+/// The blocks in `dir` that have a verdict and are wanted, lowest first. For books that may have missed one:
+/// a verdict is written as soon as a node has spoken, whether or not the listener has got so far.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn judged(dir: &Path, wanted: impl FnMut(BlockHash) -> bool) -> Result<Vec<Recovered>, OpenError> {
+    let judged = file::with_verdict(dir, wanted);
+    let judged = judged.map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
+    Ok(judged.iter().map(|(_, stored)| Recovered::of(stored)).collect())
 }
 
 /// Why the submitter cannot start.
@@ -148,7 +165,8 @@ impl std::fmt::Debug for Submitter {
 }
 
 impl Submitter {
-    /// Starts, and resubmits what an earlier process left in `dir` without a verdict (SB-01).
+    /// Starts, and resubmits what an earlier process left in `dir` without a verdict (SB-01): those blocks
+    /// are returned.
     ///
     /// # Errors
     /// If the folder cannot be used or no node is given.
@@ -174,7 +192,7 @@ impl Submitter {
         };
         let mut recovered = Vec::with_capacity(left_over.len());
         for (file, stored) in left_over {
-            recovered.push(Recovered { hash: stored.hash, height: stored.height, note: stored.note.clone() });
+            recovered.push(Recovered::of(&stored));
             desk.dispatch(&stored, Some(file));
         }
         let (queue, incoming) = sync_channel(BLOCK_QUEUE_LEN);

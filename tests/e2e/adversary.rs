@@ -91,6 +91,30 @@ fn d03_a_block_that_was_judged_before_a_crash_but_not_recorded_is_recorded_at_th
     wait_for("the block to be in the books", || (state().as_deref() == Some("in_chain")).then_some(()));
 }
 
+#[test]
+fn ch02_the_chain_has_the_last_word_on_a_block_that_one_node_refused() {
+    let node = Node::regtest();
+    let pool = regtest_pool(&node).start();
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENT);
+    let (share, _) = miner.mine_block();
+    let hash = text(share.hash);
+    let state = |data_dir: &Path| -> Option<String> {
+        let query = "SELECT state FROM blocks WHERE hash = ?1";
+        ledger(data_dir).query_row(query, [key(&hash)], |row| row.get(0)).ok()
+    };
+    wait_for("the block to be in the chain", || {
+        (state(&pool.data_dir()).as_deref() == Some("in_chain")).then_some(())
+    });
+    drop(miner);
+    let (_, builder) = pool.stop();
+    let refuse = "UPDATE blocks SET state = 'refused' WHERE hash = ?1";
+    ledger(&builder.data_dir()).execute(refuse, [key(&hash)]).unwrap();
+    let pool = builder.start();
+    wait_for("the chain to be believed", || {
+        (state(&pool.data_dir()).as_deref() == Some("in_chain")).then_some(())
+    });
+}
+
 /// Submits shares as fast as they are answered, until the pool is gone.
 fn flood(pool: SocketAddr, user: String) -> thread::JoinHandle<()> {
     thread::spawn(move || {

@@ -115,14 +115,27 @@ fn decode_sealed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (note.len() == number(8)? as usize).then_some((block, note)) // as above
 }
 
-/// All blocks of a folder that have no verdict, lowest first. One that cannot be read is left alone
-/// and told: its write was cut off, so no node has heard of it.
+/// All blocks of a folder that have no verdict, lowest first.
 pub(super) fn without_verdict(dir: &Path) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
+    list(dir, |file| !file.path("verdict").exists())
+}
+
+/// The blocks of a folder that have a verdict and are wanted, lowest first; `wanted` is asked before a file
+/// is read.
+pub(super) fn with_verdict(
+    dir: &Path,
+    mut wanted: impl FnMut(BlockHash) -> bool,
+) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
+    list(dir, |file| file.path("verdict").exists() && wanted(file.hash))
+}
+
+/// One that cannot be read is left alone and told: its write was cut off, so no node has heard of it.
+fn list(dir: &Path, mut keep: impl FnMut(&BlockFile) -> bool) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name();
         let Some(file) = name.to_str().and_then(|name| named(dir, name)) else { continue };
-        if file.path("verdict").exists() {
+        if !keep(&file) {
             continue;
         }
         match file.read() {
@@ -207,6 +220,10 @@ mod tests {
         blocks.remove(1);
         blocks.reverse();
         assert_eq!(found, blocks);
+        let judged = |wanted: bool| with_verdict(dir.path(), |_| wanted).unwrap();
+        assert_eq!(judged(true).len(), 1);
+        assert_eq!(judged(true)[0].1.note, [1]);
+        assert!(judged(false).is_empty());
     }
 
     #[test]
