@@ -41,7 +41,7 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
     let shard = Rc::new(RefCell::new(shard));
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
-    let fan_out = tokio::task::spawn_local(fan_out(shard.clone(), work, metrics.clone()));
+    let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), work, metrics.clone()));
     loop {
         let retry_at = shard.borrow().retry_at();
         tokio::select! {
@@ -57,6 +57,11 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
                 }
             }
             () = wait_until(retry_at) => shard.borrow_mut().flush(Instant::now()),
+            ended = &mut fan_out => {
+                // Without it miners would stay on old work for ever: better to end, and to be started again.
+                assert!(stop.is_cancelled(), "nobody gives out new work any more: {ended:?}");
+                break;
+            }
             () = stop.cancelled() => break,
         }
     }

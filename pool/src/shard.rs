@@ -8,6 +8,7 @@ use crate::work::WorkSet;
 use bitcoin::{BlockHash, ScriptBuf};
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -21,7 +22,7 @@ use stratum::v1::server::{Action, Session, Settings, Ticket};
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::outbox::{Outbox, OutboxFull};
 use tokio::sync::{Notify, mpsc};
-use tracing::debug;
+use tracing::{debug, error};
 
 /// A freed extranonce prefix rests longer than any job sent with it can earn credit.
 const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
@@ -162,9 +163,11 @@ impl Shard {
 
     /// Sends current work to one miner, if it is ready for it.
     pub fn offer_work(&mut self, key: PeerKey, now: Instant) {
-        let mut actions = Vec::new();
-        self.prepare_work(key, now, &mut actions);
-        self.act(key, actions, now);
+        self.guarded(key, |shard| {
+            let mut actions = Vec::new();
+            shard.prepare_work(key, now, &mut actions);
+            shard.act(key, actions, now);
+        });
     }
 
     fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
@@ -186,6 +189,24 @@ impl Shard {
             }
         };
         peer.session.work(&job, now, actions);
+    }
+
+    /// Runs a session's code outside its connection's own task: if it panics, that connection alone ends.
+    ///
+    /// What a session leaves half-changed is its own; the shard's state changes only between its calls.
+    fn guarded(&mut self, key: PeerKey, run: impl FnOnce(&mut Self)) {
+        let failed_before = |peer: &Peer| peer.ending == Some(Ending::Panicked);
+        if self.peers.get(&key).is_some_and(failed_before) {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
+            self.exits.metrics.session_panicked();
+            error!(conn = key.0, "a session failed and is closed: please report this");
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.ending = Some(Ending::Panicked);
+                peer.wake.notify_one();
+            }
+        }
     }
 
     /// Does what a session asks for, and what follows from that, until nothing is left.
@@ -308,9 +329,11 @@ impl Shard {
             let _ = self.exits.director.try_send(News::FirstShare);
         }
         for (key, ticket) in waiting {
-            let mut actions = Vec::new();
-            self.answer(key, ticket, answer, &mut actions);
-            self.act(key, actions, now);
+            self.guarded(key, |shard| {
+                let mut actions = Vec::new();
+                shard.answer(key, ticket, answer, &mut actions);
+                shard.act(key, actions, now);
+            });
         }
     }
 
@@ -383,3 +406,6 @@ fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

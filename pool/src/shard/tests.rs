@@ -1,0 +1,181 @@
+use super::*;
+use crate::blocks::FoundBlocks;
+use crate::work::{Planner, Standing};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network};
+use prometheus::Registry;
+use serde_json::json;
+use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use share_accounting::{AccountingThread, entry, payout, window::Span};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, sync_channel};
+use template::bitcoind::rpc;
+use template::coinbase::CoinbaseStyle;
+use template::submit::Submitter;
+use template::template::Template;
+
+/// A shard with a real log behind it, and a node that is away.
+struct Bench {
+    shard: Shard,
+    settled: mpsc::Receiver<FailedShares>,
+    news: Receiver<News>,
+    metrics: Metrics,
+    now: Instant,
+    /// Declared last: the folder outlives what writes to it.
+    _accounting: AccountingThread,
+    _dir: tempfile::TempDir,
+}
+
+fn script(n: u8) -> ScriptBuf {
+    ScriptBuf::from_bytes([&[0, 20][..], &[n; 20]].concat())
+}
+
+fn address(n: u8) -> String {
+    bitcoin::Address::from_script(&script(n), Network::Regtest).unwrap().to_string()
+}
+
+fn split() -> payout::Params {
+    payout::Params {
+        fee_bp: 0,
+        fee_script: ScriptBuf::new(),
+        donations: Vec::new(),
+        min_payout: 5_000,
+        reserve_script: script(200),
+    }
+}
+
+/// Solo work on regtest.
+fn work() -> Arc<WorkSet> {
+    let answer = json!({
+        "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": 0,
+        "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+        "transactions": [], "coinbaseaux": {}, "coinbasevalue": 5_000_000_000_u64, "longpollid": "abc1",
+        "target": "7fffff0000000000000000000000000000000000000000000000000000000000",
+        "mintime": 1_296_688_603, "curtime": 1_700_000_000,
+        "mutable": ["time", "transactions", "prevblock"], "noncerange": "00000000ffffffff",
+        "sigoplimit": 80_000, "sizelimit": 4_000_000, "weightlimit": 4_000_000, "bits": "207fffff", "height": 1,
+    });
+    let template = Arc::new(Template::parse(answer.to_string().as_bytes(), Network::Regtest).unwrap());
+    let standing = Standing {
+        log_size: 0,
+        weights: BTreeMap::new(),
+        ledger_block: BlockHash::all_zeros(),
+        credits: BTreeMap::new(),
+    };
+    let style = CoinbaseStyle::new(0, 0, "").unwrap();
+    Arc::new(Planner::new(style, split(), 0).plan(&template, &standing).unwrap())
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let params =
+            entry::Params { site: 0, span: Span::new(8, 1).unwrap(), stale_credit_ms: 0, split: split() };
+        let (accounting, thread) = Accounting::open(share_accounting::Settings {
+            dir: dir.path().to_owned(),
+            network: Network::Regtest,
+            params,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+        })
+        .unwrap();
+        let away = rpc::Node {
+            address: "127.0.0.1:1".to_owned(),
+            credentials: dir.path().join("no cookie"),
+            timeouts: rpc::Timeouts::default(),
+        };
+        let (submitter, _) = Submitter::open(&dir.path().join("blocks"), &[away], |_| {}).unwrap();
+        let (director, news) = sync_channel(16);
+        let metrics = Metrics::new(Registry::new());
+        let exits = Exits {
+            accounting,
+            blocks: BlockSink::new(Arc::new(submitter), FoundBlocks::default(), director.clone()),
+            director,
+            metrics: metrics.clone(),
+        };
+        let settings = Settings { pot_start: stratum::pot::Pot::MIN, ..Settings::new(Network::Regtest) };
+        let settings = Settings { pot_min: stratum::pot::Pot::MIN, ..settings };
+        let (failed, settled) = mpsc::channel(1);
+        let now = Instant::now();
+        let mut shard = Shard::new(0, Arc::new(settings), Duration::ZERO, exits, failed);
+        shard.take_work(work(), now);
+        Self { shard, settled, news, metrics, now, _accounting: thread, _dir: dir }
+    }
+
+    /// A connection that mines for payee `n`.
+    fn mining(&mut self, n: u8) -> PeerKey {
+        let key = self.shard.open(Rc::new(Notify::new()), self.now).unwrap();
+        let user = format!("{}.rig", address(n));
+        for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
+            let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
+            self.shard.receive(key, line.as_bytes(), self.now).unwrap();
+        }
+        key
+    }
+
+    /// What waits for a peer, as text.
+    fn sent(&mut self, key: PeerKey) -> String {
+        let outbox = self.shard.outbox(key);
+        let mut text = Vec::new();
+        while !outbox.is_empty() {
+            let mut slices = Vec::new();
+            outbox.slices(&mut slices);
+            let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            outbox.written(offered.len());
+            text.extend(offered);
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    /// A share of the newest job of a connection that `nonce` sets apart, as its line.
+    fn share(&mut self, key: PeerKey, n: u8, nonce: u32) -> String {
+        let sent = self.sent(key);
+        let notify = sent.lines().rfind(|line| line.contains("mining.notify")).expect("a job");
+        let job: serde_json::Value = serde_json::from_str(notify).unwrap();
+        let user = format!("{}.rig", address(n));
+        let params =
+            json!([user, job["params"][0], "0000000000000000", job["params"][7], format!("{nonce:08x}")]);
+        json!({"id": 7, "method": "mining.submit", "params": params}).to_string() + "\n"
+    }
+
+    /// Waits for the commit in flight and hands its result to the shard.
+    fn settle(&mut self) {
+        let failed = self.settled.blocking_recv().unwrap();
+        self.shard.settled(failed, self.now);
+    }
+
+    fn panics(&self) -> bool {
+        self.metrics.text().contains("sluice_pool_session_panics_total 1\n")
+    }
+}
+
+#[test]
+fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
+    let mut bench = Bench::new();
+    let (broken, sound) = (bench.mining(1), bench.mining(2));
+    // A commit under way, so that the next two shares settle together.
+    let line = bench.share(sound, 2, 0);
+    bench.shard.receive(sound, line.as_bytes(), bench.now).unwrap();
+    let line = bench.share(broken, 1, 0);
+    let mut actions = Vec::new();
+    let peer = bench.shard.peers.get_mut(&broken).unwrap();
+    peer.session.receive(line.as_bytes(), bench.now, &mut actions).unwrap();
+    let Some(Action::Share { ticket, .. }) = actions.iter().find(|a| matches!(a, Action::Share { .. }))
+    else {
+        panic!("{actions:?}")
+    };
+    let ticket = *ticket;
+    bench.shard.act(broken, actions, bench.now);
+    // A bug of ours: the share is answered before it is durable. The second answer makes its session panic.
+    bench.shard.answer(broken, ticket, Ok(()), &mut Vec::new());
+    bench.settle();
+    bench.settle();
+    assert!(bench.panics());
+    assert_eq!(bench.shard.ended(broken), Some(Ending::Panicked));
+    assert_eq!(bench.shard.ended(sound), None);
+    assert!(bench.sent(sound).contains("\"result\":true"));
+    // It is left alone from here on, and the shard goes on.
+    bench.shard.offer_work(broken, bench.now);
+    bench.shard.offer_work(sound, bench.now);
+    assert!(bench.sent(sound).contains("mining.notify"));
+    assert!(bench.panics());
+}
