@@ -340,7 +340,7 @@ fn start_shards(
         let (entrance, incoming, load) = ShardEntrance::new();
         let (to_shard, returns) = mpsc::channel(RETURNS_QUEUE_LEN);
         let mut work = work.clone();
-        // The work that is there already is news to the shard.
+        // What is there already is news to the shard, also that it has been taken away meanwhile.
         work.mark_changed();
         let feeds = Feeds { incoming, returns, work, load, stop: stop.clone() };
         let (session, exits) = (session.clone(), exits.clone());

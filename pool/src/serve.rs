@@ -65,6 +65,7 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
             () = stop.cancelled() => break,
         }
     }
+    shard.borrow_mut().stop_reading();
     while !shard.borrow().is_drained() {
         let retry_at = shard.borrow().retry_at();
         tokio::select! {
@@ -92,8 +93,12 @@ async fn fan_out(
     metrics: Metrics,
 ) {
     while work.changed().await.is_ok() {
-        let Some(current) = work.borrow_and_update().clone() else { continue };
         let started = Instant::now();
+        let current = work.borrow_and_update().clone();
+        let Some(current) = current else {
+            shard.borrow_mut().drop_work();
+            continue;
+        };
         // Old jobs are stale from here on, whoever has been told already.
         shard.borrow_mut().take_work(current, started);
         let keys = shard.borrow().keys();

@@ -82,6 +82,18 @@ pub struct Shard {
     held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
     returns: mpsc::Sender<Return>,
     paused: Vec<Rc<Notify>>,
+    reading: Reading,
+}
+
+/// Whether the shard takes input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Yes, while its open batch has room.
+    Open,
+    /// Not until there is work again: miners go to their backup meanwhile.
+    NoWork,
+    /// Never again: the server stops.
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -116,6 +128,7 @@ impl Shard {
             held: HashMap::new(),
             returns,
             paused: Vec::new(),
+            reading: Reading::Open,
         }
     }
 
@@ -130,7 +143,8 @@ impl Shard {
         // Job ids of different connections differ, so that nobody's share fits another's job by chance.
         let first_job = (key.0 as u32).wrapping_mul(0x9e37_79b1) >> 8; // the low bits are enough
         let session = Session::new(self.settings.clone(), prefix, first_job, now);
-        self.peers.insert(key, Peer { session, outbox: Outbox::default(), wake, ending: None });
+        let ending = (self.reading != Reading::Open).then_some(Ending::Released);
+        self.peers.insert(key, Peer { session, outbox: Outbox::default(), wake, ending });
         Ok(key)
     }
 
@@ -159,6 +173,9 @@ impl Shard {
         }
         self.solo.clear();
         self.work = Some(work);
+        if self.reading == Reading::NoWork {
+            self.reading = Reading::Open;
+        }
     }
 
     /// Sends current work to one miner, if it is ready for it.
@@ -351,6 +368,22 @@ impl Shard {
         self.commits.is_idle() && self.held.is_empty()
     }
 
+    /// Takes no input any more: what was judged can be answered, and nothing is added to it.
+    pub fn stop_reading(&mut self) {
+        self.reading = Reading::Stopped;
+        self.peers.values().for_each(|peer| peer.wake.notify_one());
+    }
+
+    /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
+    pub fn drop_work(&mut self) {
+        self.work = None;
+        self.solo.clear();
+        if self.reading == Reading::Open {
+            self.reading = Reading::NoWork;
+        }
+        self.release_all();
+    }
+
     /// Lets all connections go, once what waits for them has been offered to them.
     pub fn release_all(&mut self) {
         for peer in self.peers.values_mut() {
@@ -393,6 +426,9 @@ impl Peers for Shard {
     }
 
     fn may_read(&mut self, key: PeerKey) -> bool {
+        if self.reading != Reading::Open {
+            return false;
+        }
         let room = self.has_room();
         if !room {
             self.paused.push(self.peer(key).wake.clone());

@@ -179,3 +179,36 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     assert!(bench.sent(sound).contains("mining.notify"));
     assert!(bench.panics());
 }
+
+#[test]
+fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let line = bench.share(key, 1, 0);
+    assert!(bench.shard.may_read(key));
+    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.shard.stop_reading();
+    assert!(!bench.shard.may_read(key), "a busy miner could keep the shard from ever draining");
+    assert!(!bench.shard.is_drained());
+    bench.settle();
+    assert!(bench.shard.is_drained());
+    assert!(bench.sent(key).contains("\"result\":true"));
+    // New work does not open it again.
+    bench.shard.take_work(work(), bench.now);
+    assert!(!bench.shard.may_read(key));
+}
+
+#[test]
+fn b01_without_work_miners_are_let_go_until_there_is_work_again() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    bench.shard.drop_work();
+    assert_eq!(bench.shard.ended(key), Some(Ending::Released));
+    let late = bench.shard.open(Rc::new(Notify::new()), bench.now).unwrap();
+    assert_eq!(bench.shard.ended(late), Some(Ending::Released));
+    bench.shard.take_work(work(), bench.now);
+    let back = bench.mining(1);
+    assert_eq!(bench.shard.ended(back), None);
+    assert!(bench.shard.may_read(back));
+    assert!(bench.sent(back).contains("mining.notify"));
+}
