@@ -21,12 +21,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::v1;
 use stratum_net::acceptor::{ShardEntrance, accept};
 use stratum_net::limits::{Gate, Limits, RESERVED_FILES, raise_file_limit};
 use stratum_net::{shard, shutdown};
-use template::bitcoind::rpc::{self, Purpose, Rpc};
+use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::source::{Source, SourceNode, SourceSettings};
 use template::submit::{self, Recovered, Submitter};
@@ -38,13 +38,19 @@ use tracing::{info, warn};
 /// How often it is checked that no part has died.
 const PULSE: Duration = Duration::from_millis(500);
 
+/// Time for the parts behind the shards, however long those have taken.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// Serves until told to stop.
 ///
 /// # Errors
 /// What keeps the pool from starting, or which part has died.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(settings))
+    let outcome = runtime.block_on(serve(settings));
+    // Dropping it would wait for ever for a shard that hangs on a disk.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(mut settings: Settings) -> anyhow::Result<()> {
@@ -54,6 +60,11 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new(Registry::new());
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::watch(stop.clone()));
+    let told = stop.clone();
+    let stopping = tokio::spawn(async move {
+        told.cancelled().await;
+        Instant::now()
+    });
 
     let mut core = Core::start(&settings, &metrics)?;
     tokio::spawn(http::serve(http, core.health.clone(), metrics.clone(), stop.clone()));
@@ -62,7 +73,15 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         Ok(false) => Ok(()),
         Err(refused) => Err(refused),
     };
-    core.stop(settings.shutdown_grace);
+    stop.cancel();
+    let left = settings.shutdown_grace.saturating_sub(stopping.await?.elapsed()).max(LAST_MOMENT);
+    // Beside the runtime, which listens for the second signal.
+    let stopped = tokio::task::spawn_blocking(move || core.stop(left.saturating_sub(LAST_MOMENT)));
+    if tokio::time::timeout(left, stopped).await.is_err() && outcome.is_ok() {
+        bail!(
+            "a disk or a node did not answer before shutdown_grace_s was over; what was acknowledged is safe"
+        );
+    }
     if outcome.is_ok() {
         info!("stopped");
     }
@@ -102,12 +121,16 @@ struct Core {
     submitter: Arc<Submitter>,
     found: FoundBlocks,
     source: Source,
+    /// Brings the source's events to the director; ends with the source.
+    feed: JoinHandle<()>,
     news: SyncSender<News>,
     director: JoinHandle<()>,
     events: JoinHandle<()>,
     work: watch::Receiver<Option<Arc<WorkSet>>>,
     serving: watch::Receiver<Serving>,
     health: Arc<Health>,
+    /// Breaks off what the director asks the nodes.
+    questions: Vec<Canceller>,
 }
 
 impl Core {
@@ -120,11 +143,12 @@ impl Core {
         let ledger = Ledger::open(&dir.join("ledger.sqlite"))?;
         let nodes: Vec<rpc::Node> = nodes(settings).into_iter().map(|node| node.rpc).collect();
         let headers: Vec<Rpc> = nodes.iter().map(|node| Rpc::new(node, Purpose::Other)).collect();
+        let questions = headers.iter().map(Rpc::canceller).collect();
         let mut books = Books::new(ledger, headers);
 
         let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
         let submitter = open_submitter(dir, &nodes, &news, &mut books)?;
-        let source = start_source(settings, accounting.epoch(), news.clone())?;
+        let (source, feed) = start_source(settings, accounting.epoch(), news.clone())?;
         let health = Arc::new(Health::new(accounting.clone()));
         let (events, for_log) = sync_channel(NEWS_WAITING_MAX);
         let (give_work, work) = watch::channel(None);
@@ -149,12 +173,14 @@ impl Core {
             submitter,
             found,
             source,
+            feed,
             news,
             director,
             events,
             work,
             serving,
             health,
+            questions,
         })
     }
 
@@ -177,6 +203,12 @@ impl Core {
             Some("accounting")
         } else if self.director.is_finished() {
             Some("director")
+        } else if self.events.is_finished() {
+            Some("event writer")
+        } else if self.submitter.is_finished() {
+            Some("block submitter")
+        } else if self.feed.is_finished() {
+            Some("template source")
         } else {
             None
         }
@@ -190,6 +222,7 @@ impl Core {
             Ok(submitter) => submitter.close(grace),
             Err(_) => warn!("a shard did not end in time: its blocks are submitted at the next start"),
         }
+        self.questions.iter().for_each(Canceller::cancel);
         let _ = self.news.send(News::Stop);
         for thread in [self.director, self.events] {
             // A panic has been printed by its thread.
@@ -255,17 +288,21 @@ fn open_submitter(
     Ok(submitter)
 }
 
-fn start_source(settings: &Settings, epoch: u16, news: SyncSender<News>) -> anyhow::Result<Source> {
+fn start_source(
+    settings: &Settings,
+    epoch: u16,
+    news: SyncSender<News>,
+) -> anyhow::Result<(Source, JoinHandle<()>)> {
     let source = SourceSettings { nodes: nodes(settings), network: settings.network, epoch };
     let (mut events, source) = Source::start(source)?;
-    thread("source", move || {
+    let feed = thread("source", move || {
         while let Some(event) = events.blocking_recv() {
             if news.send(News::Source(event)).is_err() {
                 return;
             }
         }
     })?;
-    Ok(source)
+    Ok((source, feed))
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

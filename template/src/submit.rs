@@ -219,6 +219,13 @@ impl Submitter {
         }
     }
 
+    /// Whether a thread of it has ended without being told to: blocks may be lost from here on, so the process
+    /// must not go on.
+    pub fn is_finished(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+            || self.nodes.iter().any(|node| node.is_finished())
+    }
+
     /// Stops: writes what is queued, waits up to `grace` until each node was asked once, and breaks the
     /// other calls off. What has no verdict yet is submitted again by the next process.
     pub fn close(mut self, grace: Duration) {

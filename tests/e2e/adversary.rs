@@ -153,6 +153,21 @@ fn d07_a_pool_under_load_stops_in_time_and_cleanly() {
 }
 
 #[test]
+fn b01_a_pool_whose_node_hangs_stops_in_time_and_cleanly() {
+    let node = Node::regtest();
+    let pool = regtest_pool(&node).set("shutdown_grace_s", "3").start();
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENT);
+    node.freeze();
+    // Its first share makes the director plan anew; its block is offered to a node that does not answer.
+    let (_, answer) = miner.mine_block();
+    assert_eq!(answer["result"], true, "{answer}");
+    let (status, builder) = pool.stop();
+    assert!(status.success(), "{status}");
+    // Kept for the next start.
+    assert!(files(&builder.data_dir().join("blocks")).iter().any(|name| name.ends_with(".block")));
+}
+
+#[test]
 fn a_payee_is_in_the_ledger_once_its_first_share_is_durable_and_not_before() {
     let node = Node::regtest();
     let pool = regtest_pool(&node).start();

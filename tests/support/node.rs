@@ -63,6 +63,12 @@ impl Node {
         let _ = self.process.wait();
     }
 
+    /// Freezes the node: it takes connections and answers nothing.
+    pub fn freeze(&self) {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, rustix::process::Signal::STOP).unwrap();
+    }
+
     /// Stops the node and starts it again in the same folder: the cookie changes.
     pub fn restart(&mut self) {
         self.stop();

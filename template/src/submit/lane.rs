@@ -130,6 +130,12 @@ impl NodeQueue {
         self.shared.changed.notify_one();
     }
 
+    /// Whether one of its threads has ended.
+    pub(super) fn is_finished(&self) -> bool {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().any(|(_, thread)| thread.is_finished())
+    }
+
     /// Waits until every block was offered once, at most until `deadline`, and ends the threads.
     pub(super) fn stop(&self, deadline: Instant) {
         let mut state = self.shared.lock();
