@@ -3,6 +3,8 @@
 use bitcoin::BlockHash;
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::{BlockState, Credits, Ledger, LedgerError, MATURITY, PoolBlock};
+use std::sync::Arc;
+use stratum::payee::Payee;
 use template::bitcoind::ask::{self, Header};
 use template::bitcoind::rpc::{Rpc, RpcError};
 use template::chain::{BestChain, Place, Standing};
@@ -102,6 +104,13 @@ impl Books {
             self.unrecorded.remove(0);
         }
         Ok(())
+    }
+
+    /// Notes payees whose first shares are durable. On failure they are noted when they come back.
+    pub fn note_payees(&mut self, payees: &[Arc<Payee>], unix_ms: u64) {
+        if let Err(error) = self.ledger.note_payees(payees.iter().map(|payee| &**payee), unix_ms) {
+            error!(%error, payees = payees.len(), "payees cannot be noted");
+        }
     }
 
     /// A node has judged a block.

@@ -6,6 +6,7 @@ use crate::blocks::FoundBlocks;
 use crate::books::Books;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::shard::unix_ms;
 use crate::work::{Planner, Standing, WorkSet};
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::Credits;
@@ -13,6 +14,7 @@ use share_accounting::{Accounting, Snapshot};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
+use stratum::payee::Payee;
 use template::source::SourceEvent;
 use template::submit::{Outcome, SubmitEvent};
 use template::template::Template;
@@ -23,6 +25,8 @@ use tracing::{error, info, warn};
 pub const NEWS_WAITING_MAX: usize = 256;
 /// How long a plan may wait for the newest shares before it is made from those known.
 const WINDOW_PATIENCE: Duration = Duration::from_millis(50);
+/// Payees that wait to be noted together; at the bound they are noted at once.
+const PAYEES_WAITING_MAX: usize = 4_096;
 /// Pause before a plan that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -37,6 +41,8 @@ pub enum News {
     Submitted(SubmitEvent),
     /// Shares are durable, and miners still have solo work.
     FirstShare,
+    /// A share of this payee is durable, its connection's first.
+    Payee(Arc<Payee>),
     /// The end.
     Stop,
 }
@@ -81,6 +87,8 @@ pub struct Director {
     /// The newest window, and the work per block that it was asked for.
     window: Option<(u128, Snapshot)>,
     retry_at: Option<Instant>,
+    /// To be noted when nothing else is to be done.
+    payees: Vec<Arc<Payee>>,
 }
 
 impl Director {
@@ -102,21 +110,42 @@ impl Director {
             nbits: None,
             window: None,
             retry_at: None,
+            payees: Vec::new(),
         }
     }
 
     /// Works until told to stop.
     pub fn run(mut self, mailbox: &Receiver<News>) {
         loop {
-            let news = match self.retry_at {
-                Some(at) => mailbox.recv_timeout(at.saturating_duration_since(Instant::now())),
-                None => mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let news = match mailbox.try_recv() {
+                Ok(news) => Ok(news),
+                Err(_) => self.wait(mailbox),
             };
             match news {
-                Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return self.take_found(),
+                Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => return self.finish(),
                 Ok(news) => self.hear(news),
                 Err(RecvTimeoutError::Timeout) => self.give_work(),
             }
+        }
+    }
+
+    /// Does what can wait, then waits for news.
+    fn wait(&mut self, mailbox: &Receiver<News>) -> Result<News, RecvTimeoutError> {
+        self.note_payees();
+        match self.retry_at {
+            Some(at) => mailbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => mailbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.take_found();
+        self.note_payees();
+    }
+
+    fn note_payees(&mut self) {
+        if !self.payees.is_empty() {
+            self.books.note_payees(&std::mem::take(&mut self.payees), unix_ms());
         }
     }
 
@@ -128,6 +157,12 @@ impl Director {
             News::FirstShare => {
                 if self.outputs.work.borrow().as_ref().is_some_and(|work| work.is_solo()) {
                     self.give_work();
+                }
+            }
+            News::Payee(payee) => {
+                self.payees.push(payee);
+                if self.payees.len() >= PAYEES_WAITING_MAX {
+                    self.note_payees();
                 }
             }
             News::Found | News::Stop => {}
@@ -260,10 +295,10 @@ impl Director {
     }
 
     /// Puts an event into the share log. What happened to the chain can also be read from the chain, so
-    /// nothing waits for it.
+    /// nothing waits for it: with a disk that hangs, events are left out and work goes on.
     fn log(&self, event: ChainEvent) {
-        if self.outputs.events.send(event).is_err() {
-            warn!(?event, "event not logged: the server is stopping");
+        if let Err(error) = self.outputs.events.try_send(event) {
+            warn!(?event, %error, "event not logged");
         }
     }
 }

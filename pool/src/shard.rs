@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::work::WorkSet;
 use bitcoin::{BlockHash, ScriptBuf};
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
 use stratum::fault::Fault;
+use stratum::payee::Payee;
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
 use stratum::v1::encode::EncodedJob;
 use stratum::v1::server::{Action, Session, Settings, Ticket};
@@ -77,12 +78,20 @@ pub struct Shard {
     judge: Judge,
     work: Option<Arc<WorkSet>>,
     solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
-    commits: Commits<JudgedShare, (PeerKey, Ticket)>,
+    commits: Commits<JudgedShare, Waiting>,
     /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
     held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
     returns: mpsc::Sender<Return>,
     paused: Vec<Rc<Notify>>,
     reading: Reading,
+}
+
+/// Who waits for a share to be durable.
+#[derive(Debug)]
+struct Waiting {
+    key: PeerKey,
+    ticket: Ticket,
+    payee: Arc<Payee>,
 }
 
 /// Whether the shard takes input.
@@ -101,6 +110,8 @@ struct Peer {
     session: Session,
     outbox: Outbox,
     wake: Rc<Notify>,
+    /// Payees that the director was told of: at most as many as the session has workers.
+    noted: HashSet<Arc<Payee>>,
     /// Set when the connection is to be closed for a reason that its own task does not see.
     ending: Option<Ending>,
 }
@@ -144,7 +155,8 @@ impl Shard {
         let first_job = (key.0 as u32).wrapping_mul(0x9e37_79b1) >> 8; // the low bits are enough
         let session = Session::new(self.settings.clone(), prefix, first_job, now);
         let ending = (self.reading != Reading::Open).then_some(Ending::Released);
-        self.peers.insert(key, Peer { session, outbox: Outbox::default(), wake, ending });
+        self.peers
+            .insert(key, Peer { session, outbox: Outbox::default(), wake, noted: HashSet::new(), ending });
         Ok(key)
     }
 
@@ -282,7 +294,10 @@ impl Shard {
         }
         match verdict.outcome {
             Outcome::Accepted(_) if solves => {}
-            Outcome::Accepted(share) => self.commits.push(share, Some((key, ticket)), now),
+            Outcome::Accepted(share) => {
+                let payee = share.payee().clone();
+                self.commits.push(share, Some(Waiting { key, ticket, payee }), now);
+            }
             Outcome::Stale(share) => {
                 self.commits.push(share, None, now);
                 self.answer(key, ticket, Err(Reject::Stale), out);
@@ -322,7 +337,8 @@ impl Shard {
             Return::Failed(shares) => self.settled(Some(shares), now),
             Return::BlockStored(hash) => {
                 if let Some((share, key, ticket)) = self.held.remove(&hash) {
-                    self.commits.push(share, Some((key, ticket)), now);
+                    let payee = share.payee().clone();
+                    self.commits.push(share, Some(Waiting { key, ticket, payee }), now);
                 }
             }
         }
@@ -345,7 +361,10 @@ impl Shard {
             // If the director is busy, the next commit tells it again.
             let _ = self.exits.director.try_send(News::FirstShare);
         }
-        for (key, ticket) in waiting {
+        for Waiting { key, ticket, payee } in waiting {
+            if answer.is_ok() {
+                self.note_payee(key, payee);
+            }
             self.guarded(key, |shard| {
                 let mut actions = Vec::new();
                 shard.answer(key, ticket, answer, &mut actions);
@@ -356,6 +375,15 @@ impl Shard {
 
     fn has_room(&self) -> bool {
         self.commits.has_room() && self.held.len() < HELD_SHARES_MAX
+    }
+
+    /// Has a payee noted at its first durable share of a connection.
+    fn note_payee(&mut self, key: PeerKey, payee: Arc<Payee>) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.noted.contains(&payee) && self.exits.director.try_send(News::Payee(payee.clone())).is_ok() {
+            // If the director is busy, the next share tells it again.
+            peer.noted.insert(payee);
+        }
     }
 
     /// When to call [`Shard::flush`] again after a failed commit.
@@ -438,7 +466,7 @@ impl Peers for Shard {
 }
 
 /// The wall clock, for header times and the log only.
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

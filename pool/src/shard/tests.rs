@@ -212,3 +212,18 @@ fn b01_without_work_miners_are_let_go_until_there_is_work_again() {
     assert!(bench.shard.may_read(back));
     assert!(bench.sent(back).contains("mining.notify"));
 }
+
+#[test]
+fn a_payee_is_named_to_the_director_once_a_connection_and_only_for_durable_work() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    assert!(bench.news.try_iter().next().is_none());
+    for nonce in 0..2 {
+        bench.shard.offer_work(key, bench.now);
+        let line = bench.share(key, 1, nonce);
+        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+        bench.settle();
+    }
+    let payees = bench.news.try_iter().filter(|news| matches!(news, News::Payee(p) if p.script == script(1)));
+    assert_eq!(payees.count(), 1);
+}

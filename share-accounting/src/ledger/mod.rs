@@ -217,14 +217,21 @@ impl Ledger {
         Ok(fold(blocks.iter().map(|(block, _)| block)))
     }
 
-    /// Notes a payee with its worker's name; the same again changes nothing.
+    /// Notes payees with their workers' names, all in one transaction; the same again changes nothing.
     ///
     /// # Errors
-    /// The database refuses.
-    pub fn note_payee(&self, payee: &Payee, unix_ms: u64) -> Result<(), LedgerError> {
-        let row = params![payee.script.as_bytes(), payee.worker.as_str(), signed(unix_ms)?];
-        self.db.execute("INSERT OR IGNORE INTO payees (script, worker, first_seen) VALUES (?, ?, ?)", row)?;
-        Ok(())
+    /// The database refuses; then none is noted.
+    pub fn note_payees<'a>(
+        &mut self,
+        payees: impl IntoIterator<Item = &'a Payee>,
+        unix_ms: u64,
+    ) -> Result<(), LedgerError> {
+        let db = self.db.transaction()?;
+        for payee in payees {
+            let row = params![payee.script.as_bytes(), payee.worker.as_str(), signed(unix_ms)?];
+            db.execute("INSERT OR IGNORE INTO payees (script, worker, first_seen) VALUES (?, ?, ?)", row)?;
+        }
+        Ok(db.commit()?)
     }
 
     /// Payees and their workers in script order, at most `limit` behind the first `offset`.
