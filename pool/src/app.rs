@@ -6,6 +6,7 @@ use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
+use crate::rate::ShareRate;
 use crate::serve::{self, Feeds};
 use crate::settings::Settings;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, Shard};
@@ -371,6 +372,8 @@ fn start_shards(
         ..v1::server::Settings::new(settings.network)
     });
     let stale_credit = settings.stale_credit;
+    let difficulty = &settings.difficulty;
+    let rate = ShareRate::new(difficulty.shares_per_minute, difficulty.credited_shares_per_s_max);
     let mut entrances = Vec::new();
     let mut threads = Vec::new();
     for index in 0..settings.shards {
@@ -380,11 +383,11 @@ fn start_shards(
         // What is there already is news to the shard, also that it has been taken away meanwhile.
         work.mark_changed();
         let feeds = Feeds { incoming, returns, work, load, stop: stop.clone() };
-        let (session, exits) = (session.clone(), exits.clone());
+        let (session, rate, exits) = (session.clone(), rate.clone(), exits.clone());
         let number = u8::try_from(index).context("at most 64 shards")?;
         threads.push(shard::spawn(index, move || {
             let metrics = exits.metrics.clone();
-            serve::run(Shard::new(number, session, stale_credit, exits, to_shard), feeds, metrics)
+            serve::run(Shard::new(number, session, rate, stale_credit, exits, to_shard), feeds, metrics)
         })?);
         entrances.push(entrance);
     }

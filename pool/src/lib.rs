@@ -2,6 +2,7 @@
 //!
 //! - [`settings`], [`cli`]: what the operator wants; [`check`]: whether it can work
 //! - [`shard`], [`commits`], [`serve`]: miners' sessions, their shares, and the answers when they are durable
+//! - [`rate`]: how many shares each connection is steered to
 //! - [`work`]: from template, window and ledger to the jobs that miners get
 //! - [`director`]: decides what is worked on; [`books`]: the pool's blocks on the best chain, and what is owed
 //! - [`blocks`]: solved blocks, to the nodes and into the books
@@ -21,6 +22,7 @@ pub mod director;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod rate;
 pub mod serve;
 pub mod settings;
 pub mod shard;

@@ -85,6 +85,8 @@ pub struct Difficulty {
     pub max: Pot,
     /// Shares per minute that each connection is steered to.
     pub shares_per_minute: u32,
+    /// Shares per second that all connections together are steered to at most: their own aim falls beyond it.
+    pub credited_shares_per_s_max: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -364,7 +366,9 @@ fn difficulty(r: &mut Reader) -> Difficulty {
         r.mistake("difficulty.pot_start", format!("{start} is outside pot_min {min} to pot_max {max}"));
     }
     let per_minute = r.in_range("difficulty.shares_per_minute", 12, 1..=6_000) as u32; // at most 6,000
-    Difficulty { start, min, max, shares_per_minute: per_minute }
+    // 500 a second are 3 GB of share log a day.
+    let per_s_max = r.in_range("difficulty.credited_shares_per_s_max", 500, 1..=1_000_000) as u32; // at most a million
+    Difficulty { start, min, max, shares_per_minute: per_minute, credited_shares_per_s_max: per_s_max }
 }
 
 fn version_mask(r: &mut Reader) -> u32 {

@@ -4,6 +4,7 @@ use crate::blocks::BlockSink;
 use crate::commits::{Commits, Settled};
 use crate::director::News;
 use crate::metrics::Metrics;
+use crate::rate::ShareRate;
 use crate::work::WorkSet;
 use bitcoin::{BlockHash, ScriptBuf};
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
@@ -71,6 +72,7 @@ pub struct Exits {
 #[derive(Debug)]
 pub struct Shard {
     settings: Arc<Settings>,
+    rate: ShareRate,
     exits: Exits,
     peers: HashMap<PeerKey, Peer>,
     next_key: u64,
@@ -122,12 +124,14 @@ impl Shard {
     pub fn new(
         index: u8,
         settings: Arc<Settings>,
+        rate: ShareRate,
         stale_credit: Duration,
         exits: Exits,
         returns: mpsc::Sender<Return>,
     ) -> Self {
         Self {
             settings,
+            rate,
             exits,
             peers: HashMap::new(),
             next_key: 0,
@@ -157,12 +161,14 @@ impl Shard {
         let ending = (self.reading != Reading::Open).then_some(Ending::Released);
         self.peers
             .insert(key, Peer { session, outbox: Outbox::default(), wake, noted: HashSet::new(), ending });
+        self.rate.opened();
         Ok(key)
     }
 
     /// Forgets a connection that has ended. Its shares on their way to the log stay there.
     pub fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
         if let Some(peer) = self.peers.remove(&key) {
+            self.rate.closed();
             self.prefixes.free(peer.session.prefix(), now);
             debug!(conn = key.0, reason = ending.label(), "connection closed");
         }
@@ -217,6 +223,7 @@ impl Shard {
                     .clone()
             }
         };
+        peer.session.aim(self.rate.per_minute());
         peer.session.work(&job, now, actions);
     }
 

@@ -44,8 +44,13 @@ pub struct Vardiff {
 impl Vardiff {
     /// Aims at a number of shares per minute; at least one in ten minutes.
     pub fn new(shares_per_minute: f64, now: Instant) -> Self {
-        let per_second = shares_per_minute.max(0.1) / 60.0;
+        let per_second = per_second(shares_per_minute);
         Self { per_second, since: now, last_share: now, shares: 0.0, silences: 0, seen_shares: false }
+    }
+
+    /// Aims at another number of shares per minute. What was measured is measured against the new aim.
+    pub fn aim(&mut self, shares_per_minute: f64) {
+        self.per_second = per_second(shares_per_minute);
     }
 
     /// Counts a share of a job with pot `of` while `current` is the connection's pot.
@@ -123,6 +128,11 @@ impl Vardiff {
         }
         0
     }
+}
+
+/// At least one share in ten minutes.
+fn per_second(shares_per_minute: f64) -> f64 {
+    shares_per_minute.max(0.1) / 60.0
 }
 
 /// A ratio of rates in whole pots.
@@ -223,6 +233,21 @@ mod tests {
                     self.retargets += 1;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_lower_aim_raises_the_pot_of_a_machine_that_was_settled() {
+        let hashrate = 1e12;
+        for seed in 0..20 {
+            let mut machine = Machine::new(seed, 0);
+            machine.run(hashrate, 3_600.0);
+            let before = machine.rate(hashrate) / TARGET;
+            assert!((0.25..=4.0).contains(&before), "seed {seed}: {before}");
+            machine.vardiff.aim(60.0 * TARGET / 16.0);
+            machine.run(hashrate, 3.0 * 3_600.0);
+            let after = machine.rate(hashrate) / (TARGET / 16.0);
+            assert!((0.25..=4.0).contains(&after), "seed {seed}: {after}");
         }
     }
 

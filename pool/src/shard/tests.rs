@@ -96,7 +96,8 @@ impl Bench {
         let settings = Settings { pot_min: stratum::pot::Pot::MIN, ..settings };
         let (failed, settled) = mpsc::channel(1);
         let now = Instant::now();
-        let mut shard = Shard::new(0, Arc::new(settings), Duration::ZERO, exits, failed);
+        let mut shard =
+            Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, failed);
         shard.take_work(work(), now);
         Self { shard, settled, news, metrics, now, _accounting: thread, _dir: dir }
     }

@@ -154,6 +154,11 @@ impl Session {
         out.push(Action::Job(message));
     }
 
+    /// Steers the connection to another number of shares per minute from here on; what was measured stays.
+    pub fn aim(&mut self, shares_per_minute: f64) {
+        self.vardiff.aim(shares_per_minute);
+    }
+
     /// The answer to a share: its rejection, or that it is durable.
     ///
     /// # Panics
