@@ -128,7 +128,8 @@ struct Address {
 #[derive(Debug)]
 pub struct Permit {
     gate: Gate,
-    address: IpAddr,
+    /// None if it does not count for any address.
+    address: Option<IpAddr>,
 }
 
 impl Gate {
@@ -146,12 +147,15 @@ impl Gate {
     /// # Errors
     /// The bound that refuses it.
     pub fn enter(&self, address: IpAddr, now: Instant) -> Result<Permit, Refusal> {
+        let address = address.to_canonical();
         let limits = &self.0.limits;
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.connections >= limits.connections_max {
             return Err(Refusal::Full);
         }
-        if !self.exempt(address) {
+        let exempt = self.exempt(address);
+        let address = one_site(address);
+        if !exempt {
             if state.addresses.len() >= ADDRESSES_MAX {
                 state.forget_idle(limits, now);
             }
@@ -164,7 +168,15 @@ impl Gate {
             known.connections += 1;
         }
         state.connections += 1;
-        Ok(Permit { gate: self.clone(), address })
+        Ok(Permit { gate: self.clone(), address: (!exempt).then_some(address) })
+    }
+}
+
+/// What counts as one address: an IPv6 host has 2^64 of its own.
+fn one_site(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -172,7 +184,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.gate.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.connections -= 1;
-        if let Some(known) = state.addresses.get_mut(&self.address) {
+        if let Some(known) = self.address.and_then(|address| state.addresses.get_mut(&address)) {
             known.connections = known.connections.saturating_sub(1);
         }
     }
@@ -238,6 +250,24 @@ mod tests {
         assert_eq!(gate.enter(ip("192.0.2.1"), now).unwrap_err(), Refusal::TooOften);
         // Ten per second: one is back after 100 ms.
         assert!(gate.enter(ip("192.0.2.1"), now + Duration::from_millis(100)).is_ok());
+    }
+
+    #[test]
+    fn n05_a_host_with_many_ipv6_addresses_is_one_and_a_mapped_ipv4_address_is_itself() {
+        let limits =
+            Limits { per_address_max: 1, exempt: vec!["10.0.0.0/8".parse().unwrap()], ..Limits::default() };
+        let gate = Gate::new(limits);
+        let now = Instant::now();
+        let _held = gate.enter(ip("2001:db8::1"), now).unwrap();
+        assert_eq!(gate.enter(ip("2001:db8::ffff:2"), now).unwrap_err(), Refusal::AddressFull);
+        assert!(gate.enter(ip("2001:db8:0:1::1"), now).is_ok());
+        let _first = gate.enter(ip("::ffff:192.0.2.1"), now).unwrap();
+        assert_eq!(gate.enter(ip("192.0.2.1"), now).unwrap_err(), Refusal::AddressFull);
+        let _second = gate.enter(ip("::ffff:192.0.2.2"), now).unwrap();
+        for exempt in ["::ffff:10.0.0.1", "::ffff:127.0.0.1", "::1"] {
+            let held: Vec<_> = (0..3).map(|_| gate.enter(ip(exempt), now).unwrap()).collect();
+            assert_eq!(held.len(), 3);
+        }
     }
 
     #[test]
