@@ -161,7 +161,8 @@ impl Core {
             health: health.clone(),
             metrics: metrics.clone(),
         };
-        let planner = Planner::new(style, settings.payout.params.clone(), accounting.epoch());
+        let planner =
+            Planner::new(style, settings.payout.params.clone(), accounting.epoch(), settings.version_mask);
         let found = FoundBlocks::default();
         let director = Director::new(accounting.clone(), books, found.clone(), planner, outputs);
         let director = thread("director", move || director.run(&mailbox))?;

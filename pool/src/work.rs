@@ -32,7 +32,24 @@ pub struct Planner {
     style: CoinbaseStyle,
     params: Params,
     epoch: u16,
+    /// Version bits that miners are offered for rolling.
+    version_mask: u32,
     templates: u64,
+}
+
+/// Why there is no work to be made from a template.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A size class has no room for the fixed outputs; [`check_room`] finds that out beforehand.
+    #[error(transparent)]
+    Coinbase(#[from] CoinbaseError),
+    /// Miners that roll such a bit away would make blocks that count for nothing. No node that we know asks
+    /// for one (Core's `vbrequired` is always 0), so it is refused and not dealt with job by job.
+    #[error(
+        "the node requires the version bits {0:08x} that miners may roll: take them out of v1.version_mask"
+    )]
+    VersionBits(u32),
 }
 
 /// Current work for everybody.
@@ -53,16 +70,20 @@ enum Split {
 }
 
 impl Planner {
-    /// A planner for this start of the server, whose number is `epoch`.
-    pub fn new(style: CoinbaseStyle, params: Params, epoch: u16) -> Self {
-        Self { style, params, epoch, templates: 0 }
+    /// A planner for this start of the server, whose number is `epoch`; miners roll `version_mask`.
+    pub fn new(style: CoinbaseStyle, params: Params, epoch: u16, version_mask: u32) -> Self {
+        Self { style, params, epoch, version_mask, templates: 0 }
     }
 
     /// Makes the work that pays `standing` from a template.
     ///
     /// # Errors
-    /// A size class has no room for the fixed outputs; [`check_room`] finds that out beforehand.
-    pub fn plan(&mut self, template: &Arc<Template>, standing: &Standing) -> Result<WorkSet, CoinbaseError> {
+    /// The template cannot be worked on with these settings: no work is better than worthless work.
+    pub fn plan(&mut self, template: &Arc<Template>, standing: &Standing) -> Result<WorkSet, PlanError> {
+        let fixed = self.version_mask & !template.rolling_mask(self.version_mask);
+        if fixed != 0 {
+            return Err(PlanError::VersionBits(fixed));
+        }
         self.templates += 1;
         let id = TemplateId(u64::from(self.epoch) << 48 | self.templates);
         let split = if standing.weights.values().all(|work| work.0 == 0) {

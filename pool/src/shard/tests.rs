@@ -1,6 +1,6 @@
 use super::*;
 use crate::blocks::FoundBlocks;
-use crate::work::{Planner, Standing};
+use crate::work::{PlanError, Planner, Standing};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
 use prometheus::Registry;
@@ -46,8 +46,13 @@ fn split() -> payout::Params {
 
 /// Solo work on regtest.
 fn work() -> Arc<WorkSet> {
+    plan(0, 0x1fff_e000).unwrap()
+}
+
+/// Solo work from a template that requires version bits, while miners may roll others.
+fn plan(required: u32, mask: u32) -> Result<Arc<WorkSet>, PlanError> {
     let answer = json!({
-        "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": 0,
+        "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": required,
         "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
         "transactions": [], "coinbaseaux": {}, "coinbasevalue": 5_000_000_000_u64, "longpollid": "abc1",
         "target": "7fffff0000000000000000000000000000000000000000000000000000000000",
@@ -63,7 +68,7 @@ fn work() -> Arc<WorkSet> {
         credits: BTreeMap::new(),
     };
     let style = CoinbaseStyle::new(0, 0, "").unwrap();
-    Arc::new(Planner::new(style, split(), 0).plan(&template, &standing).unwrap())
+    Planner::new(style, split(), 0, mask).plan(&template, &standing).map(Arc::new)
 }
 
 impl Bench {
@@ -227,4 +232,11 @@ fn a_payee_is_named_to_the_director_once_a_connection_and_only_for_durable_work(
     }
     let payees = bench.news.try_iter().filter(|news| matches!(news, News::Payee(p) if p.script == script(1)));
     assert_eq!(payees.count(), 1);
+}
+
+#[test]
+fn vr08_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
+    assert!(matches!(plan(0x0000_6000, 0x1fff_e000), Err(PlanError::VersionBits(0x0000_6000))));
+    assert!(plan(0x0000_6000, 0x1fff_8000).is_ok());
+    assert!(plan(0x2000_0000, 0x1fff_e000).is_ok());
 }
