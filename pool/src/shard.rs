@@ -291,11 +291,15 @@ impl Shard {
         {
             self.held.insert(share.hash(), (share.clone(), key, ticket));
         }
+        let held = matches!(verdict.outcome, Outcome::Accepted(_));
         if let Some(solution) = verdict.block {
             let (hash, returns) = (solution.hash, self.returns.clone());
             let stored = move || {
-                // There is room: see RETURNS_QUEUE_LEN. A shard that is gone needs no word.
-                let _ = returns.try_send(Return::BlockStored(hash));
+                // There is room: see RETURNS_QUEUE_LEN. A shard that is gone needs no word. Nobody waits for a
+                // share that was refused: a replay must neither fill the queue nor answer for the first one.
+                if held {
+                    let _ = returns.try_send(Return::BlockStored(hash));
+                }
             };
             self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
         }

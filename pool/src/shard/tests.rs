@@ -17,7 +17,7 @@ use template::template::Template;
 /// A shard with a real log behind it, and a node that is away.
 struct Bench {
     shard: Shard,
-    settled: mpsc::Receiver<FailedShares>,
+    returns: mpsc::Receiver<Return>,
     news: Receiver<News>,
     metrics: Metrics,
     now: Instant,
@@ -99,12 +99,12 @@ impl Bench {
         };
         let settings = Settings { pot_start: stratum::pot::Pot::MIN, ..Settings::new(Network::Regtest) };
         let settings = Settings { pot_min: stratum::pot::Pot::MIN, ..settings };
-        let (failed, settled) = mpsc::channel(1);
+        let (to_shard, returns) = mpsc::channel(RETURNS_QUEUE_LEN);
         let now = Instant::now();
         let mut shard =
-            Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, failed);
+            Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, to_shard);
         shard.take_work(work(), now);
-        Self { shard, settled, news, metrics, now, _accounting: thread, _dir: dir }
+        Self { shard, returns, news, metrics, now, _accounting: thread, _dir: dir }
     }
 
     /// A connection that mines for payee `n`.
@@ -143,10 +143,12 @@ impl Bench {
         json!({"id": 7, "method": "mining.submit", "params": params}).to_string() + "\n"
     }
 
-    /// Waits for the commit in flight and hands its result to the shard.
+    /// Waits until the shard has heard of everything that is under way.
     fn settle(&mut self) {
-        let failed = self.settled.blocking_recv().unwrap();
-        self.shard.settled(failed, self.now);
+        while !self.shard.is_drained() {
+            let returned = self.returns.blocking_recv().unwrap();
+            self.shard.returned(returned, self.now);
+        }
     }
 
     fn panics(&self) -> bool {
@@ -173,7 +175,6 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     bench.shard.act(broken, actions, bench.now);
     // A bug of ours: the share is answered before it is durable. The second answer makes its session panic.
     bench.shard.answer(broken, ticket, Ok(()), &mut Vec::new());
-    bench.settle();
     bench.settle();
     assert!(bench.panics());
     assert_eq!(bench.shard.ended(broken), Some(Ending::Panicked));
@@ -239,4 +240,29 @@ fn vr08_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
     assert!(matches!(plan(0x0000_6000, 0x1fff_e000), Err(PlanError::VersionBits(0x0000_6000))));
     assert!(plan(0x0000_6000, 0x1fff_8000).is_ok());
     assert!(plan(0x2000_0000, 0x1fff_e000).is_ok());
+}
+
+#[test]
+fn m06_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let line = (0..64).find_map(|nonce| {
+        bench.shard.offer_work(key, bench.now);
+        let line = bench.share(key, 1, nonce);
+        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+        let solved = !bench.shard.held.is_empty();
+        if !solved {
+            bench.settle();
+        }
+        solved.then_some(line)
+    });
+    let line = line.expect("every second share solves a block");
+    for _ in 0..3 {
+        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    }
+    bench.settle();
+    assert!(bench.returns.try_recv().is_err(), "a replay took a place that others need");
+    let sent = bench.sent(key);
+    assert_eq!(sent.matches("\"result\":true").count(), 1, "{sent}");
+    assert_eq!(sent.matches("duplicate").count(), 3, "{sent}");
 }
