@@ -57,7 +57,7 @@ fn m06_a_block_that_is_replayed_is_submitted_once_and_work_goes_on() {
 fn b03_work_goes_on_when_the_first_node_is_away() {
     let mut first = Node::regtest();
     let second = Node::regtest();
-    first.kill();
+    first.stop();
     let pool = regtest_pool(&first).node(&second).start();
     let mut miner = Miner::connect(pool.v1(), &address(1, second.network), AGENT);
     let tip = second.generate(1, &address(7, second.network)).remove(0);
