@@ -15,8 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sha256d", &[]),
     ("stratum", &["sha256d"]),
     ("stratum-net", &["stratum"]),
-    // Merkle branches and block hashes need double SHA-256 and nothing else of what is below `stratum`.
-    ("template", &["stratum-net", "stratum", "sha256d"]),
+    ("template", &["stratum-net", "stratum"]),
     ("share-accounting", &["stratum"]),
     ("pool", &["stratum-net", "template", "share-accounting", "stratum"]),
     ("proxy", &["stratum-net", "template", "share-accounting", "stratum"]),

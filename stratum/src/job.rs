@@ -6,6 +6,7 @@
 
 use crate::class::SizeClass;
 use crate::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
+use crate::merkle;
 use crate::payee::PayeeTag;
 use crate::pot::Pot;
 use crate::target::Target;
@@ -220,11 +221,7 @@ impl Job {
         engine.update(&roll.extranonce1.0);
         engine.update(&roll.extranonce2.0);
         engine.update(&coinbase.bytes[coinbase.extranonce_offset() + EXTRANONCE_BYTES..]);
-        let root = self
-            .body
-            .merkle_branch
-            .iter()
-            .fold(engine.finish(), |node, next| sha256d::sha256d_pair(&node, next));
+        let root = merkle::root(engine.finish(), &self.body.merkle_branch);
         let mut header = [0; 80];
         header[..4].copy_from_slice(&roll.version.to_le_bytes());
         header[4..36].copy_from_slice(self.body.prev_hash.as_byte_array());

@@ -3,7 +3,7 @@ use crate::assemble::job_body;
 use crate::coinbase::CoinbaseStyle;
 use crate::template::tests::{Tx, template_of};
 use bitcoin::consensus::encode::deserialize;
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ proptest! {
             version: job.body.version,
         };
         let header = job.header(&roll);
-        let hash = BlockHash::from_byte_array(sha256d::sha256d(&header));
+        let hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&header));
         let solution = Solution { body: Arc::clone(&job.body), coinbase: job.coinbase(&roll), header, hash };
         // The solution alone keeps what its block needs, however old its template is (SB-06).
         drop((job, template));

@@ -115,7 +115,7 @@ impl BestChain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::hashes::Hash;
+    use bitcoin::hashes::{Hash, sha256d};
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::convert::Infallible;
@@ -136,7 +136,7 @@ mod tests {
 
         fn mine(&mut self, count: usize) {
             for _ in 0..count {
-                let hash = BlockHash::from_byte_array(sha256d::sha256d(&self.made.to_le_bytes()));
+                let hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&self.made.to_le_bytes()));
                 self.made += 1;
                 let parent = self.best.last().copied().unwrap_or(BlockHash::all_zeros());
                 self.places.insert(hash, Place { height: self.best.len() as u32, parent });

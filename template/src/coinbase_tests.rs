@@ -1,6 +1,6 @@
 use super::*;
 use bitcoin::consensus::encode::deserialize;
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, ScriptBuf, Transaction};
 use proptest::prelude::*;
 use stratum::payee::PayeeTag;
@@ -83,7 +83,7 @@ proptest! {
         prop_assert!(mined.len() > 64, "no inner node of a merkle tree (CB-10)");
         let tx: Transaction = deserialize(&mined).unwrap();
         prop_assert_eq!(bitcoin::consensus::serialize(&tx), mined.clone());
-        prop_assert_eq!(tx.compute_txid().to_byte_array(), sha256d::sha256d(&mined));
+        prop_assert_eq!(tx.compute_txid().to_byte_array(), sha256d::Hash::hash(&mined).to_byte_array());
         // Nothing but the gap has changed.
         let mut unfilled: Transaction = deserialize(coinbase.bytes()).unwrap();
         let (before, after) = (unfilled.input[0].script_sig.to_bytes(), tx.input[0].script_sig.to_bytes());

@@ -2,7 +2,7 @@
 //!
 //! - [`bitcoind`]: the node's RPC and its announcements; [`source`]: which template is current
 //! - [`template`]: a validated block template; [`fit`]: made smaller when a coinbase needs the room
-//! - [`merkle`], [`coinbase`], [`assemble`]: from a template and a payout to a job
+//! - [`coinbase`], [`assemble`]: from a template and a payout to a job
 //! - [`block`], [`submit`]: from a solution to a verdict, whatever the node is doing
 //! - [`chain`]: whether a block of ours is still in the best chain; [`propose`]: the node's opinion beforehand
 //!
@@ -16,7 +16,6 @@ pub mod block;
 pub mod chain;
 pub mod coinbase;
 pub mod fit;
-pub mod merkle;
 pub mod propose;
 pub mod source;
 pub mod submit;

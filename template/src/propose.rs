@@ -3,7 +3,7 @@
 use crate::bitcoind::ask::{self, AskError};
 use crate::bitcoind::rpc::Rpc;
 use crate::block;
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::hex::DisplayHex;
 use bitcoin::{BlockHash, Network};
 use serde_json::json;
@@ -46,7 +46,7 @@ pub fn propose(rpc: &mut Rpc, network: Network, body: &Arc<JobBody>) -> Result<(
         body: Arc::clone(body),
         coinbase: job.coinbase(&roll),
         header,
-        hash: BlockHash::from_byte_array(sha256d::sha256d(&header)),
+        hash: BlockHash::from_raw_hash(sha256d::Hash::hash(&header)),
     };
     let mut request = ask::request(network);
     request["mode"] = "proposal".into();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::bitcoind::stand_in::{Reply, StandIn};
 use crate::coinbase::CoinbaseStyle;
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, ScriptBuf, TxOut};
 use std::net::TcpListener;
 use std::sync::mpsc::sync_channel;
@@ -42,7 +42,7 @@ fn solution(nonce: u8) -> Solution {
         transactions: Transactions::default(),
     };
     let header = [nonce; 80];
-    let hash = BlockHash::from_byte_array(sha256d::sha256d(&header));
+    let hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&header));
     Solution { body: Arc::new(body), coinbase: bytes, header, hash }
 }
 
@@ -162,7 +162,7 @@ fn b08_a_block_that_the_node_had_accepted_and_lost_is_handed_in_again_before_its
     let dir = tempfile::tempdir().unwrap();
     let (parent, mut child) = (solution(1), solution(2));
     child.header[4..36].copy_from_slice(parent.hash.as_byte_array());
-    child.hash = BlockHash::from_byte_array(sha256d::sha256d(&child.header));
+    child.hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&child.header));
     Arc::get_mut(&mut child.body).unwrap().height = 8;
     let hex = |header: [u8; 80]| header.map(|byte| format!("{byte:02x}")).concat();
     let (parent_hex, child_hex) = (hex(parent.header), hex(child.header));

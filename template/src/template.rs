@@ -2,11 +2,11 @@
 
 mod json;
 
-use crate::merkle;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use bytes::Bytes;
 use std::ops::Range;
+use stratum::merkle;
 use stratum::target::{Target, TargetError};
 
 /// Largest block weight that consensus allows.

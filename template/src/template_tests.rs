@@ -1,5 +1,6 @@
 use super::*;
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{OutPoint, Sequence, Transaction, TxIn, Txid, Witness, absolute, transaction};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub(crate) fn answer_of(list: &[Tx]) -> Value {
         .iter()
         .enumerate()
         .map(|(place, tx)| {
-            let id = sha256d::sha256d(&(place as u64).to_le_bytes());
+            let id = sha256d::Hash::hash(&(place as u64).to_le_bytes()).to_byte_array();
             let made = Transaction {
                 version: transaction::Version::TWO,
                 lock_time: absolute::LockTime::ZERO,

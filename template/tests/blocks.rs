@@ -4,6 +4,7 @@
 mod bitcoind;
 
 use bitcoin::consensus::encode::deserialize;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use bitcoind::{Bitcoind, SINK_REGTEST};
 use serde_json::{Map, Value, json};
@@ -30,7 +31,7 @@ fn style() -> CoinbaseStyle {
 }
 
 fn script(kind: usize, n: usize) -> ScriptBuf {
-    let digest = sha256d::sha256d(&(n as u64).to_le_bytes());
+    let digest = sha256d::Hash::hash(&(n as u64).to_le_bytes()).to_byte_array();
     match kind {
         // P2WPKH, P2PKH, P2TR, P2SH
         0 => ScriptBuf::from_bytes([&[0x00, 0x14][..], &digest[..20]].concat()),
@@ -89,7 +90,7 @@ fn mine_at(body: &Arc<JobBody>, ntime: u32) -> (Roll, Solution) {
             version: body.version,
         };
         let header = job.header(&roll);
-        let digest = sha256d::sha256d(&header);
+        let digest = sha256d::Hash::hash(&header).to_byte_array();
         if body.network_target.is_met_by(&digest) {
             let hash = bitcoin::hashes::Hash::from_byte_array(digest);
             return (roll, Solution { body: Arc::clone(body), coinbase: job.coinbase(&roll), header, hash });
