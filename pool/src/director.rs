@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 use stratum::payee::Payee;
-use template::source::SourceEvent;
+use template::source::{SourceEvent, TEMPLATE_AGE_MAX};
 use template::submit::{Outcome, SubmitEvent};
 use template::template::Template;
 use tokio::sync::watch;
@@ -87,6 +87,8 @@ pub struct Director {
     /// The newest window, and the work per block that it was asked for.
     window: Option<(u128, Snapshot)>,
     retry_at: Option<Instant>,
+    /// Since when plans have failed.
+    failing_since: Option<Instant>,
     /// To be noted when nothing else is to be done.
     payees: Vec<Arc<Payee>>,
 }
@@ -110,6 +112,7 @@ impl Director {
             nbits: None,
             window: None,
             retry_at: None,
+            failing_since: None,
             payees: Vec::new(),
         }
     }
@@ -187,11 +190,11 @@ impl Director {
             }
             SourceEvent::Degraded(reason) => {
                 error!(%reason, "the node gives no templates; miners keep the last one");
-                self.outputs.health.node_trouble(Some(reason));
+                self.outputs.health.trouble(Some(reason));
             }
             SourceEvent::Recovered => {
                 info!("the node gives templates again");
-                self.outputs.health.node_trouble(None);
+                self.outputs.health.trouble(None);
             }
             SourceEvent::Expired => {
                 error!("the last template is too old: miners are sent to their backup");
@@ -199,7 +202,7 @@ impl Director {
             }
             SourceEvent::Refused(reason) => {
                 error!(%reason, "this node is not mined on");
-                self.outputs.health.node_trouble(Some(reason.clone()));
+                self.outputs.health.trouble(Some(reason.clone()));
                 self.take_work_away(Serving::Refused(reason));
             }
             SourceEvent::Alarm(text) => error!(%text, "the node needs a look"),
@@ -245,11 +248,25 @@ impl Director {
         self.retry_at = None;
         let Some(template) = self.template.clone() else { return };
         match self.plan(&template) {
-            Ok(work) => self.publish(&template, work),
-            Err(error) => {
-                error!(%error, "no new work; miners keep the old one");
-                self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+            Ok(work) => {
+                self.failing_since = None;
+                self.publish(&template, work);
             }
+            Err(error) => self.plan_failed(&error.to_string(), Instant::now()),
+        }
+    }
+
+    /// Miners keep the old work for as long as a template may be old; then they go to their backup.
+    fn plan_failed(&mut self, reason: &str, now: Instant) {
+        self.retry_at = Some(now + RETRY_PAUSE);
+        if self.outputs.health.trouble(Some(reason.to_owned())) {
+            error!(reason, "no new work; miners keep the old one");
+        }
+        let since = *self.failing_since.get_or_insert(now);
+        if now.saturating_duration_since(since) > TEMPLATE_AGE_MAX && self.outputs.work.borrow().is_some() {
+            error!(reason, "no new work for too long: miners are sent to their backup");
+            self.outputs.health.no_work();
+            self.outputs.work.send_replace(None);
         }
     }
 

@@ -48,9 +48,12 @@ impl Health {
         *node = Node { trouble: None, work: Some((height, now)) };
     }
 
-    /// The node gives no templates.
-    pub fn node_trouble(&self, reason: Option<String>) {
-        self.node.lock().unwrap_or_else(PoisonError::into_inner).trouble = reason;
+    /// Why miners get no new work, if that is so; gives whether it is news.
+    pub fn trouble(&self, reason: Option<String>) -> bool {
+        let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = node.trouble != reason;
+        node.trouble = reason;
+        news
     }
 
     /// Miners have no work any more.

@@ -322,6 +322,10 @@ impl Keeper {
             self.told = text;
         }
         self.health = if refused { Health::Refused } else { Health::Degraded };
+        if refused {
+            // Nobody works on it any more, so the same template again is news once the node is the right one.
+            self.current = None;
+        }
         let operator = refused || matches!(e, AskError::Rpc(RpcError::Forbidden));
         let wait = if operator {
             BACKOFF_OPERATOR
