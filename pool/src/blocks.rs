@@ -110,8 +110,6 @@ fn pool_block(solution: &Solution, found_unix_ms: u64) -> PoolBlock {
         Basis::Solo(_) => Vec::new(),
         Basis::Window { credit_delta, .. } => credit_delta.clone(),
     };
-    // Credits grow by what the reserve output holds, and by nothing else.
-    let reserve: i64 = credit_delta.iter().map(|(_, delta)| delta).sum();
     PoolBlock {
         hash: solution.hash,
         height: solution.body.height,
@@ -119,7 +117,7 @@ fn pool_block(solution: &Solution, found_unix_ms: u64) -> PoolBlock {
         found_unix_ms,
         outputs: payout.outputs.clone(),
         credit_delta,
-        reserve: Amount::from_sat(u64::try_from(reserve).expect("a plan never shrinks the sum of credits")),
+        reserve: payout.reserve(),
     }
 }
 

@@ -14,6 +14,7 @@ use share_accounting::{Accounting, Snapshot};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
+use stratum::class::SizeClass;
 use stratum::payee::Payee;
 use template::source::{SourceEvent, TEMPLATE_AGE_MAX};
 use template::submit::{Outcome, SubmitEvent};
@@ -300,6 +301,9 @@ impl Director {
             self.log(ChainEvent::Retarget { nbits: template.nbits() });
         }
         self.outputs.health.working(work.height(), Instant::now());
+        for class in SizeClass::ALL {
+            self.outputs.metrics.reserve(class, work.reserve_ratio(class));
+        }
         let older = self.outputs.work.send_replace(Some(Arc::new(work)));
         self.outputs.serving.send_if_modified(|serving| {
             let changed = *serving != Serving::Working;

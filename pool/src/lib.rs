@@ -3,7 +3,7 @@
 //! - [`settings`], [`cli`]: what the operator wants; [`check`]: whether it can work
 //! - [`shard`], [`commits`], [`serve`]: miners' sessions, their shares, and the answers when they are durable
 //! - [`rate`]: how many shares each connection is steered to
-//! - [`work`]: from template, window and ledger to the jobs that miners get
+//! - [`work`]: from template, window and ledger to the jobs that miners get; [`class_floor`]: who gets no small one
 //! - [`director`]: decides what is worked on; [`books`]: the pool's blocks on the best chain, and what is owed
 //! - [`blocks`]: solved blocks, to the nodes and into the books
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
@@ -16,6 +16,7 @@ pub mod app;
 pub mod blocks;
 pub mod books;
 pub mod check;
+pub mod class_floor;
 pub mod cli;
 pub mod commits;
 pub mod director;

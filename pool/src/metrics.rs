@@ -1,7 +1,10 @@
 //! What Prometheus scrapes. Labels come from closed sets only; miners never appear in them.
 
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 use std::time::Duration;
+use stratum::class::SizeClass;
 use stratum::share::Reject;
 use stratum_net::metrics::{ConnectionMetrics, counter, gauge, register};
 
@@ -16,6 +19,7 @@ pub struct Metrics {
     fan_out: Histogram,
     blocks: IntCounterVec,
     session_panics: IntCounter,
+    reserve_ratio: GaugeVec,
     /// Age of the work that miners have, in seconds.
     pub template_age_s: Gauge,
     /// Height of the block that miners work on.
@@ -36,6 +40,11 @@ impl Metrics {
         let plain = |name: &str, help: &str| IntGauge::new(name, help).expect("a valid metric name");
         let float = |name: &str, help: &str| Gauge::new(name, help).expect("a valid metric name");
         let panics = IntCounter::new("sluice_pool_session_panics_total", "Sessions that failed by a bug.");
+        let reserve_ratio = Opts::new(
+            "sluice_pool_reserve_ratio",
+            "Part of the reward that the coinbase of a size class cannot pay and holds in reserve.",
+        );
+        let reserve_ratio = GaugeVec::new(reserve_ratio, &["class"]).expect("a valid metric name");
         let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
@@ -65,6 +74,7 @@ impl Metrics {
                 &["result"],
             ),
             session_panics: register(&registry, panics.expect("a valid metric name")),
+            reserve_ratio: register(&registry, reserve_ratio),
             template_age_s: register(
                 &registry,
                 float("sluice_pool_template_age_seconds", "Age of current work."),
@@ -106,6 +116,11 @@ impl Metrics {
     /// Something happened to a solved block.
     pub fn block(&self, result: &str) {
         self.blocks.with_label_values(&[result]).inc();
+    }
+
+    /// New work carries this part of the reward as credit.
+    pub fn reserve(&self, class: SizeClass, ratio: f64) {
+        self.reserve_ratio.with_label_values(&[&class.to_string()]).set(ratio);
     }
 
     /// A session failed by a bug of ours.

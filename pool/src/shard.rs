@@ -210,7 +210,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(payee) = peer.session.payee() else { return };
         let class = peer.session.class();
-        let job = match work.shared(class) {
+        let job = match work.shared(&payee.script, class) {
             Some(job) => job.clone(),
             None => {
                 let solo_key = (payee.script.clone(), class);

@@ -1,5 +1,6 @@
 //! From template, window and ledger to the jobs that miners get.
 
+use crate::class_floor::ClassFloor;
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use share_accounting::payout::{self, Params, Room};
 use std::collections::BTreeMap;
@@ -63,8 +64,8 @@ pub struct WorkSet {
 
 #[derive(Debug)]
 enum Split {
-    /// One job a size class, in the order of their codes.
-    Window([Arc<EncodedJob>; SizeClass::ALL.len()]),
+    /// One job a size class, in the order of their codes; not every payee may have the smallest.
+    Window { jobs: [Arc<EncodedJob>; SizeClass::ALL.len()], floor: ClassFloor },
     /// One job a payee, made when it is needed.
     Solo { template: Arc<Template>, style: CoinbaseStyle },
 }
@@ -90,21 +91,26 @@ impl Planner {
             Split::Solo { template: template.clone(), style: self.style.clone() }
         } else {
             let mut jobs = Vec::with_capacity(SizeClass::ALL.len());
-            for class in SizeClass::ALL {
-                jobs.push(self.window_job(id, template, class, standing)?);
+            let mut miners_paid = [0; SizeClass::ALL.len()];
+            for (class, paid) in SizeClass::ALL.into_iter().zip(&mut miners_paid) {
+                let (job, miners) = self.window_job(id, template, class, standing)?;
+                jobs.push(job);
+                *paid = miners;
             }
-            Split::Window(jobs.try_into().expect("one job for each class"))
+            let jobs = jobs.try_into().expect("one job for each class");
+            Split::Window { jobs, floor: ClassFloor::new(&standing.weights, miners_paid) }
         };
         Ok(WorkSet { id, prev_hash: template.prev_hash(), height: template.height(), split })
     }
 
+    /// The job of one size class, and how many miners it pays.
     fn window_job(
         &self,
         id: TemplateId,
         template: &Arc<Template>,
         class: SizeClass,
         standing: &Standing,
-    ) -> Result<Arc<EncodedJob>, CoinbaseError> {
+    ) -> Result<(Arc<EncodedJob>, usize), CoinbaseError> {
         let template = template.fit(CoinbaseCost::largest(class));
         let fixed = fixed_outputs(&self.params, class);
         let out_bytes = self.style.out_bytes(template.height(), class, &fixed)?;
@@ -118,7 +124,8 @@ impl Planner {
             credit_delta: plan.credit_delta,
         };
         let payout = Arc::new(Payout { outputs: plan.outputs, basis });
-        encode(job_body(id, &template, &self.style, class, out_bytes, payout)?)
+        let job = encode(job_body(id, &template, &self.style, class, out_bytes, payout)?)?;
+        Ok((job, plan.miners))
     }
 }
 
@@ -170,12 +177,19 @@ impl WorkSet {
         matches!(self.split, Split::Solo { .. })
     }
 
-    /// The job of a size class, unless each payee has its own.
-    pub fn shared(&self, class: SizeClass) -> Option<&Arc<EncodedJob>> {
+    /// The job for machines of a payee that declare a size class, unless each payee has its own.
+    pub fn shared(&self, payee: &ScriptBuf, declared: SizeClass) -> Option<&Arc<EncodedJob>> {
         match &self.split {
-            Split::Window(jobs) => Some(&jobs[usize::from(class.code())]),
+            Split::Window { jobs, floor } => Some(&jobs[usize::from(floor.class(declared, payee).code())]),
             Split::Solo { .. } => None,
         }
+    }
+
+    /// The part of the coinbase value that a size class's job cannot pay and holds in reserve.
+    pub fn reserve_ratio(&self, class: SizeClass) -> f64 {
+        let Split::Window { jobs, .. } = &self.split else { return 0.0 };
+        let payout = &jobs[usize::from(class.code())].body().payout;
+        payout.reserve().to_sat() as f64 / payout.value().to_sat() as f64
     }
 
     /// A job that pays one payee everything.

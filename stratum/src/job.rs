@@ -11,7 +11,7 @@ use crate::payee::PayeeTag;
 use crate::pot::Pot;
 use crate::target::Target;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, ScriptBuf, TxOut};
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use bytes::Bytes;
 use sha256d::Sha256d;
 use std::sync::Arc;
@@ -28,6 +28,23 @@ pub struct Payout {
     pub outputs: Vec<TxOut>,
     /// What the split was computed from.
     pub basis: Basis,
+}
+
+impl Payout {
+    /// The coinbase value.
+    pub fn value(&self) -> Amount {
+        self.outputs.iter().map(|output| output.value).sum()
+    }
+
+    /// What the reserve output holds: credits grow by that and by nothing else.
+    ///
+    /// # Panics
+    /// If the credits shrink: no plan says so.
+    pub fn reserve(&self) -> Amount {
+        let Basis::Window { credit_delta, .. } = &self.basis else { return Amount::ZERO };
+        let grown: i64 = credit_delta.iter().map(|(_, delta)| delta).sum();
+        Amount::from_sat(u64::try_from(grown).expect("a plan never shrinks the sum of credits"))
+    }
 }
 
 /// What a payout was computed from.

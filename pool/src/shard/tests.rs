@@ -9,6 +9,7 @@ use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::{AccountingThread, entry, payout, window::Span};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
+use stratum::target::Work;
 use template::bitcoind::rpc;
 use template::coinbase::CoinbaseStyle;
 use template::submit::Submitter;
@@ -44,13 +45,15 @@ fn split() -> payout::Params {
     }
 }
 
+const MASK: u32 = 0x1fff_e000;
+
 /// Solo work on regtest.
 fn work() -> Arc<WorkSet> {
-    plan(0, 0x1fff_e000).unwrap()
+    plan(0, MASK, BTreeMap::new()).unwrap()
 }
 
-/// Solo work from a template that requires version bits, while miners may roll others.
-fn plan(required: u32, mask: u32) -> Result<Arc<WorkSet>, PlanError> {
+/// Work on regtest from a template that requires version bits, while miners may roll others.
+fn plan(required: u32, mask: u32, weights: BTreeMap<ScriptBuf, Work>) -> Result<Arc<WorkSet>, PlanError> {
     let answer = json!({
         "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": required,
         "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
@@ -61,12 +64,8 @@ fn plan(required: u32, mask: u32) -> Result<Arc<WorkSet>, PlanError> {
         "sigoplimit": 80_000, "sizelimit": 4_000_000, "weightlimit": 4_000_000, "bits": "207fffff", "height": 1,
     });
     let template = Arc::new(Template::parse(answer.to_string().as_bytes(), Network::Regtest).unwrap());
-    let standing = Standing {
-        log_size: 0,
-        weights: BTreeMap::new(),
-        ledger_block: BlockHash::all_zeros(),
-        credits: BTreeMap::new(),
-    };
+    let standing =
+        Standing { log_size: 0, weights, ledger_block: BlockHash::all_zeros(), credits: BTreeMap::new() };
     let style = CoinbaseStyle::new(0, 0, "").unwrap();
     Planner::new(style, split(), 0, mask).plan(&template, &standing).map(Arc::new)
 }
@@ -109,9 +108,16 @@ impl Bench {
 
     /// A connection that mines for payee `n`.
     fn mining(&mut self, n: u8) -> PeerKey {
+        self.mining_with("", n)
+    }
+
+    /// The same with firmware of a name.
+    fn mining_with(&mut self, agent: &str, n: u8) -> PeerKey {
         let key = self.shard.open(Rc::new(Notify::new()), self.now).unwrap();
         let user = format!("{}.rig", address(n));
-        for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
+        for (method, params) in
+            [("mining.subscribe", json!([agent])), ("mining.authorize", json!([user, "x"]))]
+        {
             let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
             self.shard.receive(key, line.as_bytes(), self.now).unwrap();
         }
@@ -237,9 +243,10 @@ fn a_payee_is_named_to_the_director_once_a_connection_and_only_for_durable_work(
 
 #[test]
 fn vr08_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
-    assert!(matches!(plan(0x0000_6000, 0x1fff_e000), Err(PlanError::VersionBits(0x0000_6000))));
-    assert!(plan(0x0000_6000, 0x1fff_8000).is_ok());
-    assert!(plan(0x2000_0000, 0x1fff_e000).is_ok());
+    let solo = BTreeMap::new;
+    assert!(matches!(plan(0x0000_6000, MASK, solo()), Err(PlanError::VersionBits(0x0000_6000))));
+    assert!(plan(0x0000_6000, 0x1fff_8000, solo()).is_ok());
+    assert!(plan(0x2000_0000, MASK, solo()).is_ok());
 }
 
 #[test]
@@ -265,4 +272,28 @@ fn m06_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     let sent = bench.sent(key);
     assert_eq!(sent.matches("\"result\":true").count(), 1, "{sent}");
     assert_eq!(sent.matches("duplicate").count(), 3, "{sent}");
+}
+
+/// The second half of the coinbase of a connection's newest job, in bytes.
+fn coinb2_len(sent: &str) -> usize {
+    let notify = sent.lines().rfind(|line| line.contains("mining.notify")).expect("a job");
+    let job: serde_json::Value = serde_json::from_str(notify).unwrap();
+    job["params"][3].as_str().unwrap().len() / 2
+}
+
+#[test]
+fn a_payee_above_one_percent_gets_no_coinbase_that_pays_fewer_miners() {
+    let mut bench = Bench::new();
+    // Ten payees of equal weight, more than 455 bytes hold, and one of less than 1 %.
+    let weights: BTreeMap<_, _> =
+        (1..=11).map(|n| (script(n), Work(if n == 11 { 1 } else { 1_000 }))).collect();
+    bench.shard.take_work(plan(0, MASK, weights).unwrap(), bench.now);
+    let mut coinbase = |agent, n| {
+        let key = bench.mining_with(agent, n);
+        coinb2_len(&bench.sent(key))
+    };
+    let (stock, heavy, light) =
+        (coinbase("cgminer/4.12", 1), coinbase("bitaxe/v2", 1), coinbase("bitaxe/v2", 11));
+    assert_eq!(heavy, stock);
+    assert!(light < stock, "{light} bytes, {stock} with room for all");
 }
