@@ -1,4 +1,5 @@
 //! Blocks on disk: `HEIGHT-HASH.block`, and `HEIGHT-HASH.verdict` beside it once there is one.
+//! `HEIGHT-HASH.torn` is one whose write was cut off before anybody was told of it.
 //!
 //! A block file is the raw block ‖ note ‖ trailer { `SLBK` ‖ block bytes (4) ‖ note bytes (4) ‖ CRC-32C of
 //! all before (4) }, numbers little-endian. Nothing here is ever deleted.
@@ -115,9 +116,18 @@ fn decode_sealed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (note.len() == number(8)? as usize).then_some((block, note)) // as above
 }
 
-/// All blocks of a folder that have no verdict, lowest first.
+/// All blocks of a folder that have no verdict, lowest first. Torn ones are set aside: they are told once, not at
+/// every start.
 pub(super) fn without_verdict(dir: &Path) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
-    list(dir, |file| !file.path("verdict").exists())
+    let (found, torn) = list(dir, |file| !file.path("verdict").exists())?;
+    for file in torn {
+        let (from, to) = (file.path("block"), file.path("torn"));
+        tracing::warn!(file = %to.display(), "set aside a block file whose write was cut off; its share was not acknowledged");
+        if let Err(error) = std::fs::rename(&from, &to) {
+            tracing::error!(%error, file = %from.display(), "a torn block file cannot be renamed");
+        }
+    }
+    Ok(found)
 }
 
 /// The blocks of a folder that have a verdict and are wanted, lowest first; `wanted` is asked before a file
@@ -126,12 +136,15 @@ pub(super) fn with_verdict(
     dir: &Path,
     mut wanted: impl FnMut(BlockHash) -> bool,
 ) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
-    list(dir, |file| file.path("verdict").exists() && wanted(file.hash))
+    list(dir, |file| file.path("verdict").exists() && wanted(file.hash)).map(|(found, _)| found)
 }
 
-/// One that cannot be read is left alone and told: its write was cut off, so no node has heard of it.
-fn list(dir: &Path, mut keep: impl FnMut(&BlockFile) -> bool) -> io::Result<Vec<(BlockFile, StoredBlock)>> {
-    let mut found = Vec::new();
+/// What a folder holds: blocks, lowest first, and files that hold no whole one.
+type Listing = (Vec<(BlockFile, StoredBlock)>, Vec<BlockFile>);
+
+/// A file that the system does not give out is left alone and told.
+fn list(dir: &Path, mut keep: impl FnMut(&BlockFile) -> bool) -> io::Result<Listing> {
+    let (mut found, mut torn) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name();
         let Some(file) = name.to_str().and_then(|name| named(dir, name)) else { continue };
@@ -140,11 +153,12 @@ fn list(dir: &Path, mut keep: impl FnMut(&BlockFile) -> bool) -> io::Result<Vec<
         }
         match file.read() {
             Ok(stored) => found.push((file, stored)),
+            Err(FileError::Torn(_)) => torn.push(file),
             Err(e) => tracing::error!(error = %e, "a block file cannot be used; it stays where it is"),
         }
     }
     found.sort_by_key(|(file, _)| (file.height, file.hash));
-    Ok(found)
+    Ok((found, torn))
 }
 
 fn named(dir: &Path, name: &str) -> Option<BlockFile> {
@@ -213,13 +227,15 @@ mod tests {
         let files: Vec<BlockFile> = blocks.iter().map(|b| BlockFile::write(dir.path(), b).unwrap()).collect();
         files[1].write_verdict("node: accepted: null\n").unwrap();
         std::fs::write(dir.path().join("12-nonsense.block"), b"x").unwrap();
-        std::fs::write(dir.path().join(format!("12-{}.block", BlockHash::from_byte_array([9; 32]))), b"torn")
-            .unwrap();
+        let torn = format!("12-{}", BlockHash::from_byte_array([9; 32]));
+        std::fs::write(dir.path().join(format!("{torn}.block")), b"torn").unwrap();
         let found: Vec<StoredBlock> =
             without_verdict(dir.path()).unwrap().into_iter().map(|(_, b)| b).collect();
         blocks.remove(1);
         blocks.reverse();
         assert_eq!(found, blocks);
+        assert!(!dir.path().join(format!("{torn}.block")).exists());
+        assert_eq!(std::fs::read(dir.path().join(format!("{torn}.torn"))).unwrap(), b"torn");
         let judged = |wanted: bool| with_verdict(dir.path(), |_| wanted).unwrap();
         assert_eq!(judged(true).len(), 1);
         assert_eq!(judged(true)[0].1.note, [1]);

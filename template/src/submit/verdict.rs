@@ -27,6 +27,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// One of each kind.
+    pub const ALL: [Verdict; 9] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::DuplicateInvalid,
+        Self::Inconclusive,
+        Self::Early,
+        Self::HighHash,
+        Self::Refused,
+        Self::Undecodable,
+        Self::Lost,
+    ];
+
     /// What `submitblock` returned; `None` is its `null`.
     pub(super) fn of(words: Option<&str>) -> Self {
         match words {
