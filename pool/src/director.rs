@@ -176,7 +176,7 @@ impl Director {
     /// Puts found blocks into the books.
     fn take_found(&mut self) {
         for block in self.found.take() {
-            self.outputs.metrics.block("found");
+            self.outputs.metrics.block_found();
             self.log(ChainEvent::BlockFound { hash: block.hash, height: block.height });
             self.books.found(block);
         }
@@ -214,7 +214,7 @@ impl Director {
         let SubmitEvent { hash, height, node, .. } = event;
         match &event.outcome {
             Outcome::Judged { verdict, words } => {
-                self.outputs.metrics.block(verdict.label());
+                self.outputs.metrics.block_judged(*verdict);
                 if verdict.is_success() {
                     info!(height, %hash, %node, %words, "block accepted");
                 } else if verdict.is_final() {

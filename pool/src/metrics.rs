@@ -1,12 +1,12 @@
 //! What Prometheus scrapes. Labels come from closed sets only; miners never appear in them.
 
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use std::iter::once;
 use std::time::Duration;
 use stratum::class::SizeClass;
 use stratum::share::Reject;
-use stratum_net::metrics::{ConnectionMetrics, counter, gauge, register};
+use stratum_net::metrics::{ConnectionMetrics, Counters, gauge, register};
+use template::submit::Verdict;
 
 /// Counters and gauges of the pool; a handle.
 #[derive(Debug, Clone)]
@@ -14,10 +14,10 @@ pub struct Metrics {
     registry: Registry,
     /// What happens to connections.
     pub connections: ConnectionMetrics,
-    shares: IntCounterVec,
+    shares: Counters,
     share_check: Histogram,
     fan_out: Histogram,
-    blocks: IntCounterVec,
+    blocks: Counters,
     session_panics: IntCounter,
     reserve_ratio: GaugeVec,
     /// Age of the work that miners have, in seconds.
@@ -48,12 +48,12 @@ impl Metrics {
         let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            connections: ConnectionMetrics::new(&registry, "sluice_pool"),
-            shares: counter(
+            connections: ConnectionMetrics::new(&registry, "sluice_pool", &["v1"]),
+            shares: Counters::new(
                 &registry,
-                "sluice_pool_shares_total",
-                "Shares by answer.",
-                &["protocol", "result"],
+                Opts::new("sluice_pool_shares_total", "Shares by answer.").const_label("protocol", "v1"),
+                "result",
+                once("accepted").chain(Reject::ALL.map(Reject::label)),
             ),
             share_check: histogram(
                 &registry,
@@ -67,11 +67,11 @@ impl Metrics {
                 "Time to queue new work for a shard.",
                 1e-5,
             ),
-            blocks: counter(
+            blocks: Counters::new(
                 &registry,
-                "sluice_pool_blocks_total",
-                "Solved blocks by what became of them.",
-                &["result"],
+                Opts::new("sluice_pool_blocks_total", "Solved blocks, and what each node said of them."),
+                "result",
+                once("found").chain(Verdict::ALL.map(Verdict::label)),
             ),
             session_panics: register(&registry, panics.expect("a valid metric name")),
             reserve_ratio: register(&registry, reserve_ratio),
@@ -105,7 +105,7 @@ impl Metrics {
     /// A miner was told about its share.
     pub fn share_answered(&self, answer: Result<(), Reject>) {
         let result = answer.map_or_else(Reject::label, |()| "accepted");
-        self.shares.with_label_values(&["v1", result]).inc();
+        self.shares.inc(result);
     }
 
     /// A shard has queued new work for all its miners.
@@ -113,9 +113,14 @@ impl Metrics {
         self.fan_out.observe(took.as_secs_f64());
     }
 
-    /// Something happened to a solved block.
-    pub fn block(&self, result: &str) {
-        self.blocks.with_label_values(&[result]).inc();
+    /// A block was found.
+    pub fn block_found(&self) {
+        self.blocks.inc("found");
+    }
+
+    /// A node has said what it thinks of a block.
+    pub fn block_judged(&self, verdict: Verdict) {
+        self.blocks.inc(verdict.label());
     }
 
     /// New work carries this part of the reward as credit.

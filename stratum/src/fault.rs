@@ -38,6 +38,18 @@ pub enum Awaited {
 }
 
 impl Fault {
+    /// One of each kind.
+    pub const ALL: [Fault; 8] = [
+        Self::Malformed(""),
+        Self::Misbehaved(""),
+        Self::TooSlow,
+        Self::TooFast,
+        Self::TimedOut(Awaited::FirstBytes),
+        Self::TimedOut(Awaited::Subscribe),
+        Self::TimedOut(Awaited::Authorize),
+        Self::TimedOut(Awaited::Share),
+    ];
+
     /// The reason as it stands in metrics: one of a closed set.
     pub fn label(self) -> &'static str {
         match self {

@@ -64,6 +64,21 @@ pub enum Reject {
 }
 
 impl Reject {
+    /// One of each kind.
+    pub const ALL: [Reject; 11] = [
+        Self::Malformed(""),
+        Self::UnknownJob,
+        Self::Stale,
+        Self::Duplicate,
+        Self::LowDifficulty,
+        Self::Unauthorized,
+        Self::NotSubscribed,
+        Self::BadVersionBits,
+        Self::BadNtime,
+        Self::DuplicateSetFull,
+        Self::AccountingUnavailable,
+    ];
+
     /// Every reason, as it stands in metrics.
     pub fn label(self) -> &'static str {
         match self {

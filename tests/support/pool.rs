@@ -172,7 +172,7 @@ impl Pool {
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        line.unwrap_or_else(|| panic!("no {name} in:\n{text}")).parse().unwrap()
     }
 
     /// Everything at /metrics.

@@ -58,6 +58,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// One of each kind.
+    pub fn all() -> impl Iterator<Item = Ending> {
+        [Self::Gone, Self::Released, Self::Panicked].into_iter().chain(Fault::ALL.map(Self::Fault))
+    }
+
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -89,6 +89,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// One of each kind.
+    pub const ALL: [Refusal; 3] = [Self::Full, Self::AddressFull, Self::TooOften];
+
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
         match self {

@@ -2,7 +2,8 @@
 
 use crate::driver::Ending;
 use crate::limits::Refusal;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::sync::Arc;
 
 /// Registers a metric; names are constants, so a clash is a mistake in the program.
 pub fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
@@ -10,10 +11,35 @@ pub fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Reg
     metric
 }
 
-/// A counter with labels from a closed set.
-pub fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid metric name");
-    register(registry, metric)
+/// Counters of one family, one for each value of its label. Those of known values exist from the start, for
+/// Prometheus sees no increase in a counter that appears with its first event. Counting takes no lock.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    family: IntCounterVec,
+    ready: Arc<[(&'static str, IntCounter)]>,
+}
+
+impl Counters {
+    /// Registers a family; `values` are those that its label may have.
+    pub fn new(
+        registry: &Registry,
+        options: Opts,
+        label: &str,
+        values: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
+        let family = IntCounterVec::new(options, &[label]).expect("a valid metric name");
+        let family = register(registry, family);
+        let ready = values.into_iter().map(|value| (value, family.with_label_values(&[value]))).collect();
+        Self { family, ready }
+    }
+
+    /// Counts one event.
+    pub fn inc(&self, value: &'static str) {
+        match self.ready.iter().find(|(known, _)| *known == value) {
+            Some((_, counter)) => counter.inc(),
+            None => self.family.with_label_values(&[value]).inc(),
+        }
+    }
 }
 
 /// A gauge with labels from a closed set.
@@ -34,23 +60,23 @@ pub fn text(registry: &Registry) -> String {
 #[derive(Debug, Clone)]
 pub struct ConnectionMetrics {
     connections: IntGaugeVec,
-    closes: IntCounterVec,
-    refusals: IntCounterVec,
+    closes: Counters,
+    refusals: Counters,
 }
 
 impl ConnectionMetrics {
-    /// Registers them as `PREFIX_connections` and so on; `prefix` is `sluice_pool` or `sluice_proxy`.
-    pub fn new(registry: &Registry, prefix: &str) -> Self {
+    /// Registers them as `PREFIX_connections` and so on; `prefix` is `sluice_pool` or `sluice_proxy`, and
+    /// `protocols` are those served.
+    pub fn new(registry: &Registry, prefix: &str, protocols: &[&str]) -> Self {
         let name = |metric: &str| format!("{prefix}_{metric}");
+        let closes = Opts::new(name("closes_total"), "Closed connections by reason.");
+        let refusals = Opts::new(name("refusals_total"), "Connections refused by a limit.");
+        let connections = gauge(registry, &name("connections"), "Open connections.", &["protocol"]);
+        protocols.iter().for_each(|protocol| connections.with_label_values(&[protocol]).set(0));
         Self {
-            connections: gauge(registry, &name("connections"), "Open connections.", &["protocol"]),
-            closes: counter(registry, &name("closes_total"), "Closed connections by reason.", &["reason"]),
-            refusals: counter(
-                registry,
-                &name("refusals_total"),
-                "Connections refused by a limit.",
-                &["reason"],
-            ),
+            connections,
+            closes: Counters::new(registry, closes, "reason", Ending::all().map(Ending::label)),
+            refusals: Counters::new(registry, refusals, "reason", Refusal::ALL.map(Refusal::label)),
         }
     }
 
@@ -62,11 +88,41 @@ impl ConnectionMetrics {
     /// A connection has ended.
     pub fn closed(&self, protocol: &str, ending: Ending) {
         self.connections.with_label_values(&[protocol]).dec();
-        self.closes.with_label_values(&[ending.label()]).inc();
+        self.closes.inc(ending.label());
     }
 
     /// A connection was not taken.
     pub fn refused(&self, refusal: Refusal) {
-        self.refusals.with_label_values(&[refusal.label()]).inc();
+        self.refusals.inc(refusal.label());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_there_before_its_first_event() {
+        let registry = Registry::new();
+        let counters = Counters::new(&registry, Opts::new("x_total", "."), "result", ["good", "bad"]);
+        assert!(text(&registry).contains("x_total{result=\"bad\"} 0\nx_total{result=\"good\"} 0\n"));
+        counters.inc("bad");
+        counters.inc("unforeseen");
+        let text = text(&registry);
+        for line in ["{result=\"bad\"} 1\n", "{result=\"good\"} 0\n", "{result=\"unforeseen\"} 1\n"] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
+    fn reasons_have_names_of_their_own() {
+        let registry = Registry::new();
+        let _ = ConnectionMetrics::new(&registry, "x", &["v1"]);
+        let text = text(&registry);
+        let families =
+            [("x_closes_total{", Ending::all().count()), ("x_refusals_total{", Refusal::ALL.len())];
+        for (family, count) in families {
+            assert_eq!(text.matches(family).count(), count, "{text}");
+        }
     }
 }
