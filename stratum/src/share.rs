@@ -9,7 +9,7 @@ use crate::pot::Pot;
 use crate::target::Work;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,12 @@ pub const SUPERSEDED_MAX: Duration = Duration::from_secs(120);
 pub const SOLO_AFTER_MAX: Duration = Duration::from_secs(2);
 /// How far a header's time may be ahead of ours, in seconds: the node refuses blocks beyond it.
 pub const NTIME_AHEAD_MAX_S: u32 = 7_200;
-/// Shares remembered per shard and previous-block hash; more are refused, none is ever forgotten.
+/// Shares remembered per shard and previous-block hash; more are refused, none is forgotten for them.
 pub const DUPLICATES_MAX: usize = 10_000_000;
 /// Previous-block hashes for which shares are remembered.
 const TIPS_REMEMBERED: usize = 4;
+/// Older ones that are known to have been left: should one come back, nobody could tell its replays apart.
+const TIPS_LEFT_MAX: usize = 1_024;
 
 /// Why a share is refused. The connection lives on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -211,7 +213,7 @@ impl Judge {
     }
 
     fn with_duplicates_max(stale_credit: Duration, max: usize) -> Self {
-        let duplicates = DuplicateSet { tips: Vec::new(), max };
+        let duplicates = DuplicateSet { tips: VecDeque::new(), max };
         Self { tip: BlockHash::all_zeros(), previous: None, stale_credit, solo_ended: None, duplicates }
     }
 
@@ -320,13 +322,22 @@ impl Judge {
 
 /// Header hashes seen, by the previous-block hash they build on.
 ///
-/// Keyed by value, so a tip that comes back after a reorganisation finds its shares again.
+/// Keyed by value, so a tip that comes back after a reorganisation finds its shares again. One that comes back
+/// after [`TIPS_REMEMBERED`] others takes no shares: its work is many blocks behind, and its old shares could be
+/// sent again through new jobs, for the same coinbase may come again.
 #[derive(Debug)]
 struct DuplicateSet {
     /// Newest last.
-    tips: Vec<(BlockHash, HashSet<[u8; 16]>)>,
+    tips: VecDeque<Tip>,
     /// Shares remembered per tip.
     max: usize,
+}
+
+#[derive(Debug)]
+struct Tip {
+    hash: BlockHash,
+    /// `None` once its shares are forgotten.
+    seen: Option<HashSet<[u8; 16]>>,
 }
 
 impl DuplicateSet {
@@ -336,22 +347,25 @@ impl DuplicateSet {
         digest[..16].try_into().expect("half of 32 bytes")
     }
 
-    /// Makes room for a tip; the one unused for longest is dropped beyond [`TIPS_REMEMBERED`].
-    fn remember(&mut self, tip: BlockHash) {
-        let known = self.tips.iter().position(|(hash, _)| *hash == tip);
-        let entry = known.map_or_else(|| (tip, HashSet::new()), |at| self.tips.remove(at));
-        self.tips.push(entry);
-        if self.tips.len() > TIPS_REMEMBERED {
-            self.tips.remove(0);
+    /// Makes room for a tip; the shares of the one left for longest are forgotten beyond [`TIPS_REMEMBERED`].
+    fn remember(&mut self, hash: BlockHash) {
+        let known = self.tips.iter().position(|tip| tip.hash == hash);
+        let known = known.and_then(|at| self.tips.remove(at));
+        self.tips.push_back(known.unwrap_or_else(|| Tip { hash, seen: Some(HashSet::new()) }));
+        if let Some(left) = self.tips.len().checked_sub(TIPS_REMEMBERED + 1) {
+            self.tips[left].seen = None;
+        }
+        if self.tips.len() > TIPS_REMEMBERED + TIPS_LEFT_MAX {
+            self.tips.pop_front();
         }
     }
 
     fn seen(&self, tip: BlockHash) -> Option<&HashSet<[u8; 16]>> {
-        self.tips.iter().find(|(hash, _)| *hash == tip).map(|(_, seen)| seen)
+        self.tips.iter().rev().find(|known| known.hash == tip)?.seen.as_ref()
     }
 
     fn seen_mut(&mut self, tip: BlockHash) -> Option<&mut HashSet<[u8; 16]>> {
-        self.tips.iter_mut().find(|(hash, _)| *hash == tip).map(|(_, seen)| seen)
+        self.tips.iter_mut().rev().find(|known| known.hash == tip)?.seen.as_mut()
     }
 
     fn contains(&self, tip: BlockHash, digest: &[u8; 32]) -> bool {
@@ -359,7 +373,7 @@ impl DuplicateSet {
     }
 
     fn insert(&mut self, tip: BlockHash, digest: &[u8; 32]) -> Result<(), Reject> {
-        // A tip that was never announced, or was dropped, cannot be told apart from a replay.
+        // A tip that was never announced, or whose shares are forgotten, cannot be told apart from a replay.
         let max = self.max;
         let seen = self.seen_mut(tip).ok_or(Reject::Stale)?;
         if seen.len() >= max {

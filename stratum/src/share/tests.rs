@@ -145,6 +145,31 @@ fn v1_44_ch_02_m04_the_tip_by_value_decides_what_is_remembered() {
     // Four tips later it is forgotten, but then it is stale.
     (2..6).for_each(|seed| court.tip(seed));
     assert_eq!(rejected(&court.check(&job, roll)), Reject::Stale);
+    // It stays so if the first tip comes back, and with it a job of the same coinbase.
+    court.tip(1);
+    let same = Job { body: Arc::new(sample::body(HARD_NBITS)), ..job.clone() };
+    for job in [&job, &same] {
+        assert_eq!(rejected(&court.check(job, roll)), Reject::Stale);
+    }
+    court.tip(2);
+    court.tip(1);
+    assert_eq!(rejected(&court.check(&job, roll)), Reject::Stale);
+}
+
+#[test]
+fn m04_the_tips_that_are_known_are_bounded() {
+    let mut court = Court::new();
+    for n in 0..(2 * TIPS_LEFT_MAX) {
+        court.judge.new_tip(
+            BlockHash::from_byte_array(
+                bitcoin::hashes::sha256d::Hash::hash(&n.to_le_bytes()).to_byte_array(),
+            ),
+            court.now,
+        );
+    }
+    let tips = &court.judge.duplicates.tips;
+    assert_eq!(tips.len(), TIPS_REMEMBERED + TIPS_LEFT_MAX);
+    assert_eq!(tips.iter().filter(|tip| tip.seen.is_some()).count(), TIPS_REMEMBERED);
 }
 
 #[test]
@@ -416,10 +441,10 @@ proptest! {
 
     #[test]
     fn m01_no_sequence_of_replays_is_credited_twice(
-        steps in proptest::collection::vec((0_u32..6, 1_u8..4, any::<bool>()), 1..80)
+        steps in proptest::collection::vec((0_u32..6, 1_u8..8, any::<bool>()), 1..80)
     ) {
         let mut court = Court::new();
-        let jobs: Vec<_> = (1..4).map(|seed| {
+        let jobs: Vec<_> = (1..8).map(|seed| {
             let mut body = sample::body(HARD_NBITS);
             body.prev_hash = sample::prev_hash(seed);
             Job { body: Arc::new(body), ..job(HARD_NBITS, -32) }
