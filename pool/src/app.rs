@@ -10,7 +10,7 @@ use crate::rate::ShareRate;
 use crate::serve::{self, Feeds};
 use crate::settings::Settings;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, Shard};
-use crate::work::{Planner, WorkSet, check_room};
+use crate::work::{Current, Planner, check_room};
 use anyhow::{Context, anyhow, bail};
 use prometheus::Registry;
 use share_accounting::entry::Params;
@@ -127,7 +127,7 @@ struct Core {
     news: SyncSender<News>,
     director: JoinHandle<()>,
     events: JoinHandle<()>,
-    work: watch::Receiver<Option<Arc<WorkSet>>>,
+    current: watch::Receiver<Current>,
     serving: watch::Receiver<Serving>,
     health: Arc<Health>,
     /// Breaks off what the director asks the nodes.
@@ -152,10 +152,10 @@ impl Core {
         let (source, feed) = start_source(settings, accounting.epoch(), news.clone())?;
         let health = Arc::new(Health::new(accounting.clone()));
         let (events, for_log) = sync_channel(NEWS_WAITING_MAX);
-        let (give_work, work) = watch::channel(None);
+        let (show, current) = watch::channel(Current::default());
         let (say_serving, serving) = watch::channel(Serving::Waiting);
         let outputs = Outputs {
-            work: give_work,
+            current: show,
             serving: say_serving,
             events,
             health: health.clone(),
@@ -179,7 +179,7 @@ impl Core {
             news,
             director,
             events,
-            work,
+            current,
             serving,
             health,
             questions,
@@ -325,7 +325,7 @@ async fn serve_miners(
         director: core.news.clone(),
         metrics: metrics.clone(),
     };
-    let (entrances, shards) = start_shards(settings, &exits, &core.work, stop)?;
+    let (entrances, shards) = start_shards(settings, &exits, &core.current, stop)?;
     drop(exits);
     let gate = Gate::new(settings.limits.clone());
     for listener in listeners {
@@ -359,7 +359,7 @@ type Shards = (Vec<ShardEntrance>, Vec<JoinHandle<()>>);
 fn start_shards(
     settings: &Settings,
     exits: &Exits,
-    work: &watch::Receiver<Option<Arc<WorkSet>>>,
+    current: &watch::Receiver<Current>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Shards> {
     let session = Arc::new(v1::server::Settings {
@@ -380,10 +380,10 @@ fn start_shards(
     for index in 0..settings.shards {
         let (entrance, incoming, load) = ShardEntrance::new();
         let (to_shard, returns) = mpsc::channel(RETURNS_QUEUE_LEN);
-        let mut work = work.clone();
+        let mut current = current.clone();
         // What is there already is news to the shard, also that it has been taken away meanwhile.
-        work.mark_changed();
-        let feeds = Feeds { incoming, returns, work, load, stop: stop.clone() };
+        current.mark_changed();
+        let feeds = Feeds { incoming, returns, current, load, stop: stop.clone() };
         let (session, rate, exits) = (session.clone(), rate.clone(), exits.clone());
         let number = u8::try_from(index).context("at most 64 shards")?;
         threads.push(shard::spawn(index, move || {

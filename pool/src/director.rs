@@ -7,7 +7,7 @@ use crate::books::Books;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::shard::unix_ms;
-use crate::work::{Planner, Standing, WorkSet};
+use crate::work::{Current, Planner, Standing, WorkSet};
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::Credits;
 use share_accounting::{Accounting, Snapshot};
@@ -62,8 +62,8 @@ pub enum Serving {
 /// Where the director's decisions go.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Current work, for the shards.
-    pub work: watch::Sender<Option<Arc<WorkSet>>>,
+    /// For the shards.
+    pub current: watch::Sender<Current>,
     /// Whether there is anything to serve.
     pub serving: watch::Sender<Serving>,
     /// Events for the share log.
@@ -159,7 +159,7 @@ impl Director {
             News::Source(event) => self.hear_source(event),
             News::Submitted(event) => self.hear_verdict(&event),
             News::FirstShare => {
-                if self.outputs.work.borrow().as_ref().is_some_and(|work| work.is_solo()) {
+                if self.outputs.current.borrow().work.as_ref().is_some_and(|work| work.is_solo()) {
                     self.give_work();
                 }
             }
@@ -184,7 +184,10 @@ impl Director {
 
     fn hear_source(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::NewTip { hash, height } => info!(height, %hash, "new tip"),
+            SourceEvent::NewTip { hash, height } => {
+                info!(height, %hash, "new tip");
+                self.outputs.current.send_modify(|current| current.tip = Some(hash));
+            }
             SourceEvent::Template { template, .. } => {
                 self.template = Some(template);
                 self.give_work();
@@ -240,8 +243,14 @@ impl Director {
         self.template = None;
         self.retry_at = None;
         self.outputs.health.no_work();
-        self.outputs.work.send_replace(None);
+        self.set_work(None);
         self.outputs.serving.send_replace(serving);
+    }
+
+    /// Gives other work, or none, to the shards; returns what they had.
+    fn set_work(&self, mut work: Option<Arc<WorkSet>>) -> Option<Arc<WorkSet>> {
+        self.outputs.current.send_modify(|current| std::mem::swap(&mut current.work, &mut work));
+        work
     }
 
     /// Plans on the current template and gives the work out; on failure the old work stays, and it is tried again.
@@ -264,10 +273,12 @@ impl Director {
             error!(reason, "no new work; miners keep the old one");
         }
         let since = *self.failing_since.get_or_insert(now);
-        if now.saturating_duration_since(since) > TEMPLATE_AGE_MAX && self.outputs.work.borrow().is_some() {
+        if now.saturating_duration_since(since) > TEMPLATE_AGE_MAX
+            && self.outputs.current.borrow().work.is_some()
+        {
             error!(reason, "no new work for too long: miners are sent to their backup");
             self.outputs.health.no_work();
-            self.outputs.work.send_replace(None);
+            self.set_work(None);
         }
     }
 
@@ -304,7 +315,7 @@ impl Director {
         for class in SizeClass::ALL {
             self.outputs.metrics.reserve(class, work.reserve_ratio(class));
         }
-        let older = self.outputs.work.send_replace(Some(Arc::new(work)));
+        let older = self.set_work(Some(Arc::new(work)));
         self.outputs.serving.send_if_modified(|serving| {
             let changed = *serving != Serving::Working;
             *serving = Serving::Working;

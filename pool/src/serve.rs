@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::shard::{PeerKey, Return, Shard};
-use crate::work::WorkSet;
+use crate::work::Current;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub struct Feeds {
     pub incoming: mpsc::Receiver<Incoming>,
     /// Results of commits and written blocks.
     pub returns: mpsc::Receiver<Return>,
-    /// Current work.
-    pub work: watch::Receiver<Option<Arc<WorkSet>>>,
+    /// What to go by.
+    pub current: watch::Receiver<Current>,
     /// Number of connections, for the acceptor.
     pub load: Arc<AtomicUsize>,
     /// The end.
@@ -37,11 +37,11 @@ pub struct Feeds {
 
 /// Runs until told to stop and everything acknowledged has been answered.
 pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
-    let Feeds { mut incoming, mut returns, work, load, stop } = feeds;
+    let Feeds { mut incoming, mut returns, current, load, stop } = feeds;
     let shard = Rc::new(RefCell::new(shard));
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
-    let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), work, metrics.clone()));
+    let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), current, metrics.clone()));
     loop {
         let retry_at = shard.borrow().retry_at();
         tokio::select! {
@@ -87,20 +87,14 @@ async fn wait_until(at: Option<Instant>) {
 }
 
 /// Tells every miner of new work, a portion at a time.
-async fn fan_out(
-    shard: Rc<RefCell<Shard>>,
-    mut work: watch::Receiver<Option<Arc<WorkSet>>>,
-    metrics: Metrics,
-) {
-    while work.changed().await.is_ok() {
+async fn fan_out(shard: Rc<RefCell<Shard>>, mut current: watch::Receiver<Current>, metrics: Metrics) {
+    while current.changed().await.is_ok() {
         let started = Instant::now();
-        let current = work.borrow_and_update().clone();
-        let Some(current) = current else {
-            shard.borrow_mut().drop_work();
-            continue;
-        };
         // Old jobs are stale from here on, whoever has been told already.
-        shard.borrow_mut().take_work(current, started);
+        let newest = current.borrow_and_update().clone();
+        if !shard.borrow_mut().follow(newest, started) {
+            continue;
+        }
         let keys = shard.borrow().keys();
         for portion in keys.chunks(FAN_OUT_PORTION) {
             let now = Instant::now();

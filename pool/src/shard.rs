@@ -5,7 +5,7 @@ use crate::commits::{Commits, Settled};
 use crate::director::News;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
-use crate::work::WorkSet;
+use crate::work::{Current, WorkSet};
 use bitcoin::{BlockHash, ScriptBuf};
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::{HashMap, HashSet};
@@ -183,9 +183,19 @@ impl Shard {
         self.peers.keys().copied().collect()
     }
 
-    /// New work: from here on shares are judged against it. The miners are told by [`Shard::offer_work`].
-    pub fn take_work(&mut self, work: Arc<WorkSet>, now: Instant) {
-        self.judge.new_tip(work.prev_hash(), now);
+    /// From here on shares are judged by this. `true` if there is other work, for [`Shard::offer_work`] to give
+    /// to the miners; without any they are let go.
+    pub fn follow(&mut self, current: Current, now: Instant) -> bool {
+        if let Some(tip) = current.tip {
+            self.judge.new_tip(tip, now);
+        }
+        let Some(work) = current.work else {
+            self.drop_work();
+            return false;
+        };
+        if self.work.as_ref().is_some_and(|known| known.id() == work.id()) {
+            return false;
+        }
         if !work.is_solo() {
             self.judge.end_solo(now);
         }
@@ -194,6 +204,7 @@ impl Shard {
         if self.reading == Reading::NoWork {
             self.reading = Reading::Open;
         }
+        true
     }
 
     /// Sends current work to one miner, if it is ready for it.
@@ -414,7 +425,7 @@ impl Shard {
     }
 
     /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
-    pub fn drop_work(&mut self) {
+    fn drop_work(&mut self) {
         self.work = None;
         self.solo.clear();
         if self.reading == Reading::Open {

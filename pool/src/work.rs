@@ -53,6 +53,16 @@ pub enum PlanError {
     VersionBits(u32),
 }
 
+/// What all shards go by.
+#[derive(Debug, Clone, Default)]
+pub struct Current {
+    /// Newest block of the best chain, as the node told it. Work may still build on the one before it: then it is
+    /// kept, for there is nothing better, but earns nothing.
+    pub tip: Option<BlockHash>,
+    /// What miners work on, if there is anything.
+    pub work: Option<Arc<WorkSet>>,
+}
+
 /// Current work for everybody.
 #[derive(Debug)]
 pub struct WorkSet {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::blocks::FoundBlocks;
-use crate::work::{PlanError, Planner, Standing};
+use crate::work::{Current, PlanError, Planner, Standing};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
 use prometheus::Registry;
@@ -50,6 +50,11 @@ const MASK: u32 = 0x1fff_e000;
 /// Solo work on regtest.
 fn work() -> Arc<WorkSet> {
     plan(0, MASK, BTreeMap::new()).unwrap()
+}
+
+/// What shards go by when this work is given out.
+fn given(work: Arc<WorkSet>) -> Current {
+    Current { tip: Some(work.prev_hash()), work: Some(work) }
 }
 
 /// Work on regtest from a template that requires version bits, while miners may roll others.
@@ -102,7 +107,7 @@ impl Bench {
         let now = Instant::now();
         let mut shard =
             Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, to_shard);
-        shard.take_work(work(), now);
+        shard.follow(given(work()), now);
         Self { shard, returns, news, metrics, now, _accounting: thread, _dir: dir }
     }
 
@@ -207,7 +212,7 @@ fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
     assert!(bench.shard.is_drained());
     assert!(bench.sent(key).contains("\"result\":true"));
     // New work does not open it again.
-    bench.shard.take_work(work(), bench.now);
+    bench.shard.follow(given(work()), bench.now);
     assert!(!bench.shard.may_read(key));
 }
 
@@ -215,11 +220,11 @@ fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
 fn b01_without_work_miners_are_let_go_until_there_is_work_again() {
     let mut bench = Bench::new();
     let key = bench.mining(1);
-    bench.shard.drop_work();
+    bench.shard.follow(Current { work: None, ..given(work()) }, bench.now);
     assert_eq!(bench.shard.ended(key), Some(Ending::Released));
     let late = bench.shard.open(Rc::new(Notify::new()), bench.now).unwrap();
     assert_eq!(bench.shard.ended(late), Some(Ending::Released));
-    bench.shard.take_work(work(), bench.now);
+    bench.shard.follow(given(work()), bench.now);
     let back = bench.mining(1);
     assert_eq!(bench.shard.ended(back), None);
     assert!(bench.shard.may_read(back));
@@ -287,7 +292,9 @@ fn a_payee_above_one_percent_gets_no_coinbase_that_pays_fewer_miners() {
     // Ten payees of equal weight, more than 455 bytes hold, and one of less than 1 %.
     let weights: BTreeMap<_, _> =
         (1..=11).map(|n| (script(n), Work(if n == 11 { 1 } else { 1_000 }))).collect();
-    bench.shard.take_work(plan(0, MASK, weights).unwrap(), bench.now);
+    // Each planner counts from one: other work of the same name would be no news.
+    bench.shard.follow(Current::default(), bench.now);
+    bench.shard.follow(given(plan(0, MASK, weights).unwrap()), bench.now);
     let mut coinbase = |agent, n| {
         let key = bench.mining_with(agent, n);
         coinb2_len(&bench.sent(key))
@@ -296,4 +303,25 @@ fn a_payee_above_one_percent_gets_no_coinbase_that_pays_fewer_miners() {
         (coinbase("cgminer/4.12", 1), coinbase("bitaxe/v2", 1), coinbase("bitaxe/v2", 11));
     assert_eq!(heavy, stock);
     assert!(light < stock, "{light} bytes, {stock} with room for all");
+}
+
+#[test]
+fn gb_07_credit_ends_with_the_tip_even_if_there_is_no_work_on_the_new_one() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let line = bench.share(key, 1, 0);
+    let current = given(work());
+    let told = Current { tip: Some(BlockHash::from_byte_array([7; 32])), ..current.clone() };
+    // The bench's work has the same name: nothing is there to be given out.
+    assert!(!bench.shard.follow(told, bench.now));
+    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.settle();
+    assert!(bench.sent(key).contains(r#""error":[21,"stale",null]"#));
+    // The old tip wins after all.
+    assert!(!bench.shard.follow(current, bench.now));
+    bench.shard.offer_work(key, bench.now);
+    let line = bench.share(key, 1, 1);
+    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.settle();
+    assert!(bench.sent(key).contains("\"result\":true"));
 }
