@@ -79,11 +79,10 @@ impl<S, W> Commits<S, W> {
 
     /// The shares to commit now, if it is time: call again after each [`Commits::settled`].
     pub fn next(&mut self, now: Instant) -> Option<Vec<S>> {
-        let resting = self.retry_at.is_some_and(|at| now < at);
-        if self.in_flight.is_some() || self.open.shares.is_empty() || resting {
+        self.retry_at = self.retry_at.filter(|at| now < *at);
+        if self.in_flight.is_some() || self.open.shares.is_empty() || self.retry_at.is_some() {
             return None;
         }
-        self.retry_at = None;
         let Gathered { shares, waiting, oldest } = mem::take(&mut self.open);
         self.in_flight = Some(InFlight { waiting, oldest });
         Some(shares)
@@ -154,6 +153,10 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(commits.is_idle());
+        // A pause that is over calls nobody again, or an idle shard would never sleep.
+        let over = commits.retry_at().unwrap();
+        assert_eq!(commits.next(over), None);
+        assert_eq!(commits.retry_at(), None);
         // What comes next is tried again: no restart is needed once the disk has room.
         commits.push("c", Some(3), late);
         assert_eq!(commits.next(late + RETRY_PAUSE), Some(vec!["c"]));
