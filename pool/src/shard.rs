@@ -23,6 +23,7 @@ use stratum::v1::encode::EncodedJob;
 use stratum::v1::server::{Action, Session, Settings, Ticket};
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::outbox::{Outbox, OutboxFull};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error};
 
@@ -306,10 +307,10 @@ impl Shard {
         if let Some(solution) = verdict.block {
             let (hash, returns) = (solution.hash, self.returns.clone());
             let stored = move || {
-                // There is room: see RETURNS_QUEUE_LEN. A shard that is gone needs no word. Nobody waits for a
-                // share that was refused: a replay must neither fill the queue nor answer for the first one.
+                // Nobody waits for a share that was refused: a replay must neither fill the queue nor answer for
+                // the first one.
                 if held {
-                    let _ = returns.try_send(Return::BlockStored(hash));
+                    tell(&returns, Return::BlockStored(hash));
                 }
             };
             self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
@@ -340,11 +341,11 @@ impl Shard {
         let Some(shares) = self.commits.next(now) else { return };
         let returns = self.returns.clone();
         let done = move |result: CommitResult, shares| {
-            // One batch is in flight and the queue has room for it; a shard that is gone needs no result.
-            let _ = returns.try_send(match result {
+            let returned = match result {
                 Ok(()) => Return::Committed,
                 Err(_) => Return::Failed(shares),
-            });
+            };
+            tell(&returns, returned);
         };
         let batch = Batch { shares, done: Box::new(done) };
         if let Err(batch) = self.exits.accounting.commit(batch) {
@@ -484,6 +485,16 @@ impl Peers for Shard {
             self.paused.push(self.peer(key).wake.clone());
         }
         room
+    }
+}
+
+/// Tells a shard what became of its own; one that is gone needs no word.
+///
+/// # Panics
+/// If the queue is full, which [`RETURNS_QUEUE_LEN`] rules out: the shard would wait for ever for what is lost here.
+fn tell(returns: &mpsc::Sender<Return>, returned: Return) {
+    if let Err(TrySendError::Full(returned)) = returns.try_send(returned) {
+        panic!("a shard has no room for {returned:?}");
     }
 }
 

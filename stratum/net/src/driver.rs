@@ -107,6 +107,8 @@ pub async fn drive<P: Peers>(
             () = wake.notified() => {}
             ready = stream.readable(), if may_read => {
                 let taken = match ready {
+                    // Others of the shard have read since it was asked; what it can take is a bound.
+                    Ok(()) if !peers.borrow_mut().may_read(key) => Ok(()),
                     Ok(()) => take(&peers, key, &stream, &scratch),
                     Err(_) => Err(Ending::Gone),
                 };
@@ -175,5 +177,93 @@ fn take<P: Peers>(
         Ok(read) => peers.borrow_mut().receive(key, &buffer[..read], Instant::now()).map_err(Ending::Fault),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(_) => Err(Ending::Gone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use tokio::task::{LocalSet, yield_now};
+
+    /// Takes what two connections send, as long as it has room.
+    struct Owner {
+        room: usize,
+        received: Vec<usize>,
+        outboxes: [Outbox; 2],
+    }
+
+    impl Peers for Owner {
+        type Key = usize;
+
+        fn receive(&mut self, key: usize, _: &[u8], _: Instant) -> Result<(), Fault> {
+            self.received.push(key);
+            Ok(())
+        }
+
+        fn tick(&mut self, _: usize, _: Instant) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn deadline(&self, _: usize) -> Instant {
+            Instant::now() + Duration::from_secs(60)
+        }
+
+        fn outbox(&mut self, key: usize) -> &mut Outbox {
+            &mut self.outboxes[key]
+        }
+
+        fn ended(&self, _: usize) -> Option<Ending> {
+            None
+        }
+
+        fn may_read(&mut self, _: usize) -> bool {
+            self.received.len() < self.room
+        }
+    }
+
+    fn pair() -> (std::net::TcpStream, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (client, TcpStream::from_std(server).unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn connections_that_become_readable_together_stay_within_the_room_of_their_shard() {
+        let outboxes = [Outbox::default(), Outbox::default()];
+        let owner = Rc::new(RefCell::new(Owner { room: 1, received: Vec::new(), outboxes }));
+        let wakes = [Rc::new(Notify::new()), Rc::new(Notify::new())];
+        let tasks = LocalSet::new();
+        let mut clients = Vec::new();
+        for (key, wake) in wakes.iter().enumerate() {
+            let (client, stream) = pair();
+            clients.push(client);
+            tasks.spawn_local(drive(owner.clone(), key, stream, wake.clone(), Rc::default()));
+        }
+        tasks
+            .run_until(async {
+                // Both have been asked and wait for bytes.
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+                while owner.borrow().received.is_empty() {
+                    yield_now().await;
+                }
+                // Long enough for the other to do wrong.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert_eq!(owner.borrow().received.len(), 1);
+                owner.borrow_mut().room = 2;
+                wakes.iter().for_each(|wake| wake.notify_one());
+                while owner.borrow().received.len() < 2 {
+                    yield_now().await;
+                }
+            })
+            .await;
+        let mut received = owner.borrow().received.clone();
+        received.sort_unstable();
+        assert_eq!(received, [0, 1]);
     }
 }
