@@ -2,12 +2,16 @@
 //!
 //! Machines choose the size of their coinbase by naming their firmware. What a small one has no room for is
 //! carried as credit, so who finds blocks with small ones delays everybody else's pay. Whoever has more than 1 %
-//! of the window is therefore served 755 bytes at least (accounting §2.4). Bitaxes take them: the DATUM gateway
-//! serves them 6,500. Boards that cannot, such as NerdMiners, do not reach 1 % but among themselves.
+//! of the window is therefore served 755 bytes at least (accounting §2.4).
+//!
+//! Except where the machine is what it says: at the pot of a hobby board a connection finds few blocks, and the
+//! board may cut a larger coinbase without a word, so that all its shares would be wrong. In a cooperative of
+//! ten bitaxes each of them is above 1 %.
 
 use bitcoin::ScriptBuf;
 use std::collections::{BTreeMap, HashSet};
 use stratum::class::SizeClass;
+use stratum::pot::Pot;
 use stratum::target::Work;
 
 /// Smallest class for payees above the bound.
@@ -35,10 +39,24 @@ impl ClassFloor {
         Self { short, heavy: heavy.map(|(script, _)| script.clone()).collect() }
     }
 
-    /// The class of a machine that declares `declared` and mines for `payee`.
-    pub fn class(&self, declared: SizeClass, payee: &ScriptBuf) -> SizeClass {
+    /// The class of a machine that mines for `payee`, declares `declared` and works at `pot`.
+    pub fn class(&self, payee: &ScriptBuf, declared: SizeClass, pot: Pot) -> SizeClass {
         let harms = self.short[usize::from(declared.code())];
-        if harms && self.heavy.contains(payee) { FLOOR } else { declared }
+        if harms && pot.get() > board_pot_max(declared) && self.heavy.contains(payee) {
+            FLOOR
+        } else {
+            declared
+        }
+    }
+}
+
+/// Highest pot at which a machine of a small class can be the board that it says it is.
+fn board_pot_max(declared: SizeClass) -> i8 {
+    match declared {
+        // 2^28 hashes a share: a NerdMiner, at 1 MH/s at most, takes minutes for one.
+        SizeClass::B255 => -4,
+        // 2^46 hashes a share: 14 TH/s at 12 shares a minute; a NerdQAxe++ has about 6.
+        _ => 14,
     }
 }
 
@@ -50,6 +68,10 @@ mod tests {
         ScriptBuf::from_bytes(vec![0x51, n])
     }
 
+    fn pot(pot: i8) -> Pot {
+        Pot::try_from(pot).unwrap()
+    }
+
     /// Payee 1 has exactly 1 % of the window, payee 2 one unit more; payee 3 has the rest.
     fn weights() -> BTreeMap<ScriptBuf, Work> {
         [(1, 100), (2, 101), (3, 9_799)].map(|(n, work)| (script(n), Work(work))).into()
@@ -59,20 +81,28 @@ mod tests {
     fn payees_above_one_percent_get_no_class_that_leaves_others_out() {
         let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
         for small in [SizeClass::B255, SizeClass::B455] {
-            assert_eq!(floor.class(small, &script(1)), small);
-            assert_eq!(floor.class(small, &script(2)), SizeClass::B755);
-            assert_eq!(floor.class(small, &script(3)), SizeClass::B755);
-            assert_eq!(floor.class(small, &script(4)), small, "nothing in the window");
+            for (payee, served) in [(1, small), (2, SizeClass::B755), (3, SizeClass::B755), (4, small)] {
+                assert_eq!(floor.class(&script(payee), small, pot(15)), served, "payee {payee}");
+            }
         }
         for large in &SizeClass::ALL[2..] {
-            assert_eq!(floor.class(*large, &script(3)), *large);
+            assert_eq!(floor.class(&script(3), *large, pot(15)), *large);
         }
     }
 
     #[test]
     fn a_small_class_that_pays_as_many_is_left_to_everybody() {
         let floor = ClassFloor::new(&weights(), [2, 3, 3, 3, 3, 3]);
-        assert_eq!(floor.class(SizeClass::B255, &script(3)), SizeClass::B755);
-        assert_eq!(floor.class(SizeClass::B455, &script(3)), SizeClass::B455);
+        assert_eq!(floor.class(&script(3), SizeClass::B255, pot(15)), SizeClass::B755);
+        assert_eq!(floor.class(&script(3), SizeClass::B455, pot(15)), SizeClass::B455);
+    }
+
+    #[test]
+    fn a_board_that_is_what_it_says_keeps_its_class() {
+        let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
+        for (small, board) in [(SizeClass::B255, pot(-4)), (SizeClass::B455, pot(14))] {
+            assert_eq!(floor.class(&script(3), small, board), small);
+            assert_eq!(floor.class(&script(3), small, pot(board.get() + 1)), SizeClass::B755);
+        }
     }
 }

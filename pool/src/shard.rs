@@ -1,12 +1,19 @@
 //! One shard of the pool: it owns its miners' sessions, judges their shares and answers when they are durable.
 
+mod offer;
+mod returns;
+
+pub use returns::{RETURNS_QUEUE_LEN, Return};
+
 use crate::blocks::BlockSink;
 use crate::commits::{Commits, Settled};
 use crate::director::News;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
-use crate::work::{Current, WorkSet};
-use bitcoin::{BlockHash, ScriptBuf};
+use crate::work::Current;
+use bitcoin::BlockHash;
+use offer::Offer;
+use returns::tell;
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,23 +21,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use stratum::class::SizeClass;
 use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
 use stratum::fault::Fault;
 use stratum::payee::Payee;
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
-use stratum::v1::encode::EncodedJob;
 use stratum::v1::server::{Action, Session, Settings, Ticket};
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::outbox::{Outbox, OutboxFull};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error};
 
 /// A freed extranonce prefix rests longer than any job sent with it can earn credit.
 const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
-/// Solo work that is kept for a template: one entry per payee and size class.
-const SOLO_WORK_MAX: usize = 4_096;
 
 /// Why a connection's own calls find its peer.
 const REGISTERED: &str = "a connection is driven only between open and close";
@@ -41,21 +43,6 @@ pub struct PeerKey(u64);
 
 /// Shares that wait for their block's file; beyond that the shard stops reading.
 const HELD_SHARES_MAX: usize = 256;
-/// Room for what comes back to a shard: one commit, and the files of held blocks. One read brings at most 205
-/// shares more (16 KiB of the shortest submits) before it is noticed that no more may be held.
-pub const RETURNS_QUEUE_LEN: usize = 1 + 2 * HELD_SHARES_MAX;
-
-/// What comes back to a shard from the threads that write.
-#[derive(Debug)]
-pub enum Return {
-    /// The batch in flight is durable.
-    Committed,
-    /// The batch in flight could not be committed: its shares.
-    Failed(Vec<JudgedShare>),
-    /// A block's file is on disk, or cannot be.
-    BlockStored(BlockHash),
-}
-
 /// Where a shard sends what it finds, and what it needs for it.
 #[derive(Debug, Clone)]
 pub struct Exits {
@@ -79,8 +66,7 @@ pub struct Shard {
     next_key: u64,
     prefixes: PrefixAllocator,
     judge: Judge,
-    work: Option<Arc<WorkSet>>,
-    solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
+    offer: Offer,
     commits: Commits<JudgedShare, Waiting>,
     /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
     held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
@@ -138,8 +124,7 @@ impl Shard {
             next_key: 0,
             prefixes: PrefixAllocator::new(index, PREFIX_REST),
             judge: Judge::new(stale_credit),
-            work: None,
-            solo: HashMap::new(),
+            offer: Offer::default(),
             commits: Commits::default(),
             held: HashMap::new(),
             returns,
@@ -190,22 +175,17 @@ impl Shard {
         if let Some(tip) = current.tip {
             self.judge.new_tip(tip, now);
         }
-        let Some(work) = current.work else {
+        let Some(work) = &current.work else {
             self.drop_work();
             return false;
         };
-        if self.work.as_ref().is_some_and(|known| known.id() == work.id()) {
-            return false;
-        }
         if !work.is_solo() {
             self.judge.end_solo(now);
         }
-        self.solo.clear();
-        self.work = Some(work);
         if self.reading == Reading::NoWork {
             self.reading = Reading::Open;
         }
-        true
+        self.offer.replace(current.work)
     }
 
     /// Sends current work to one miner, if it is ready for it.
@@ -218,23 +198,10 @@ impl Shard {
     }
 
     fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
-        let Some(work) = &self.work else { return };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(payee) = peer.session.payee() else { return };
-        let class = peer.session.class();
-        let job = match work.shared(&payee.script, class) {
-            Some(job) => job.clone(),
-            None => {
-                let solo_key = (payee.script.clone(), class);
-                if self.solo.len() >= SOLO_WORK_MAX {
-                    self.solo.clear();
-                }
-                self.solo
-                    .entry(solo_key)
-                    .or_insert_with_key(|(script, class)| work.solo(script, *class))
-                    .clone()
-            }
-        };
+        let (class, pot) = (peer.session.class(), peer.session.pot());
+        let Some(job) = self.offer.job(&payee.script, class, pot) else { return };
         peer.session.aim(self.rate.per_minute());
         peer.session.work(&job, now, actions);
     }
@@ -380,7 +347,7 @@ impl Shard {
             }
             Settled::Retrying => (Vec::new(), Ok(())),
         };
-        if answer.is_ok() && !waiting.is_empty() && self.work.as_ref().is_some_and(|work| work.is_solo()) {
+        if answer.is_ok() && !waiting.is_empty() && self.offer.is_solo() {
             // If the director is busy, the next commit tells it again.
             let _ = self.exits.director.try_send(News::FirstShare);
         }
@@ -427,8 +394,7 @@ impl Shard {
 
     /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
     fn drop_work(&mut self) {
-        self.work = None;
-        self.solo.clear();
+        self.offer.replace(None);
         if self.reading == Reading::Open {
             self.reading = Reading::NoWork;
         }
@@ -485,16 +451,6 @@ impl Peers for Shard {
             self.paused.push(self.peer(key).wake.clone());
         }
         room
-    }
-}
-
-/// Tells a shard what became of its own; one that is gone needs no word.
-///
-/// # Panics
-/// If the queue is full, which [`RETURNS_QUEUE_LEN`] rules out: the shard would wait for ever for what is lost here.
-fn tell(returns: &mpsc::Sender<Return>, returned: Return) {
-    if let Err(TrySendError::Full(returned)) = returns.try_send(returned) {
-        panic!("a shard has no room for {returned:?}");
     }
 }
 

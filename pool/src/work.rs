@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::job::{Basis, JobBody, Payout, TemplateId};
+use stratum::pot::Pot;
 use stratum::target::Work;
 use stratum::v1::encode::EncodedJob;
 use template::assemble::job_body;
@@ -187,10 +188,12 @@ impl WorkSet {
         matches!(self.split, Split::Solo { .. })
     }
 
-    /// The job for machines of a payee that declare a size class, unless each payee has its own.
-    pub fn shared(&self, payee: &ScriptBuf, declared: SizeClass) -> Option<&Arc<EncodedJob>> {
+    /// The job for a payee's machine that declares a size class and works at a pot, unless each payee has its own.
+    pub fn shared(&self, payee: &ScriptBuf, declared: SizeClass, pot: Pot) -> Option<&Arc<EncodedJob>> {
         match &self.split {
-            Split::Window { jobs, floor } => Some(&jobs[usize::from(floor.class(declared, payee).code())]),
+            Split::Window { jobs, floor } => {
+                Some(&jobs[usize::from(floor.class(payee, declared, pot).code())])
+            }
             Split::Solo { .. } => None,
         }
     }

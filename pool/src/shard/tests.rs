@@ -1,14 +1,15 @@
 use super::*;
 use crate::blocks::FoundBlocks;
-use crate::work::{Current, PlanError, Planner, Standing};
+use crate::work::{Current, PlanError, Planner, Standing, WorkSet};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Network};
+use bitcoin::{BlockHash, Network, ScriptBuf};
 use prometheus::Registry;
 use serde_json::json;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::{AccountingThread, entry, payout, window::Span};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
+use stratum::class::SizeClass;
 use stratum::target::Work;
 use template::bitcoind::rpc;
 use template::coinbase::CoinbaseStyle;
@@ -113,16 +114,9 @@ impl Bench {
 
     /// A connection that mines for payee `n`.
     fn mining(&mut self, n: u8) -> PeerKey {
-        self.mining_with("", n)
-    }
-
-    /// The same with firmware of a name.
-    fn mining_with(&mut self, agent: &str, n: u8) -> PeerKey {
         let key = self.shard.open(Rc::new(Notify::new()), self.now).unwrap();
         let user = format!("{}.rig", address(n));
-        for (method, params) in
-            [("mining.subscribe", json!([agent])), ("mining.authorize", json!([user, "x"]))]
-        {
+        for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
             let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
             self.shard.receive(key, line.as_bytes(), self.now).unwrap();
         }
@@ -279,30 +273,19 @@ fn m06_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     assert_eq!(sent.matches("duplicate").count(), 3, "{sent}");
 }
 
-/// The second half of the coinbase of a connection's newest job, in bytes.
-fn coinb2_len(sent: &str) -> usize {
-    let notify = sent.lines().rfind(|line| line.contains("mining.notify")).expect("a job");
-    let job: serde_json::Value = serde_json::from_str(notify).unwrap();
-    job["params"][3].as_str().unwrap().len() / 2
-}
-
 #[test]
 fn a_payee_above_one_percent_gets_no_coinbase_that_pays_fewer_miners() {
-    let mut bench = Bench::new();
     // Ten payees of equal weight, more than 455 bytes hold, and one of less than 1 %.
-    let weights: BTreeMap<_, _> =
-        (1..=11).map(|n| (script(n), Work(if n == 11 { 1 } else { 1_000 }))).collect();
-    // Each planner counts from one: other work of the same name would be no news.
-    bench.shard.follow(Current::default(), bench.now);
-    bench.shard.follow(given(plan(0, MASK, weights).unwrap()), bench.now);
-    let mut coinbase = |agent, n| {
-        let key = bench.mining_with(agent, n);
-        coinb2_len(&bench.sent(key))
+    let weights = (1..=11).map(|n| (script(n), Work(if n == 11 { 1 } else { 1_000 }))).collect();
+    let work = plan(0, MASK, weights).unwrap();
+    let bytes = |n, class, pot: i8| {
+        let job = work.shared(&script(n), class, pot.try_into().unwrap()).unwrap();
+        job.body().coinbase.bytes().len()
     };
-    let (stock, heavy, light) =
-        (coinbase("cgminer/4.12", 1), coinbase("bitaxe/v2", 1), coinbase("bitaxe/v2", 11));
-    assert_eq!(heavy, stock);
-    assert!(light < stock, "{light} bytes, {stock} with room for all");
+    let stock = bytes(1, SizeClass::B755, 20);
+    assert_eq!(bytes(1, SizeClass::B455, 20), stock);
+    assert!(bytes(11, SizeClass::B455, 20) < stock, "little weight");
+    assert!(bytes(1, SizeClass::B455, 10) < stock, "a small board");
 }
 
 #[test]

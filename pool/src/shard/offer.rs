@@ -1,0 +1,49 @@
+//! The work that a shard has to give: shared jobs, or a job for each payee made when it is needed.
+
+use crate::work::WorkSet;
+use bitcoin::ScriptBuf;
+use std::collections::HashMap;
+use std::sync::Arc;
+use stratum::class::SizeClass;
+use stratum::pot::Pot;
+use stratum::v1::encode::EncodedJob;
+
+/// Solo jobs that are kept: one for each payee and size class. The map starts over at the bound.
+const SOLO_JOBS_MAX: usize = 4_096;
+
+/// Current work, and the solo jobs made from it so far.
+#[derive(Debug, Default)]
+pub(super) struct Offer {
+    work: Option<Arc<WorkSet>>,
+    solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
+}
+
+impl Offer {
+    /// Takes other work, or none; `false` if it is what is there already.
+    pub(super) fn replace(&mut self, work: Option<Arc<WorkSet>>) -> bool {
+        let id = |work: &Option<Arc<WorkSet>>| work.as_ref().map(|work| work.id());
+        if id(&self.work) == id(&work) {
+            return false;
+        }
+        *self = Self { work, solo: HashMap::new() };
+        true
+    }
+
+    /// Whether each job pays its own payee alone.
+    pub(super) fn is_solo(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.is_solo())
+    }
+
+    /// The job for a machine of a payee, if there is work.
+    pub(super) fn job(&mut self, payee: &ScriptBuf, class: SizeClass, pot: Pot) -> Option<Arc<EncodedJob>> {
+        let work = self.work.as_ref()?;
+        if let Some(job) = work.shared(payee, class, pot) {
+            return Some(job.clone());
+        }
+        if self.solo.len() >= SOLO_JOBS_MAX {
+            self.solo.clear();
+        }
+        let job = self.solo.entry((payee.clone(), class));
+        Some(job.or_insert_with_key(|(script, class)| work.solo(script, *class)).clone())
+    }
+}
