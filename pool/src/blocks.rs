@@ -6,8 +6,9 @@ use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use serde::{Deserialize, Serialize};
 use share_accounting::ledger::PoolBlock;
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stratum::job::{Basis, Solution};
 use template::submit::{Stored, Submitter};
 use tracing::{debug, error, info};
@@ -26,7 +27,7 @@ pub struct BlockSink {
 
 /// Blocks on their way into the books. Each has cost its finder the network's work: that is what bounds them.
 ///
-/// Locked when a block is found and when the director looks for one, never on the share path.
+/// Locked when a block is found or stored and when the director looks for one, never on the share path.
 #[derive(Debug, Clone, Default)]
 pub struct FoundBlocks(Arc<Mutex<Found>>);
 
@@ -34,27 +35,71 @@ pub struct FoundBlocks(Arc<Mutex<Found>>);
 struct Found {
     waiting: Vec<PoolBlock>,
     /// Newest last.
-    remembered: VecDeque<BlockHash>,
+    remembered: VecDeque<(BlockHash, File)>,
+}
+
+/// The file of a block that was found.
+enum File {
+    /// Not written yet: these wait for it beside the first finder.
+    Coming(Vec<Stored>),
+    /// On disk, or it cannot be.
+    Stored,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Coming(waiting) => write!(f, "Coming({})", waiting.len()),
+            Self::Stored => f.write_str("Stored"),
+        }
+    }
 }
 
 impl FoundBlocks {
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds a block; `false` if it was found before.
     fn add(&self, block: PoolBlock) -> bool {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.remembered.contains(&block.hash) {
+        let mut found = self.lock();
+        if found.remembered.iter().any(|(hash, _)| *hash == block.hash) {
             return false;
         }
+        // The submitter's queue is much shorter: the file of the oldest was written long ago.
         if found.remembered.len() >= REMEMBERED_MAX {
             found.remembered.pop_front();
         }
-        found.remembered.push_back(block.hash);
+        found.remembered.push_back((block.hash, File::Coming(Vec::new())));
         found.waiting.push(block);
         true
     }
 
+    /// Has somebody told when the file of a block that was found before is stored, or at once if it is.
+    fn when_stored(&self, hash: BlockHash, tell: Stored) {
+        let mut found = self.lock();
+        let file = found.remembered.iter_mut().find(|(known, _)| *known == hash).map(|(_, file)| file);
+        if let Some(File::Coming(waiting)) = file {
+            return waiting.push(tell);
+        }
+        drop(found);
+        tell();
+    }
+
+    /// The file of a block is stored: tells those who wait for it.
+    fn stored(&self, hash: BlockHash) {
+        let mut found = self.lock();
+        let file = found.remembered.iter_mut().find(|(known, _)| *known == hash).map(|(_, file)| file);
+        let before = file.map(|file| mem::replace(file, File::Stored));
+        drop(found);
+        if let Some(File::Coming(waiting)) = before {
+            waiting.into_iter().for_each(|tell| tell());
+        }
+    }
+
     /// Takes out what was found since the last call, oldest first.
     pub fn take(&self) -> Vec<PoolBlock> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting)
+        mem::take(&mut self.lock().waiting)
     }
 }
 
@@ -82,9 +127,6 @@ impl BlockSink {
 
     /// Sends a block on its way, once, and calls `stored` once a kill cannot lose it any more. It is never
     /// dropped: with a full queue of blocks the caller waits.
-    ///
-    /// A block that is sent again counts as stored: its share is accepted again only after its commit failed,
-    /// and that came after the file.
     pub fn submit(&self, solution: Solution, found_unix_ms: u64, stored: Stored) {
         let block = pool_block(&solution, found_unix_ms);
         let (height, hash) = (block.height, block.hash);
@@ -93,12 +135,19 @@ impl BlockSink {
         // what it paid.
         if !self.found.add(block) {
             debug!(height, %hash, "block sent again");
-            return stored();
+            return self.found.when_stored(hash, stored);
         }
-        info!(height, %hash, "block found");
+        let found = self.found.clone();
+        let told = move || {
+            stored();
+            found.stored(hash);
+        };
+        let submitted = self.submitter.submit(solution, note, Box::new(told));
         // A full mailbox is no loss: the director looks whenever it hears anything.
         let _ = self.director.try_send(News::Found);
-        if let Err(stopped) = self.submitter.submit(solution, note, stored) {
+        // Words come last: whoever reads the log may be slow.
+        info!(height, %hash, "block found");
+        if let Err(stopped) = submitted {
             error!(%stopped, "a block could not be submitted: it is lost unless the node learns of it elsewhere");
         }
     }
@@ -166,6 +215,7 @@ pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<PoolBlock>
 mod tests {
     use super::*;
     use bitcoin::hashes::Hash;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn block(number: u16) -> PoolBlock {
         let mut hash = [0; 32];
@@ -182,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn m06_a_block_is_found_once_and_a_new_one_is_never_taken_for_an_old_one() {
+    fn m05_a_block_is_found_once_and_a_new_one_is_never_taken_for_an_old_one() {
         let found = FoundBlocks::default();
         assert!(found.add(block(0)));
         assert!(!found.add(PoolBlock { found_unix_ms: 2, ..block(0) }));
@@ -194,6 +244,27 @@ mod tests {
         }
         assert_eq!(found.take().len(), REMEMBERED_MAX);
         assert_eq!(found.0.lock().unwrap().remembered.len(), REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn m05_whoever_sends_a_block_again_waits_for_its_file_too() {
+        let found = FoundBlocks::default();
+        let hash = block(1).hash;
+        let told = Arc::new(AtomicUsize::new(0));
+        let tell = || -> Stored {
+            let told = told.clone();
+            Box::new(move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        assert!(found.add(block(1)));
+        found.when_stored(hash, tell());
+        found.when_stored(hash, tell());
+        assert_eq!(told.load(Ordering::Relaxed), 0);
+        found.stored(hash);
+        assert_eq!(told.load(Ordering::Relaxed), 2);
+        found.when_stored(hash, tell());
+        assert_eq!(told.load(Ordering::Relaxed), 3);
     }
 
     #[test]

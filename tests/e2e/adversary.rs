@@ -33,7 +33,7 @@ fn text(hash: [u8; 32]) -> String {
 }
 
 #[test]
-fn m06_a_block_that_is_replayed_is_submitted_once_and_work_goes_on() {
+fn m05_a_block_that_is_replayed_is_submitted_once_and_work_goes_on() {
     let node = Node::regtest();
     let pool = regtest_pool(&node).start();
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENT);

@@ -241,7 +241,7 @@ fn a_payee_is_named_to_the_director_once_a_connection_and_only_for_durable_work(
 }
 
 #[test]
-fn vr08_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
+fn gb_02_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
     let solo = BTreeMap::new;
     assert!(matches!(plan(0x0000_6000, MASK, solo()), Err(PlanError::VersionBits(0x0000_6000))));
     assert!(plan(0x0000_6000, 0x1fff_8000, solo()).is_ok());
@@ -249,7 +249,7 @@ fn vr08_version_bits_that_the_node_requires_are_never_offered_for_rolling() {
 }
 
 #[test]
-fn m06_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
+fn m05_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     let mut bench = Bench::new();
     let key = bench.mining(1);
     let line = (0..64).find_map(|nonce| {
