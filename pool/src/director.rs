@@ -6,6 +6,7 @@ use crate::blocks::FoundBlocks;
 use crate::books::Books;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::newest_window::NewestWindow;
 use crate::shard::unix_ms;
 use crate::work::{Current, Planner, Standing, WorkSet};
 use share_accounting::entry::ChainEvent;
@@ -24,8 +25,6 @@ use tracing::{error, info, warn};
 
 /// News that may wait; whoever brings more waits.
 pub const NEWS_WAITING_MAX: usize = 256;
-/// How long a plan may wait for the newest shares before it is made from those known.
-const WINDOW_PATIENCE: Duration = Duration::from_millis(50);
 /// Payees that wait to be noted together; at the bound they are noted at once.
 const PAYEES_WAITING_MAX: usize = 4_096;
 /// Pause before a plan that failed is tried again.
@@ -77,7 +76,7 @@ pub struct Outputs {
 /// The one who decides what is worked on.
 #[derive(Debug)]
 pub struct Director {
-    accounting: Accounting,
+    windows: NewestWindow,
     books: Books,
     found: FoundBlocks,
     planner: Planner,
@@ -85,8 +84,6 @@ pub struct Director {
     template: Option<Arc<Template>>,
     /// Compact network target of the newest work.
     nbits: Option<u32>,
-    /// The newest window, and the work per block that it was asked for.
-    window: Option<(u128, Snapshot)>,
     retry_at: Option<Instant>,
     /// Since when plans have failed.
     failing_since: Option<Instant>,
@@ -104,14 +101,13 @@ impl Director {
         outputs: Outputs,
     ) -> Self {
         Self {
-            accounting,
+            windows: NewestWindow::new(accounting),
             books,
             found,
             planner,
             outputs,
             template: None,
             nbits: None,
-            window: None,
             retry_at: None,
             failing_since: None,
             payees: Vec::new(),
@@ -288,23 +284,14 @@ impl Director {
         let (credits, events) = self.books.at(template.prev_hash())?;
         events.into_iter().for_each(|event| self.log(event));
         let Credits { block: ledger_block, by_script } = credits;
-        let Snapshot { log_size, weights, .. } = self.window(template)?;
+        let (Snapshot { log_size, weights, .. }, is_new) =
+            self.windows.get(template.target().work(), Instant::now())?;
+        if !is_new {
+            warn!(entries = log_size, "planning from a window that is not the newest: the share log is slow");
+            self.retry_at = Some(Instant::now() + RETRY_PAUSE);
+        }
         let standing = Standing { log_size, weights, ledger_block, credits: by_script };
         Ok(self.planner.plan(template, &standing)?)
-    }
-
-    /// The window as of now, or as of a moment ago if the disk is slow: miners on a new tip do not wait for it.
-    fn window(&mut self, template: &Template) -> anyhow::Result<Snapshot> {
-        let network = template.target().work();
-        match (self.accounting.window(network, WINDOW_PATIENCE), &self.window) {
-            (Ok(snapshot), _) => self.window = Some((network.0, snapshot.clone())),
-            (Err(error), Some((known, snapshot))) if *known == network.0 => {
-                warn!(%error, entries = snapshot.log_size, "planning from a window that is not the newest");
-                return Ok(snapshot.clone());
-            }
-            (Err(error), _) => return Err(error.into()),
-        }
-        Ok(self.window.as_ref().map(|(_, snapshot)| snapshot.clone()).expect("set just above"))
     }
 
     fn publish(&mut self, template: &Template, work: WorkSet) {
@@ -343,3 +330,6 @@ pub fn write_events(accounting: &Accounting, events: &Receiver<ChainEvent>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stratum::share::JudgedShare;
@@ -119,6 +119,24 @@ pub enum WindowError {
     /// The window reaches back to shares that must be read from the log, and that failed (logged).
     #[error("the share log cannot be read")]
     LogUnreadable,
+}
+
+/// A window on its way; it can be waited for more than once, until it is there.
+#[derive(Debug)]
+pub struct WindowAnswer(Receiver<Result<Snapshot, WindowError>>);
+
+impl WindowAnswer {
+    /// Waits for the window.
+    ///
+    /// # Errors
+    /// [`WindowError::Busy`] if it takes longer than `patience`; or the thread has stopped, or the log must be
+    /// read for a wider window and cannot.
+    pub fn wait(&self, patience: Duration) -> Result<Snapshot, WindowError> {
+        self.0.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WindowError::Busy,
+            RecvTimeoutError::Disconnected => WindowError::Stopped,
+        })?
+    }
 }
 
 /// The window at a moment.
@@ -266,22 +284,18 @@ impl Accounting {
         }
     }
 
-    /// Sets the window to the span of the settings at this network difficulty and returns what it
-    /// holds of durable shares.
+    /// Sets the window to the span of the settings at this network difficulty and asks what it holds of durable
+    /// shares; never blocks.
     ///
     /// # Errors
-    /// The thread has stopped, is busy with a commit for longer than `patience`, or the log must be read
-    /// for a wider window and cannot.
-    pub fn window(&self, network: Work, patience: Duration) -> Result<Snapshot, WindowError> {
+    /// The thread has stopped, or too much waits for it already.
+    pub fn ask_window(&self, network: Work) -> Result<WindowAnswer, WindowError> {
         let (reply, answer) = sync_channel(1);
         self.messages.try_send(Message::Window { network, reply }).map_err(|error| match error {
             TrySendError::Full(_) => WindowError::Busy,
             TrySendError::Disconnected(_) => WindowError::Stopped,
         })?;
-        answer.recv_timeout(patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => WindowError::Busy,
-            RecvTimeoutError::Disconnected => WindowError::Stopped,
-        })?
+        Ok(WindowAnswer(answer))
     }
 
     /// Logs an event and waits until it is durable. [`ChainEvent::Superseded`] is written only for a

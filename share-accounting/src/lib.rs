@@ -26,5 +26,8 @@ mod testing;
 pub mod window;
 mod writer;
 
-pub use accounting::{Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, Snapshot};
+pub use accounting::{
+    Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, Snapshot, WindowAnswer,
+    WindowError,
+};
 pub use books::weights_at;

@@ -1,20 +1,18 @@
 use super::*;
 use crate::blocks::FoundBlocks;
-use crate::work::{Current, PlanError, Planner, Standing, WorkSet};
+use crate::testing::{self, MASK, given, plan, script, work};
+use crate::work::PlanError;
+use bitcoin::Network;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Network, ScriptBuf};
 use prometheus::Registry;
 use serde_json::json;
-use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
-use share_accounting::{AccountingThread, entry, payout, window::Span};
+use share_accounting::AccountingThread;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
 use stratum::class::SizeClass;
 use stratum::target::Work;
 use template::bitcoind::rpc;
-use template::coinbase::CoinbaseStyle;
 use template::submit::Submitter;
-use template::template::Template;
 
 /// A shard with a real log behind it, and a node that is away.
 struct Bench {
@@ -28,66 +26,13 @@ struct Bench {
     _dir: tempfile::TempDir,
 }
 
-fn script(n: u8) -> ScriptBuf {
-    ScriptBuf::from_bytes([&[0, 20][..], &[n; 20]].concat())
-}
-
 fn address(n: u8) -> String {
     bitcoin::Address::from_script(&script(n), Network::Regtest).unwrap().to_string()
 }
 
-fn split() -> payout::Params {
-    payout::Params {
-        fee_bp: 0,
-        fee_script: ScriptBuf::new(),
-        donations: Vec::new(),
-        min_payout: 5_000,
-        reserve_script: script(200),
-    }
-}
-
-const MASK: u32 = 0x1fff_e000;
-
-/// Solo work on regtest.
-fn work() -> Arc<WorkSet> {
-    plan(0, MASK, BTreeMap::new()).unwrap()
-}
-
-/// What shards go by when this work is given out.
-fn given(work: Arc<WorkSet>) -> Current {
-    Current { tip: Some(work.prev_hash()), work: Some(work) }
-}
-
-/// Work on regtest from a template that requires version bits, while miners may roll others.
-fn plan(required: u32, mask: u32, weights: BTreeMap<ScriptBuf, Work>) -> Result<Arc<WorkSet>, PlanError> {
-    let answer = json!({
-        "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": required,
-        "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
-        "transactions": [], "coinbaseaux": {}, "coinbasevalue": 5_000_000_000_u64, "longpollid": "abc1",
-        "target": "7fffff0000000000000000000000000000000000000000000000000000000000",
-        "mintime": 1_296_688_603, "curtime": 1_700_000_000,
-        "mutable": ["time", "transactions", "prevblock"], "noncerange": "00000000ffffffff",
-        "sigoplimit": 80_000, "sizelimit": 4_000_000, "weightlimit": 4_000_000, "bits": "207fffff", "height": 1,
-    });
-    let template = Arc::new(Template::parse(answer.to_string().as_bytes(), Network::Regtest).unwrap());
-    let standing =
-        Standing { log_size: 0, weights, ledger_block: BlockHash::all_zeros(), credits: BTreeMap::new() };
-    let style = CoinbaseStyle::new(0, 0, "").unwrap();
-    Planner::new(style, split(), 0, mask).plan(&template, &standing).map(Arc::new)
-}
-
 impl Bench {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let params =
-            entry::Params { site: 0, span: Span::new(8, 1).unwrap(), stale_credit_ms: 0, split: split() };
-        let (accounting, thread) = Accounting::open(share_accounting::Settings {
-            dir: dir.path().to_owned(),
-            network: Network::Regtest,
-            params,
-            segment_bytes: SEGMENT_BYTES_DEFAULT,
-        })
-        .unwrap();
+        let (accounting, thread, dir) = testing::accounting();
         let away = rpc::Node {
             address: "127.0.0.1:1".to_owned(),
             credentials: dir.path().join("no cookie"),

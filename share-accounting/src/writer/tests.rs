@@ -1,4 +1,4 @@
-use crate::accounting::{Accounting, Batch, CommitError};
+use crate::accounting::{Accounting, Batch, CommitError, Snapshot, WindowError};
 use crate::books::weights_at;
 use crate::entry::{ChainEvent, Entry};
 use crate::log::Reader;
@@ -15,6 +15,10 @@ fn network() -> Work {
     Target::from_nbits(NBITS).unwrap().work()
 }
 
+fn window(accounting: &Accounting, network: Work) -> Result<Snapshot, WindowError> {
+    accounting.ask_window(network)?.wait(PATIENCE)
+}
+
 fn entries(dir: &Path) -> Vec<Entry> {
     Reader::open(&dir.join("log")).unwrap().map(|entry| entry.unwrap().1).collect()
 }
@@ -23,7 +27,7 @@ fn entries(dir: &Path) -> Vec<Entry> {
 fn shares_are_durable_and_credited_once_their_owner_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let (accounting, thread) = Accounting::open(settings(dir.path())).unwrap();
-    assert_eq!(accounting.window(network(), PATIENCE).unwrap().total, Work(0));
+    assert_eq!(window(&accounting, network()).unwrap().total, Work(0));
     let (mut miner, job) = (Miner::new(), body(1));
     let shares = vec![
         miner.share(&job, &payee(1, "a"), -32, true),
@@ -32,7 +36,7 @@ fn shares_are_durable_and_credited_once_their_owner_is_told() {
     ];
     let (result, returned) = commit(&accounting, shares.clone());
     assert_eq!((result, returned.len()), (Ok(()), 3));
-    let snapshot = accounting.window(network(), PATIENCE).unwrap();
+    let snapshot = window(&accounting, network()).unwrap();
     assert_eq!(snapshot.weights, [(script(1), Work(1)), (script(2), shares[1].pot().work())].into());
     assert_eq!(snapshot.log_size, 2 + 3 + 1 + 3, "params, epoch; payees; job; shares");
     assert_eq!(
@@ -60,12 +64,12 @@ fn every_start_has_a_later_epoch_and_the_same_window() {
     for start in 0..4 {
         let (accounting, thread) = Accounting::open(settings(dir.path())).unwrap();
         assert_eq!(accounting.epoch(), start);
-        let snapshot = accounting.window(network(), PATIENCE).unwrap();
+        let snapshot = window(&accounting, network()).unwrap();
         if let Some(before) = before {
             assert_eq!(snapshot.weights, before);
         }
         commit(&accounting, vec![miner.share(&job, &payee(start as u8 % 2, "w"), -32, true)]).0.unwrap();
-        before = Some(accounting.window(network(), PATIENCE).unwrap().weights);
+        before = Some(window(&accounting, network()).unwrap().weights);
         thread.stop().unwrap();
     }
     let payees = entries(dir.path()).iter().filter(|entry| matches!(entry, Entry::Payee(_))).count();
@@ -130,7 +134,7 @@ fn on_a_small_disk(dir: &Path) {
             }
         }
     }
-    let total = |accounting: &Accounting| accounting.window(network(), PATIENCE).unwrap().total;
+    let total = |accounting: &Accounting| window(accounting, network()).unwrap().total;
     assert_eq!(total(&accounting), Work(good), "what failed is not credited");
     std::fs::remove_file(&ballast).unwrap();
     while commit(&accounting, batch()).0.is_err() {
@@ -206,15 +210,15 @@ mod histories {
                     }
                     Step::Retarget(to) => work = Work(to.into()),
                     Step::Restart => {
-                        let live = accounting.window(work, PATIENCE).unwrap();
+                        let live = window(&accounting, work).unwrap();
                         thread.stop().unwrap();
                         (accounting, thread) = Accounting::open(settings.clone()).unwrap();
-                        let replayed = accounting.window(work, PATIENCE).unwrap();
+                        let replayed = window(&accounting, work).unwrap();
                         prop_assert_eq!(live.log_size + 1, replayed.log_size, "the epoch start");
                         prop_assert_eq!((live.weights, live.total), (replayed.weights, replayed.total));
                     }
                 }
-                let live = accounting.window(work, PATIENCE).unwrap();
+                let live = window(&accounting, work).unwrap();
                 let again = weights_at(&settings.log_dir(), live.log_size, live.window).unwrap();
                 prop_assert_eq!(again, live.weights);
             }

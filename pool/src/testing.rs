@@ -1,0 +1,78 @@
+//! What the tests of several modules start from.
+
+use crate::work::{Current, PlanError, Planner, Standing, WorkSet};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network, ScriptBuf};
+use serde_json::json;
+use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use share_accounting::{Accounting, AccountingThread, entry, payout, window::Span};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use stratum::target::Work;
+use template::coinbase::CoinbaseStyle;
+use template::template::Template;
+
+/// Version bits that miners are offered.
+pub const MASK: u32 = 0x1fff_e000;
+
+pub fn script(n: u8) -> ScriptBuf {
+    ScriptBuf::from_bytes([&[0, 20][..], &[n; 20]].concat())
+}
+
+pub fn split() -> payout::Params {
+    payout::Params {
+        fee_bp: 0,
+        fee_script: ScriptBuf::new(),
+        donations: Vec::new(),
+        min_payout: 5_000,
+        reserve_script: script(200),
+    }
+}
+
+/// A real log in a folder of its own, with a window of eight network difficulties.
+pub fn accounting() -> (Accounting, AccountingThread, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let span = Span::new(8, 1).unwrap();
+    let stale_credit_ms = u32::try_from(Duration::ZERO.as_millis()).unwrap();
+    let (accounting, thread) = Accounting::open(share_accounting::Settings {
+        dir: dir.path().to_owned(),
+        network: Network::Regtest,
+        params: entry::Params { site: 0, span, stale_credit_ms, split: split() },
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+    })
+    .unwrap();
+    (accounting, thread, dir)
+}
+
+/// A template on regtest that requires version bits.
+pub fn template(required: u32) -> Arc<Template> {
+    let answer = json!({
+        "version": 0x2000_0000, "rules": ["csv", "!segwit", "taproot"], "vbrequired": required,
+        "previousblockhash": "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+        "transactions": [], "coinbaseaux": {}, "coinbasevalue": 5_000_000_000_u64, "longpollid": "abc1",
+        "target": "7fffff0000000000000000000000000000000000000000000000000000000000",
+        "mintime": 1_296_688_603, "curtime": 1_700_000_000,
+        "mutable": ["time", "transactions", "prevblock"], "noncerange": "00000000ffffffff",
+        "sigoplimit": 80_000, "sizelimit": 4_000_000, "weightlimit": 4_000_000, "bits": "207fffff", "height": 1,
+    });
+    Arc::new(Template::parse(answer.to_string().as_bytes(), Network::Regtest).unwrap())
+}
+
+/// Work from a template that requires version bits, while miners may roll others; a new planner's first.
+pub fn plan(required: u32, mask: u32, weights: BTreeMap<ScriptBuf, Work>) -> Result<Arc<WorkSet>, PlanError> {
+    let standing =
+        Standing { log_size: 0, weights, ledger_block: BlockHash::all_zeros(), credits: BTreeMap::new() };
+    let style = CoinbaseStyle::new(0, 0, "").unwrap();
+    Planner::new(style, split(), 0, mask).plan(&template(required), &standing).map(Arc::new)
+}
+
+/// Solo work.
+pub fn work() -> Arc<WorkSet> {
+    plan(0, MASK, BTreeMap::new()).unwrap()
+}
+
+/// What shards go by when this work is given out.
+pub fn given(work: Arc<WorkSet>) -> Current {
+    Current { tip: Some(work.prev_hash()), work: Some(work) }
+}
