@@ -228,7 +228,7 @@ impl Accounting {
         let mut log = Log::open(log_settings, |index, entry| {
             if wrong.is_none() {
                 if let Some(window) = window_hint(&entry, span) {
-                    let _ = books.window.resize(window); // checked once at the end
+                    let _ = books.window.resize(window); // asked once at the end
                 }
                 wrong = books.apply(index, &entry).err();
             }
@@ -236,9 +236,8 @@ impl Accounting {
         if let Some(wrong) = wrong {
             return Err(wrong.into());
         }
-        let window = books.window.size();
-        if !books.window.resize(window) {
-            books = replay(&settings.log_dir(), books.size, window)?;
+        if !books.window.is_complete() {
+            books = replay(&settings.log_dir(), books.size, books.window.size())?;
         }
         let mut ledger = Ledger::open(&settings.ledger_path())?;
         let identity = ledger.identify(log.log_id(), books.epoch)?;

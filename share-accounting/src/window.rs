@@ -3,7 +3,8 @@
 //! The window is a sum of work, never of time or rows. The oldest share inside counts only for the
 //! part that is missing, so the weights sum to exactly min(W, all work). Appending is O(1) amortised:
 //! a deque of runs, a tail inside it, and one sum per payee. Work beyond the tail is kept up to
-//! 4·W in all, since a retarget can raise W fourfold at once.
+//! 4·W in all, since a retarget can raise W fourfold at once. W is the largest so far: test networks fall to
+//! difficulty 1 and come back with the next block.
 
 use ruint::aliases::U256;
 use std::collections::{HashMap, VecDeque};
@@ -47,7 +48,7 @@ impl Default for Span {
     }
 }
 
-/// Shares kept beyond the window's edge, as a multiple of W.
+/// Shares kept beyond the window's edge, as a multiple of the largest W.
 const KEPT: u128 = 4;
 
 /// Equal shares in a row, in eight bytes: 52 million of them are 0.4 GB.
@@ -80,6 +81,8 @@ impl Run {
 #[derive(Debug, Clone)]
 pub struct Window {
     size: u128,
+    /// Largest size that the window was given by [`Window::resize`].
+    largest: u128,
     runs: VecDeque<Run>,
     /// Run that holds the oldest share inside the window.
     tail: usize,
@@ -103,6 +106,7 @@ impl Window {
         let works = pots.filter_map(|pot| Pot::try_from(pot).ok()).map(|pot| pot.work().0).collect();
         Self {
             size: size.0,
+            largest: 0,
             runs: VecDeque::new(),
             tail: 0,
             outside: 0,
@@ -159,6 +163,7 @@ impl Window {
     #[must_use]
     pub fn resize(&mut self, size: Work) -> bool {
         self.size = size.0;
+        self.largest = self.largest.max(size.0);
         while self.sum < self.size {
             if self.outside == 0 {
                 let Some(previous) = self.tail.checked_sub(1) else { break };
@@ -173,9 +178,14 @@ impl Window {
             self.sum += work * u128::from(back);
             *self.by_payee.entry(run.payee).or_default() += work * u128::from(back);
         }
-        let complete = self.sum >= self.size || !self.dropped;
+        let complete = self.is_complete();
         self.trim();
         complete
+    }
+
+    /// Whether no share that belongs into the window was dropped.
+    pub fn is_complete(&self) -> bool {
+        self.sum >= self.size || !self.dropped
     }
 
     /// Whose work it is; sums to [`Window::total`]. In no particular order.
@@ -215,7 +225,7 @@ impl Window {
                 self.outside = 0;
             }
         }
-        let limit = self.size.saturating_mul(KEPT);
+        let limit = self.size.max(self.largest).saturating_mul(KEPT);
         while self.tail > 0 {
             let run = self.runs[0];
             let work = self.work_of(run.pot()) * u128::from(run.count());
@@ -285,6 +295,20 @@ mod tests {
         let mut short = Window::new(Work(1_000));
         short.append(1, Pot::MIN);
         assert!(short.resize(Work(u128::MAX)), "nothing was dropped, so nothing is missing");
+    }
+
+    #[test]
+    fn a_difficulty_that_falls_and_comes_back_needs_no_rebuild() {
+        let mut window = Window::new(Work(u128::MAX));
+        assert!(window.resize(Work(1_000)));
+        (0..5_000).for_each(|i| window.append(i % 7, Pot::MIN));
+        let before = weights(&window);
+        assert!(window.resize(Work(1)));
+        (0..10).for_each(|_| window.append(8, Pot::MIN));
+        assert!(window.resize(Work(1_000)));
+        assert_eq!(window.total(), Work(1_000));
+        assert_eq!(weights(&window)[&8], 10);
+        assert_eq!(weights(&window).len(), before.len() + 1);
     }
 
     #[test]
