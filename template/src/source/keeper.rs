@@ -131,19 +131,28 @@ impl Keeper {
         while !self.stop.is_cancelled() {
             match woken.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Block) => self.tick(),
-                Ok(Wake::LongPoll(generation, answer)) if generation == self.generation => {
-                    self.take_long_poll(answer);
-                }
-                Ok(Wake::LongPoll(..)) => {}
-                Ok(Wake::Rival(place)) => self.take_rival(place),
-                Ok(Wake::Behind(place, blocks)) => self.take_behind(place, blocks),
+                Ok(wake) => self.heed(wake),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= next_tick {
                 self.tick();
                 next_tick = Instant::now() + TICK;
             }
+        }
+    }
+
+    fn heed(&mut self, wake: Wake) {
+        match wake {
+            Wake::Block => self.tick(),
+            Wake::LongPoll(generation, answer) if generation == self.generation => {
+                self.take_long_poll(answer);
+            }
+            // Of a poll that was ended meanwhile.
+            Wake::LongPoll(..) => {}
+            Wake::Rival(place) => self.take_rival(place),
+            Wake::Behind(place, blocks) => self.take_behind(place, blocks),
+            // The loop sees to it.
+            Wake::Stop => {}
         }
     }
 

@@ -8,8 +8,10 @@ use crate::template::tests::answer_of;
 use bitcoin::Network;
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
-use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Condvar, Mutex};
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// What the node says.
 #[derive(Clone)]
@@ -21,6 +23,10 @@ struct Says {
     template: Value,
 }
 
+/// What the node says, and the wish to be told when it says something else.
+#[derive(Clone)]
+struct Script(Arc<(Mutex<Says>, Condvar)>);
+
 fn block(seed: u8) -> BlockHash {
     BlockHash::from_byte_array([seed; 32])
 }
@@ -30,6 +36,7 @@ fn template_on(parent: BlockHash, height: u32) -> Value {
     answer["previousblockhash"] = json!(parent);
     answer["height"] = json!(height);
     answer["signet_challenge"] = json!("51");
+    answer["longpollid"] = json!(format!("{parent}{height}"));
     answer
 }
 
@@ -39,7 +46,7 @@ impl Says {
         Self { up: true, network: Network::Signet, tip, height, template }
     }
 
-    fn answer(&self, method: &str, params: &Value) -> Reply {
+    fn answer(&self, method: &str) -> Reply {
         if !self.up {
             return Reply::Status(503, "Work queue depth exceeded");
         }
@@ -50,7 +57,6 @@ impl Says {
             "getblockheader" => {
                 json!({"height": self.height, "bits": "207fffff", "mediantime": 1_296_688_602, "confirmations": 1})
             }
-            "getblocktemplate" if params[0].get("longpollid").is_some() => return Reply::Silence,
             "getblocktemplate" => self.template.clone(),
             other => panic!("{other}"),
         };
@@ -58,20 +64,42 @@ impl Says {
     }
 }
 
+impl Script {
+    fn new(says: Says) -> Self {
+        Self(Arc::new((Mutex::new(says), Condvar::new())))
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Says)) {
+        let (says, changed) = &*self.0;
+        change(&mut says.lock().unwrap());
+        changed.notify_all();
+    }
+
+    /// A long poll waits until there is another template than the one that the caller has.
+    fn answer(&self, method: &str, params: &Value) -> Reply {
+        let (says, changed) = &*self.0;
+        let mut says = says.lock().unwrap();
+        if let Some(id) = params[0].get("longpollid") {
+            says = changed.wait_while(says, |says| says.template["longpollid"] == *id).unwrap();
+        }
+        says.answer(method)
+    }
+}
+
 struct Desk {
-    says: Arc<Mutex<Says>>,
+    script: Script,
     keeper: Keeper,
     events: mpsc::Receiver<SourceEvent>,
-    _woken: Receiver<Wake>,
+    woken: Receiver<Wake>,
     _node: StandIn,
 }
 
 impl Desk {
     fn new(says: Says) -> Self {
         let network = says.network;
-        let says = Arc::new(Mutex::new(says));
-        let answers = Arc::clone(&says);
-        let mut node = StandIn::start(move |method, params| answers.lock().unwrap().answer(method, params));
+        let script = Script::new(says);
+        let answers = script.clone();
+        let mut node = StandIn::start(move |method, params| answers.answer(method, params));
         // Nothing here is about time-outs.
         node.node.timeouts = Timeouts::default();
         let nodes = vec![SourceNode { rpc: node.node.clone(), hash_block: None }];
@@ -79,18 +107,27 @@ impl Desk {
         let (give, events) = mpsc::channel(64);
         let keeper =
             Keeper::new(SourceSettings { nodes, network, epoch: 1 }, wake, give, Canceller::default());
-        Self { says, keeper, events, _woken: woken, _node: node }
+        Self { script, keeper, events, woken, _node: node }
     }
 
-    /// A keeper that serves a template on block 1.
+    /// A keeper that serves a template on block 1, and whose long poll waits for the next one.
     fn serving() -> Self {
         let mut desk = Self::new(Says::at(block(1), 100));
         assert_eq!(desk.tick(), ["tip 100", "work 101"]);
+        assert_eq!(desk.hear_long_poll(), [""; 0]);
         desk
     }
 
     fn say(&self, change: impl FnOnce(&mut Says)) {
-        change(&mut self.says.lock().unwrap());
+        self.script.say(change);
+    }
+
+    /// Heeds the next answer of the long poll, and nothing else.
+    fn hear_long_poll(&mut self) -> Vec<String> {
+        let wake = self.woken.recv_timeout(LONG).expect("the long poll is answered");
+        assert!(matches!(wake, Wake::LongPoll(..)));
+        self.keeper.heed(wake);
+        self.told()
     }
 
     /// One tick, without the pause after a failure; what it has told, in short.
