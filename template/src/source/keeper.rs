@@ -194,23 +194,31 @@ impl Keeper {
             ask::check_chain(&mut self.link().other, network)?;
         }
         let hash = ask::best_block(&mut self.link().tip)?;
-        let height = match &self.tip {
-            Some(tip) if tip.hash == hash => tip.height,
-            _ => self.new_tip(hash)?,
-        };
+        if self.tip.as_ref().is_none_or(|tip| tip.hash != hash) {
+            self.new_tip(hash)?;
+        }
         if self.health != Health::Healthy || self.is_due(hash) {
             let template = ask::template(&mut self.link().template, network, None)?;
-            if template.prev_hash() != hash {
-                // A block came between the two questions: only a tip that was told is built on (GB-04).
+            if !self.follows_tip(&template)? {
+                // A block came between the two questions.
                 return Ok(());
-            }
-            if template.height() != height + 1 {
-                return Err(AskError::Height { template: template.height(), tip: height });
             }
             self.take(template);
         }
         self.succeed();
         Ok(())
+    }
+
+    /// Whether a template, whichever way it came, builds on the tip that was told: on nothing else is worked
+    /// (GB-04). One that does and is not for the next height is the node's failure.
+    fn follows_tip(&self, template: &Template) -> Result<bool, AskError> {
+        let Some(tip) = self.tip.as_ref().filter(|tip| tip.hash == template.prev_hash()) else {
+            return Ok(false);
+        };
+        if tip.height.checked_add(1) != Some(template.height()) {
+            return Err(AskError::Height { template: template.height(), tip: tip.height });
+        }
+        Ok(true)
     }
 
     /// Whether a healthy node is to be asked for a template on `tip`.
@@ -220,8 +228,8 @@ impl Keeper {
         })
     }
 
-    /// Tells of a new tip, with empty work on it at once if that can be built. Gives its height.
-    fn new_tip(&mut self, hash: BlockHash) -> Result<u32, AskError> {
+    /// Tells of a new tip, with empty work on it at once if that can be built.
+    fn new_tip(&mut self, hash: BlockHash) -> Result<(), AskError> {
         let header = ask::header(&mut self.link().other, hash)?;
         self.tip = Some(KnownTip { hash, height: header.height, since: Instant::now(), old: false });
         self.emit(SourceEvent::NewTip { hash, height: header.height });
@@ -234,20 +242,19 @@ impl Keeper {
         if let Some(template) = stand_in.filter(|_| self.health == Health::Healthy) {
             self.serve(template, true);
         }
-        Ok(header.height)
+        Ok(())
     }
 
     fn take_long_poll(&mut self, answer: Result<Box<Template>, AskError>) {
         match answer {
-            Ok(template) => {
-                let parent = template.prev_hash();
-                if self.current.as_ref().is_none_or(|current| current.template.prev_hash() != parent) {
-                    // Only the tip itself is built on: ask for it, and for a template of it.
-                    self.tick();
-                } else if self.health == Health::Healthy {
-                    self.take(*template);
-                }
-            }
+            Ok(template) => match self.follows_tip(&template) {
+                Ok(true) if self.health == Health::Healthy => self.take(*template),
+                // The next tick decides about the node.
+                Ok(true) => {}
+                // Ask for the tip, and for a template of it.
+                Ok(false) => self.tick(),
+                Err(e) => self.fail(&e),
+            },
             Err(e) if e.is_wrong_chain() => self.fail(&e),
             // The tick asks the same node each second and decides about it.
             Err(e) => tracing::debug!(error = %e, "long poll failed"),

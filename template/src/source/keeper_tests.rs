@@ -224,6 +224,41 @@ fn gb_04_a_template_that_does_not_follow_the_tip_is_not_served() {
 }
 
 #[test]
+fn gb_04_what_the_long_poll_brings_is_held_to_the_same_rule() {
+    let mut desk = Desk::serving();
+    for (failures, wrong) in [(1, 100), (2, 102), (3, 106)] {
+        desk.say(|says| says.template = template_on(block(1), wrong));
+        let told = desk.hear_long_poll();
+        assert_eq!(told, ["degraded"], "height {wrong}");
+        assert_eq!(desk.keeper.failures, failures);
+        assert_eq!(desk.keeper.current.as_ref().unwrap().template.height(), 101);
+    }
+    desk.say(|says| says.template = template_on(block(1), 101));
+    assert_eq!(desk.tick(), ["recovered"]);
+}
+
+#[test]
+fn gb_04_work_on_an_old_tip_is_not_renewed_by_a_late_long_poll() {
+    // No empty work can be made up here, and the node is a block further with each question.
+    let mut desk = Desk::new(Says::at(block(1), 2_014));
+    assert_eq!(desk.tick(), ["tip 2014", "work 2015"]);
+    desk.say(|says| *says = Says { template: template_on(block(3), 2_017), ..Says::at(block(2), 2_015) });
+    assert_eq!(desk.tick(), ["tip 2015"]);
+    let mut late = template_on(block(1), 2_015);
+    late["coinbasevalue"] = json!(1_000_000_000);
+    let late = Template::parse(late.to_string().as_bytes(), Network::Signet).unwrap();
+    desk.keeper.take_long_poll(Ok(Box::new(late)));
+    assert_eq!(desk.told(), [""; 0]);
+}
+
+#[test]
+fn gb_04_a_tip_of_the_largest_height_is_a_failure_and_no_panic() {
+    let template = template_on(block(1), 7);
+    let says = Says { up: true, network: Network::Signet, tip: block(1), height: u32::MAX, template };
+    assert_eq!(Desk::new(says).tick(), ["tip 4294967295", "degraded"]);
+}
+
+#[test]
 fn ch_05_only_a_tip_that_our_node_has_is_built_on() {
     let mut desk = Desk::serving();
     // An announcement carries nothing that is believed: it only makes us ask.
