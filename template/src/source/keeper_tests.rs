@@ -21,6 +21,10 @@ struct Says {
     tip: BlockHash,
     height: u32,
     template: Value,
+    /// Whether it ever answers a long poll.
+    long_poll: bool,
+    /// Long polls that have come.
+    long_polls: u32,
 }
 
 /// What the node says, and the wish to be told when it says something else.
@@ -43,7 +47,7 @@ fn template_on(parent: BlockHash, height: u32) -> Value {
 impl Says {
     fn at(tip: BlockHash, height: u32) -> Self {
         let template = template_on(tip, height + 1);
-        Self { up: true, network: Network::Signet, tip, height, template }
+        Self { up: true, network: Network::Signet, tip, height, template, long_poll: true, long_polls: 0 }
     }
 
     fn answer(&self, method: &str) -> Reply {
@@ -80,12 +84,35 @@ impl Script {
         let (says, changed) = &*self.0;
         let mut says = says.lock().unwrap();
         if let Some(id) = params[0].get("longpollid") {
-            says = changed.wait_while(says, |says| says.template["longpollid"] == *id).unwrap();
+            says.long_polls += 1;
+            changed.notify_all();
+            let nothing_new = |says: &mut Says| !says.long_poll || says.template["longpollid"] == *id;
+            says = changed.wait_while(says, nothing_new).unwrap();
         }
         says.answer(method)
     }
+
+    /// Waits until a long poll is under way, with the id of what the node has said so far.
+    fn wait_for_long_poll(&self) {
+        let (says, changed) = &*self.0;
+        let none = |says: &mut Says| says.long_polls == 0;
+        let waited = changed.wait_timeout_while(says.lock().unwrap(), LONG, none).unwrap();
+        assert!(waited.0.long_polls > 0, "no long poll comes");
+    }
 }
 
+fn stand_in(hash_block: Option<String>, says: Says) -> (StandIn, Script, SourceSettings) {
+    let network = says.network;
+    let script = Script::new(says);
+    let answers = script.clone();
+    let mut node = StandIn::start(move |method, params| answers.answer(method, params));
+    // Nothing here is about time-outs.
+    node.node.timeouts = Timeouts::default();
+    let nodes = vec![SourceNode { rpc: node.node.clone(), hash_block }];
+    (node, script, SourceSettings { nodes, network, epoch: 1 })
+}
+
+/// A keeper whose loop does not run: what it does, it does because of what a test hands to it.
 struct Desk {
     script: Script,
     keeper: Keeper,
@@ -96,17 +123,14 @@ struct Desk {
 
 impl Desk {
     fn new(says: Says) -> Self {
-        let network = says.network;
-        let script = Script::new(says);
-        let answers = script.clone();
-        let mut node = StandIn::start(move |method, params| answers.answer(method, params));
-        // Nothing here is about time-outs.
-        node.node.timeouts = Timeouts::default();
-        let nodes = vec![SourceNode { rpc: node.node.clone(), hash_block: None }];
+        Self::announced_at(None, says)
+    }
+
+    fn announced_at(hash_block: Option<String>, says: Says) -> Self {
+        let (node, script, settings) = stand_in(hash_block, says);
         let (wake, woken) = sync_channel(WAKES_WAITING_MAX);
         let (give, events) = mpsc::channel(64);
-        let keeper =
-            Keeper::new(SourceSettings { nodes, network, epoch: 1 }, wake, give, Canceller::default());
+        let keeper = Keeper::new(settings, wake, give, Canceller::default());
         Self { script, keeper, events, woken, _node: node }
     }
 
@@ -140,22 +164,22 @@ impl Desk {
     fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Ok(event) = self.events.try_recv() {
-            told.push(match event {
-                SourceEvent::NewTip { height, .. } => format!("tip {height}"),
-                SourceEvent::Template { template, stand_in: false, .. } => {
-                    format!("work {}", template.height())
-                }
-                SourceEvent::Template { template, stand_in: true, .. } => {
-                    format!("empty work {}", template.height())
-                }
-                SourceEvent::Degraded(_) => "degraded".into(),
-                SourceEvent::Recovered => "recovered".into(),
-                SourceEvent::Expired => "expired".into(),
-                SourceEvent::Refused(why) => format!("refused: {why}"),
-                SourceEvent::Alarm(why) => format!("alarm: {why}"),
-            });
+            told.push(in_short(event));
         }
         told
+    }
+}
+
+fn in_short(event: SourceEvent) -> String {
+    match event {
+        SourceEvent::NewTip { height, .. } => format!("tip {height}"),
+        SourceEvent::Template { template, stand_in: false, .. } => format!("work {}", template.height()),
+        SourceEvent::Template { template, stand_in: true, .. } => format!("empty work {}", template.height()),
+        SourceEvent::Degraded(_) => "degraded".into(),
+        SourceEvent::Recovered => "recovered".into(),
+        SourceEvent::Expired => "expired".into(),
+        SourceEvent::Refused(why) => format!("refused: {why}"),
+        SourceEvent::Alarm(why) => format!("alarm: {why}"),
     }
 }
 
@@ -254,7 +278,7 @@ fn gb_04_work_on_an_old_tip_is_not_renewed_by_a_late_long_poll() {
 #[test]
 fn gb_04_a_tip_of_the_largest_height_is_a_failure_and_no_panic() {
     let template = template_on(block(1), 7);
-    let says = Says { up: true, network: Network::Signet, tip: block(1), height: u32::MAX, template };
+    let says = Says { template, height: u32::MAX, ..Says::at(block(1), 7) };
     assert_eq!(Desk::new(says).tick(), ["tip 4294967295", "degraded"]);
 }
 
@@ -279,3 +303,7 @@ fn ch_01_full_work_follows_at_once_where_no_empty_work_can_be_made_up() {
     assert_eq!(desk.tick(), ["tip 2015", "work 2016"]);
     assert_eq!(desk.tick(), [""; 0]);
 }
+
+/// Where a new tip can become known in one way only.
+#[path = "ways_tests.rs"]
+mod ways;
