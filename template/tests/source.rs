@@ -8,6 +8,7 @@ use bitcoind::{Bitcoind, SINK_REGTEST, free_port};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use template::bitcoind::ask;
+use template::bitcoind::notify::Notify;
 use template::bitcoind::rpc::Purpose;
 use template::chain::{BestChain, Place, Standing};
 use template::source::{Source, SourceEvent, SourceNode, SourceSettings};
@@ -92,6 +93,45 @@ fn ch_01_a_new_tip_gives_empty_work_first_and_full_work_then() {
     source.stop();
     // The long poll is still waiting at the node: ending must not wait for it.
     assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn gb_06_a_nodes_announcement_is_heard() {
+    let endpoint = format!("tcp://127.0.0.1:{}", free_port());
+    let node = Bitcoind::regtest(&[&format!("-zmqpubhashblock={endpoint}")]);
+    let (tell, heard) = std::sync::mpsc::sync_channel(1);
+    let _notify = Notify::start(endpoint, move || {
+        let _ = tell.try_send(());
+    });
+    // The first word is that of the connection itself.
+    heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    // A publisher says nothing to those whose subscription has not reached it yet.
+    let announced = (0..60).any(|_| {
+        generate(&node, 1);
+        heard.recv_timeout(Duration::from_secs(1)).is_ok()
+    });
+    assert!(announced);
+}
+
+#[test]
+fn gb_06_a_nodes_long_poll_is_answered_with_work_on_the_next_tip() {
+    let node = Bitcoind::regtest(&[]);
+    let tip = generate(&node, 1);
+    let mut rpc = node.rpc(Purpose::LongPoll);
+    let first = ask::template(&mut rpc, Network::Regtest, None).unwrap();
+    assert_eq!(first.prev_hash(), tip);
+    let id = first.long_poll_id().expect("the node can be waited for").to_owned();
+    // One that looks at the id waits for the block; one that does not gives the old tip again.
+    let waiting = std::thread::spawn(move || ask::template(&mut rpc, Network::Regtest, Some(&id)).unwrap());
+    let under_way = || {
+        let info = node.ask("getrpcinfo", json!([]));
+        info["active_commands"].as_array().unwrap().iter().any(|call| call["method"] == "getblocktemplate")
+    };
+    while !under_way() && !waiting.is_finished() {
+        std::thread::yield_now();
+    }
+    let tip = generate(&node, 1);
+    assert_eq!(waiting.join().unwrap().prev_hash(), tip);
 }
 
 #[test]
