@@ -19,6 +19,8 @@ use tokio::sync::mpsc::error::TrySendError;
 const TICK: Duration = Duration::from_secs(1);
 /// Failures in a row after which the next node is tried.
 const FAILURES_BEFORE_SWITCH: u32 = 3;
+/// First wait after a failure: the next tick tries again.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 /// Longest wait between attempts at a node that fails. It is short: the question is tiny.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Wait after HTTP 403 or a node of the wrong chain: only a person can change it.
@@ -343,12 +345,7 @@ impl Keeper {
             self.current = None;
         }
         let operator = refused || matches!(e, AskError::Rpc(RpcError::Forbidden));
-        let wait = if operator {
-            BACKOFF_OPERATOR
-        } else {
-            // The first repetition is at the next tick; later ones are further apart.
-            (Duration::from_millis(250) * (1 << self.failures.min(4))).min(BACKOFF_MAX)
-        };
+        let wait = if operator { BACKOFF_OPERATOR } else { backoff(self.failures) };
         self.wait_until = Instant::now() + wait;
         if self.links.len() > 1 && (operator || self.failures >= FAILURES_BEFORE_SWITCH) {
             let next = (self.place.load(Ordering::Relaxed) + 1) % self.links.len();
@@ -380,6 +377,13 @@ impl Keeper {
             std::thread::sleep(NAP);
         }
     }
+}
+
+/// How long a node is left alone after so many failures in a row, whatever wakes us meanwhile (GB-06).
+fn backoff(failures: u32) -> Duration {
+    // Far beyond the longest wait and far from an overflow.
+    let doublings = failures.saturating_sub(1).min(8);
+    (BACKOFF_FIRST * (1 << doublings)).min(BACKOFF_MAX)
 }
 
 /// Whether two templates differ in nothing but their times.

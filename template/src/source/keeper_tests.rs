@@ -118,7 +118,7 @@ struct Desk {
     keeper: Keeper,
     events: mpsc::Receiver<SourceEvent>,
     woken: Receiver<Wake>,
-    _node: StandIn,
+    node: StandIn,
 }
 
 impl Desk {
@@ -131,7 +131,7 @@ impl Desk {
         let (wake, woken) = sync_channel(WAKES_WAITING_MAX);
         let (give, events) = mpsc::channel(64);
         let keeper = Keeper::new(settings, wake, give, Canceller::default());
-        Self { script, keeper, events, woken, _node: node }
+        Self { script, keeper, events, woken, node }
     }
 
     /// A keeper that serves a template on block 1, and whose long poll waits for the next one.
@@ -204,6 +204,52 @@ fn gb_07_a_template_is_kept_for_two_minutes_without_a_node_and_then_taken_back_o
     let served = desk.keeper.current.as_ref().unwrap().at;
     desk.keeper.check_ages(served + TEMPLATE_AGE_MAX);
     assert_eq!(desk.told(), [""; 0]);
+}
+
+#[test]
+fn gb_06_a_failing_node_is_asked_less_and_less_often() {
+    let waits = [1, 2, 3, 4, 5, 100, u32::MAX].map(|failures| backoff(failures).as_millis());
+    assert_eq!(waits, [500, 1_000, 2_000, 2_000, 2_000, 2_000, 2_000]);
+    let mut desk = Desk::serving();
+    desk.say(|says| says.up = false);
+    for failures in 1..=5 {
+        let before = Instant::now();
+        desk.tick();
+        assert_eq!(desk.keeper.failures, failures);
+        assert!(desk.keeper.wait_until >= before + backoff(failures));
+    }
+    desk.say(|says| says.up = true);
+    assert_eq!(desk.tick(), ["recovered"]);
+    desk.say(|says| says.up = false);
+    assert_eq!(desk.tick(), ["degraded"]);
+    assert_eq!(desk.keeper.failures, 1, "one good answer ends the row");
+}
+
+#[test]
+fn gb_06_nothing_makes_us_ask_a_node_that_is_left_alone() {
+    let mut desk = Desk::serving();
+    desk.script.wait_for_long_poll();
+    desk.say(|says| *says = Says { long_poll: false, ..Says::at(block(2), 101) });
+    desk.keeper.wait_until = Instant::now() + LONG;
+    let calls = || desk.node.calls.lock().unwrap().len();
+    let before = calls();
+    desk.keeper.heed(Wake::Block);
+    let elsewhere = template_on(block(2), 102).to_string();
+    let elsewhere = Template::parse(elsewhere.as_bytes(), Network::Signet).unwrap();
+    desk.keeper.heed(Wake::LongPoll(desk.keeper.generation, Ok(Box::new(elsewhere))));
+    desk.keeper.tick();
+    assert_eq!(calls(), before);
+    assert_eq!(desk.told(), [""; 0]);
+    assert_eq!(desk.tick(), ["tip 101", "empty work 102", "work 102"]);
+}
+
+#[test]
+fn gb_06_a_node_that_only_a_person_can_change_is_left_alone_for_half_a_minute() {
+    let mut desk = Desk::new(Says { network: Network::Regtest, ..Says::at(block(1), 100) });
+    desk.keeper.settings.network = Network::Signet;
+    let before = Instant::now();
+    assert!(desk.tick()[0].starts_with("refused: "));
+    assert!(desk.keeper.wait_until >= before + BACKOFF_OPERATOR);
 }
 
 #[test]
