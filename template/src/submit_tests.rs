@@ -203,6 +203,40 @@ fn b08_a_node_that_is_down_gets_the_block_when_it_is_back() {
 }
 
 #[test]
+fn b08_each_of_two_nodes_that_fail_is_offered_the_same_bytes_until_it_has_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let offers = [(); 2].map(|()| Arc::new(Mutex::new(Vec::new())));
+    let nodes = offers.clone().map(|offers| {
+        StandIn::start(move |method, params| {
+            assert_eq!(method, "submitblock");
+            let mut offers = offers.lock().unwrap();
+            offers.push(params.clone());
+            if offers.len() < 4 { Reply::Status(503, "Work queue depth exceeded") } else { json(None) }
+        })
+    });
+    let addresses = [&nodes[0].node, &nodes[1].node];
+    let (submitter, _, received) = open(dir.path(), &addresses.map(Node::clone));
+    submitter.submit(solution(1), Vec::new(), Box::new(|| ())).unwrap();
+    // What one accepts, the other is offered all the same.
+    let mut accepted = Vec::new();
+    while accepted.len() < 2 {
+        let event = received.recv_timeout(LONG).unwrap();
+        match event.outcome {
+            Outcome::Judged { verdict, .. } => accepted.push((event.node.to_string(), verdict)),
+            Outcome::Retrying(_) => {}
+            Outcome::NotOnDisk(why) => panic!("{why}"),
+        }
+    }
+    accepted.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut expected = addresses.map(|node| (node.address.clone(), Verdict::Accepted));
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(accepted, expected);
+    let [first, second] = offers.map(|offers| offers.lock().unwrap().clone());
+    assert_eq!((first.len(), &first), (4, &second));
+    assert!(first.iter().all(|offer| *offer == first[0]));
+}
+
+#[test]
 fn sb_01_the_block_is_on_disk_before_the_first_node_hears_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();

@@ -43,17 +43,30 @@ impl Pending {
         Self { due: now, since: now, attempts: 0, ask: false, told: None, block }
     }
 
-    fn later(mut self, wait: Duration) -> Self {
+    fn later(mut self, call: Call) -> Self {
         let now = Instant::now();
+        self.due = now + wait(call, self.attempts, now.duration_since(self.since));
         self.attempts = self.attempts.saturating_add(1);
-        let wait = if now.duration_since(self.since) > EAGER { BACKOFF_LATE } else { wait };
-        self.due = now + wait;
         self
     }
+}
 
-    /// The wait after a failed call: none, 100 ms, 200 ms …
-    fn backoff(&self) -> Duration {
-        (BACKOFF_STEP * self.attempts).min(BACKOFF_MAX)
+/// How a call went that has brought no final verdict.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    /// The node has not judged yet.
+    Undecided,
+    /// It brought no answer that we can use.
+    Failed,
+}
+
+/// The schedule of repetitions, which never ends: how long to wait after a call for a block that is `age` old,
+/// with so many calls before that one.
+fn wait(call: Call, calls_before: u32, age: Duration) -> Duration {
+    match call {
+        _ if age > EAGER => BACKOFF_LATE,
+        Call::Undecided => ASK_AGAIN,
+        Call::Failed => BACKOFF_STEP.saturating_mul(calls_before).min(BACKOFF_MAX),
     }
 }
 
@@ -224,13 +237,12 @@ impl Lane {
                     return None;
                 }
                 pending.ask = verdict == Verdict::Inconclusive;
-                Some(pending.later(ASK_AGAIN))
+                Some(pending.later(Call::Undecided))
             }
-            Step::Undecided => Some(pending.later(ASK_AGAIN)),
+            Step::Undecided => Some(pending.later(Call::Undecided)),
             Step::Failed(why) => {
                 self.tell(&mut pending, Outcome::Retrying(why));
-                let wait = pending.backoff();
-                Some(pending.later(wait))
+                Some(pending.later(Call::Failed))
             }
         }
     }
@@ -322,5 +334,48 @@ impl Lane {
             node: Arc::clone(node),
             outcome,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The waits after calls that fail and take so long each, for an hour.
+    fn waits(a_call: Duration) -> Vec<Duration> {
+        let (mut age, mut waits) = (Duration::ZERO, Vec::new());
+        while age < Duration::from_secs(3_600) {
+            age += a_call;
+            let calls_before = u32::try_from(waits.len()).unwrap();
+            waits.push(wait(Call::Failed, calls_before, age));
+            age += waits[waits.len() - 1];
+        }
+        waits
+    }
+
+    #[test]
+    fn b08_a_failed_call_is_repeated_at_once_then_less_and_less_often_for_ten_minutes_and_slowly_for_ever() {
+        let millis: Vec<u128> = waits(Duration::ZERO).iter().map(Duration::as_millis).collect();
+        assert_eq!(millis[..5], [0, 100, 200, 300, 400]);
+        assert_eq!(millis[48..53], [4_800, 4_900, 5_000, 5_000, 5_000]);
+        // From refused connections to calls that hang until their time is over.
+        for a_call in [0, 1, 2_000, 30_000].map(Duration::from_millis) {
+            let waits = waits(a_call);
+            assert_eq!(waits[0], Duration::ZERO);
+            assert!(waits.is_sorted());
+            let eager = waits.iter().position(|wait| *wait == BACKOFF_LATE).expect("the slow pace comes");
+            let until_slow: Duration = waits[..eager].iter().map(|wait| *wait + a_call).sum();
+            assert!(until_slow >= Duration::from_secs(600), "{until_slow:?}");
+            assert!(waits[..eager].iter().all(|wait| *wait <= BACKOFF_MAX));
+            assert!(waits[eager..].iter().all(|wait| *wait == BACKOFF_LATE));
+        }
+        assert_eq!(wait(Call::Failed, u32::MAX, Duration::MAX), BACKOFF_LATE);
+        assert_eq!(wait(Call::Failed, u32::MAX, EAGER), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn b08_a_node_that_has_not_judged_is_asked_each_second_and_slowly_later() {
+        assert_eq!([0, 1, 500].map(|calls| wait(Call::Undecided, calls, EAGER)), [ASK_AGAIN; 3]);
+        assert_eq!(wait(Call::Undecided, 0, EAGER + BACKOFF_STEP), BACKOFF_LATE);
     }
 }
