@@ -334,6 +334,9 @@ impl Block {
     }
 
     /// Keeps a node's final verdict, and closes the file once one node has accepted or all have judged.
+    ///
+    /// A closed file is closed for every node: while we run, those that are silent are offered the block until they
+    /// judge, but the next process offers it to none. They hear of an accepted block from the network.
     fn record(&self, node: usize, verdict: Verdict, words: &str) {
         let mut judgements = self.judgements.lock().unwrap_or_else(PoisonError::into_inner);
         judgements[node].verdict = Some((verdict, words.to_owned()));
