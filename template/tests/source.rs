@@ -155,8 +155,9 @@ fn gb_07_b02_a_restarted_node_with_a_new_cookie_is_used_again() {
 fn gb_07_a_dead_node_fails_over_to_the_next_one() {
     let mut first = Bitcoind::regtest(&[]);
     let second = Bitcoind::regtest(&[]);
+    // As much work in both: one that lags is not believed at once.
     let on_first = generate(&first, 2);
-    let on_second = generate(&second, 1);
+    let on_second = generate(&second, 2);
     let (mut events, _source) = Source::start(settings(&[(&first, None), (&second, None)])).unwrap();
     full_on(&mut events, on_first);
     first.kill();

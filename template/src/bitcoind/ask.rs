@@ -35,6 +35,16 @@ pub enum AskError {
         /// Of its parent.
         tip: u32,
     },
+    /// The tip has less work than the one that another node told, and that is still worked on.
+    #[error(
+        "the node is at height {found}, behind work at height {served} from another node: it is not mined on"
+    )]
+    Behind {
+        /// Of the tip.
+        found: u32,
+        /// Of the tip that is worked on.
+        served: u32,
+    },
     /// The node's first block is not the network's.
     #[error("the node's genesis block is {found}, not that of {expected}")]
     WrongGenesis {
@@ -49,7 +59,7 @@ impl AskError {
     /// Whether the node is the wrong one to mine with, so that trying again is not enough.
     pub fn is_wrong_chain(&self) -> bool {
         match self {
-            Self::Rpc(_) | Self::Height { .. } => false,
+            Self::Rpc(_) | Self::Height { .. } | Self::Behind { .. } => false,
             Self::Template(e) => e.is_wrong_chain(),
             Self::WrongChain { .. } | Self::WrongGenesis { .. } => true,
         }
@@ -77,6 +87,9 @@ pub struct Header {
     pub previousblockhash: Option<BlockHash>,
     /// Blocks from it to the tip, itself included; −1 off the best chain.
     pub confirmations: i64,
+    /// Work in its branch up to it, as 64 hex digits: text order is the order of work.
+    #[serde(rename = "chainwork")]
+    pub work: String,
 }
 
 impl Header {

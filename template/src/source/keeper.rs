@@ -25,14 +25,25 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Wait after HTTP 403 or a node of the wrong chain: only a person can change it.
 const BACKOFF_OPERATOR: Duration = Duration::from_secs(30);
+/// Work this old gives way to a node that lags: soon nothing would be left of it but an end for all miners.
+const OUTLIVED: Duration = Duration::from_secs(60);
+const _: () = assert!(OUTLIVED.as_secs() < TEMPLATE_AGE_MAX.as_secs(), "before it expires");
 /// How long to wait for a slow receiver before looking whether to end.
 const NAP: Duration = Duration::from_millis(5);
 
-/// One node's connections.
+/// One node: our connections to it, and how it has answered.
 struct Link {
     tip: Rpc,
     template: Rpc,
     other: Rpc,
+    /// Failures in a row.
+    failures: u32,
+    /// Left alone until then.
+    rests_until: Instant,
+    /// Whether its last answer was that of a wrong node.
+    refused: bool,
+    /// The failure that was told last; empty once it has answered well.
+    told: String,
 }
 
 /// The template that is served.
@@ -44,8 +55,12 @@ struct Current {
 
 /// The tip of the best chain as the node last told it.
 struct KnownTip {
+    /// Place of the node.
+    node: usize,
     hash: BlockHash,
     height: u32,
+    /// As [`ask::Header::work`].
+    work: String,
     since: Instant,
     /// Whether its age has been complained about.
     old: bool,
@@ -72,9 +87,6 @@ pub(super) struct Keeper {
     generation: u64,
     feeds: Option<(LongPoll, Option<Notify>)>,
     health: Health,
-    told: String,
-    failures: u32,
-    wait_until: Instant,
     tip: Option<KnownTip>,
     current: Option<Current>,
     expired: bool,
@@ -92,6 +104,10 @@ impl Keeper {
             tip: Rpc::new(&node.rpc, Purpose::Tip),
             template: Rpc::new(&node.rpc, Purpose::Template),
             other: Rpc::new(&node.rpc, Purpose::Other),
+            failures: 0,
+            rests_until: Instant::now(),
+            refused: false,
+            told: String::new(),
         };
         let links: Vec<Link> = settings.nodes.iter().map(link).collect();
         let of_link = |link: &Link| [&link.tip, &link.template, &link.other].map(Rpc::canceller);
@@ -112,9 +128,6 @@ impl Keeper {
             generation: 0,
             feeds: None,
             health: Health::Unchecked,
-            told: String::new(),
-            failures: 0,
-            wait_until: Instant::now(),
             tip: None,
             current: None,
             expired: false,
@@ -158,13 +171,19 @@ impl Keeper {
         }
     }
 
+    /// Place of the node that is asked.
+    fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed)
+    }
+
     fn link(&mut self) -> &mut Link {
-        &mut self.links[self.place.load(Ordering::Relaxed)]
+        let place = self.place();
+        &mut self.links[place]
     }
 
     /// Asks for the tip, and for a template if one is due.
     fn tick(&mut self) {
-        if Instant::now() >= self.wait_until
+        if Instant::now() >= self.link().rests_until
             && let Err(e) = self.look()
         {
             self.fail(&e);
@@ -196,8 +215,9 @@ impl Keeper {
             ask::check_chain(&mut self.link().other, network)?;
         }
         let hash = ask::best_block(&mut self.link().tip)?;
-        if self.tip.as_ref().is_none_or(|tip| tip.hash != hash) {
-            self.new_tip(hash)?;
+        let place = self.place();
+        if self.tip.as_ref().is_none_or(|tip| (tip.node, tip.hash) != (place, hash)) {
+            self.new_tip(place, hash)?;
         }
         if self.health != Health::Healthy || self.is_due(hash) {
             let template = ask::template(&mut self.link().template, network, None)?;
@@ -231,9 +251,12 @@ impl Keeper {
     }
 
     /// Tells of a new tip, with empty work on it at once if that can be built.
-    fn new_tip(&mut self, hash: BlockHash) -> Result<(), AskError> {
+    fn new_tip(&mut self, node: usize, hash: BlockHash) -> Result<(), AskError> {
         let header = ask::header(&mut self.link().other, hash)?;
-        self.tip = Some(KnownTip { hash, height: header.height, since: Instant::now(), old: false });
+        let known = self.tip.replace(self.judge_tip(node, hash, &header)?);
+        if known.is_some_and(|known| known.hash == hash) {
+            return Ok(());
+        }
         self.emit(SourceEvent::NewTip { hash, height: header.height });
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = u32::try_from(now).unwrap_or(u32::MAX);
@@ -245,6 +268,22 @@ impl Keeper {
             self.serve(template, true);
         }
         Ok(())
+    }
+
+    /// A node that takes over may lag, or have just begun to load the chain: while there is work on a better tip
+    /// that another node told, its own is not believed. One node may well go back: it has seen why.
+    fn judge_tip(&self, node: usize, hash: BlockHash, header: &ask::Header) -> Result<KnownTip, AskError> {
+        let (height, work) = (header.height, header.work.clone());
+        if let Some(known) = self.tip.as_ref().filter(|known| known.node != node && known.work > work)
+            && self.current.as_ref().is_some_and(|current| current.at.elapsed() < OUTLIVED)
+        {
+            return Err(AskError::Behind { found: height, served: known.height });
+        }
+        let (since, old) = match &self.tip {
+            Some(known) if known.hash == hash => (known.since, known.old),
+            _ => (Instant::now(), false),
+        };
+        Ok(KnownTip { node, hash, height, work, since, old })
     }
 
     fn take_long_poll(&mut self, answer: Result<Box<Template>, AskError>) {
@@ -264,9 +303,10 @@ impl Keeper {
     }
 
     fn take_rival(&mut self, place: usize) {
-        if place != self.place.load(Ordering::Relaxed) {
+        if place != self.place() {
             tracing::error!(node = %self.settings.nodes[place].rpc.address, "another node has more work; switching to it");
             self.switch(place);
+            self.link().rests_until = Instant::now();
             self.tick();
         }
     }
@@ -298,12 +338,13 @@ impl Keeper {
     }
 
     fn succeed(&mut self) {
-        self.failures = 0;
+        let link = self.link();
+        (link.failures, link.refused) = (0, false);
+        self.links.iter_mut().for_each(|link| link.told.clear());
         match std::mem::replace(&mut self.health, Health::Healthy) {
             Health::Healthy => {}
             Health::Unchecked => self.start_feeds(),
             Health::Degraded | Health::Refused => {
-                self.told.clear();
                 self.emit(SourceEvent::Recovered);
                 self.start_feeds();
             }
@@ -314,7 +355,7 @@ impl Keeper {
     fn start_feeds(&mut self) {
         self.feeds = None;
         self.generation += 1;
-        let node = &self.settings.nodes[self.place.load(Ordering::Relaxed)];
+        let node = &self.settings.nodes[self.place()];
         let wake = self.wake.clone();
         let poll = LongPoll::start(&node.rpc, self.settings.network, self.generation, wake.clone());
         let notify = node.hash_block.clone().map(|endpoint| {
@@ -330,39 +371,57 @@ impl Keeper {
         if self.stop.is_cancelled() {
             return;
         }
-        self.failures = self.failures.saturating_add(1);
-        let text = e.to_string();
-        let refused = e.is_wrong_chain();
-        if self.told != text {
+        let wrong = e.is_wrong_chain();
+        let operator = wrong || matches!(e, AskError::Rpc(RpcError::Forbidden));
+        let link = self.link();
+        link.failures = link.failures.saturating_add(1);
+        link.refused = wrong;
+        let (failures, wait) =
+            (link.failures, if operator { BACKOFF_OPERATOR } else { backoff(link.failures) });
+        link.rests_until = Instant::now() + wait;
+        // Another node may be the right one: only if there is none must miners leave.
+        let refused = self.links.iter().all(|link| link.refused);
+        let text = match self.links.len() {
+            1 => e.to_string(),
+            _ => format!("{}: {e}", self.settings.nodes[self.place()].rpc.address),
+        };
+        let health = if refused { Health::Refused } else { Health::Degraded };
+        let worse = refused && self.health != health;
+        let link = self.link();
+        if link.told != text || worse {
+            link.told.clone_from(&text);
             tracing::error!(reason = text, "no work from the node");
             let event = if refused { SourceEvent::Refused } else { SourceEvent::Degraded };
-            self.emit(event(text.clone()));
-            self.told = text;
+            self.emit(event(text));
         }
-        self.health = if refused { Health::Refused } else { Health::Degraded };
+        self.health = health;
         if refused {
             // Nobody works on it any more, so the same template again is news once the node is the right one.
             self.current = None;
         }
-        let operator = refused || matches!(e, AskError::Rpc(RpcError::Forbidden));
-        let wait = if operator { BACKOFF_OPERATOR } else { backoff(self.failures) };
-        self.wait_until = Instant::now() + wait;
-        if self.links.len() > 1 && (operator || self.failures >= FAILURES_BEFORE_SWITCH) {
-            let next = (self.place.load(Ordering::Relaxed) + 1) % self.links.len();
-            tracing::error!(node = %self.settings.nodes[next].rpc.address, "trying the next node");
-            self.switch(next);
+        if operator || matches!(e, AskError::Behind { .. }) || failures >= FAILURES_BEFORE_SWITCH {
+            self.try_another();
         }
+    }
+
+    /// Goes on to the node that rests for the shortest time, in the order of the settings from here on.
+    fn try_another(&mut self) {
+        let (place, count) = (self.place(), self.links.len());
+        let others = (1..count).map(|step| (place + step) % count);
+        let now = Instant::now();
+        let Some(next) = others.min_by_key(|place| self.links[*place].rests_until.max(now)) else { return };
+        tracing::error!(node = %self.settings.nodes[next].rpc.address, "trying the next node");
+        self.switch(next);
     }
 
     fn switch(&mut self, place: usize) {
         self.place.store(place, Ordering::Relaxed);
         self.feeds = None;
         self.generation += 1;
-        self.failures = 0;
-        self.wait_until = Instant::now();
+        self.link().failures = 0;
         self.health = match self.health {
             Health::Healthy => Health::Unchecked,
-            _ => Health::Degraded,
+            Health::Unchecked | Health::Degraded | Health::Refused => Health::Degraded,
         };
     }
 

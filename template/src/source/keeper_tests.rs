@@ -59,7 +59,11 @@ impl Says {
             "getblockhash" => json!(bitcoin::constants::genesis_block(self.network).block_hash()),
             "getbestblockhash" => json!(self.tip),
             "getblockheader" => {
-                json!({"height": self.height, "bits": "207fffff", "mediantime": 1_296_688_602, "confirmations": 1})
+                let work = format!("{:064x}", self.height);
+                json!({
+                    "height": self.height, "bits": "207fffff", "mediantime": 1_296_688_602, "confirmations": 1,
+                    "chainwork": work,
+                })
             }
             "getblocktemplate" => self.template.clone(),
             other => panic!("{other}"),
@@ -156,7 +160,7 @@ impl Desk {
 
     /// One tick, without the pause after a failure; what it has told, in short.
     fn tick(&mut self) -> Vec<String> {
-        self.keeper.wait_until = Instant::now();
+        self.keeper.link().rests_until = Instant::now();
         self.keeper.tick();
         self.told()
     }
@@ -215,14 +219,14 @@ fn gb_06_a_failing_node_is_asked_less_and_less_often() {
     for failures in 1..=5 {
         let before = Instant::now();
         desk.tick();
-        assert_eq!(desk.keeper.failures, failures);
-        assert!(desk.keeper.wait_until >= before + backoff(failures));
+        assert_eq!(desk.keeper.link().failures, failures);
+        assert!(desk.keeper.link().rests_until >= before + backoff(failures));
     }
     desk.say(|says| says.up = true);
     assert_eq!(desk.tick(), ["recovered"]);
     desk.say(|says| says.up = false);
     assert_eq!(desk.tick(), ["degraded"]);
-    assert_eq!(desk.keeper.failures, 1, "one good answer ends the row");
+    assert_eq!(desk.keeper.link().failures, 1, "one good answer ends the row");
 }
 
 #[test]
@@ -230,7 +234,7 @@ fn gb_06_nothing_makes_us_ask_a_node_that_is_left_alone() {
     let mut desk = Desk::serving();
     desk.script.wait_for_long_poll();
     desk.say(|says| *says = Says { long_poll: false, ..Says::at(block(2), 101) });
-    desk.keeper.wait_until = Instant::now() + LONG;
+    desk.keeper.link().rests_until = Instant::now() + LONG;
     let calls = || desk.node.calls.lock().unwrap().len();
     let before = calls();
     desk.keeper.heed(Wake::Block);
@@ -249,7 +253,7 @@ fn gb_06_a_node_that_only_a_person_can_change_is_left_alone_for_half_a_minute() 
     desk.keeper.settings.network = Network::Signet;
     let before = Instant::now();
     assert!(desk.tick()[0].starts_with("refused: "));
-    assert!(desk.keeper.wait_until >= before + BACKOFF_OPERATOR);
+    assert!(desk.keeper.link().rests_until >= before + BACKOFF_OPERATOR);
 }
 
 #[test]
@@ -300,7 +304,7 @@ fn gb_04_what_the_long_poll_brings_is_held_to_the_same_rule() {
         desk.say(|says| says.template = template_on(block(1), wrong));
         let told = desk.hear_long_poll();
         assert_eq!(told, ["degraded"], "height {wrong}");
-        assert_eq!(desk.keeper.failures, failures);
+        assert_eq!(desk.keeper.link().failures, failures);
         assert_eq!(desk.keeper.current.as_ref().unwrap().template.height(), 101);
     }
     desk.say(|says| says.template = template_on(block(1), 101));
@@ -348,6 +352,103 @@ fn ch_01_full_work_follows_at_once_where_no_empty_work_can_be_made_up() {
     desk.say(|says| *says = Says::at(block(2), 2_015));
     assert_eq!(desk.tick(), ["tip 2015", "work 2016"]);
     assert_eq!(desk.tick(), [""; 0]);
+}
+
+/// A keeper of two nodes; the first is asked first.
+struct Pair {
+    keeper: Keeper,
+    events: mpsc::Receiver<SourceEvent>,
+    scripts: [Script; 2],
+    nodes: [StandIn; 2],
+    _woken: Receiver<Wake>,
+}
+
+impl Pair {
+    fn new(says: [Says; 2]) -> Self {
+        let [(first, one, mut settings), (second, two, others)] = says.map(|says| stand_in(None, says));
+        settings.nodes.extend(others.nodes);
+        settings.network = Network::Signet;
+        let (wake, woken) = sync_channel(WAKES_WAITING_MAX);
+        let (give, events) = mpsc::channel(64);
+        let stop = Canceller::default();
+        let mut keeper = Keeper::new(settings, wake, give, stop);
+        // The watch for rivals has threads of its own, and is not what is looked at here.
+        keeper.cancellers().iter().skip(6).for_each(Canceller::cancel);
+        keeper.links.iter_mut().for_each(|link| link.rests_until = Instant::now());
+        Self { keeper, events, scripts: [one, two], nodes: [first, second], _woken: woken }
+    }
+
+    /// Ticks without pauses, so many times; what was told, in short.
+    fn tick(&mut self, times: u32) -> Vec<String> {
+        for _ in 0..times {
+            self.keeper.link().rests_until = Instant::now();
+            self.keeper.tick();
+        }
+        let mut told = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            told.push(in_short(event));
+        }
+        told
+    }
+}
+
+#[test]
+fn one_wrong_node_of_two_ends_nothing() {
+    let wrong = Says { network: Network::Regtest, ..Says::at(block(1), 100) };
+    let mut pair = Pair::new([wrong.clone(), Says::at(block(1), 100)]);
+    assert_eq!(pair.tick(2), ["degraded", "tip 100", "work 101", "recovered"]);
+    // The good one goes away for a while: the wrong one is asked again and still ends nothing.
+    pair.scripts[1].say(|says| says.up = false);
+    let told = pair.tick(FAILURES_BEFORE_SWITCH + 1);
+    assert_eq!(told, ["degraded", "degraded"]);
+    assert_eq!(pair.keeper.current.as_ref().unwrap().template.height(), 101);
+    // Only when each of them is wrong is there nothing left.
+    pair.scripts[1].say(|says| *says = Says { up: true, ..wrong });
+    let told = pair.tick(1);
+    assert!(told.len() == 1 && told[0].starts_with("refused: "), "{told:?}");
+    assert!(pair.keeper.current.is_none());
+}
+
+#[test]
+fn a_node_that_takes_over_is_not_believed_while_it_lags_behind_work_that_is_good() {
+    let mut pair = Pair::new([Says::at(block(5), 105), Says::at(block(3), 103)]);
+    assert_eq!(pair.tick(1), ["tip 105", "work 106"]);
+    pair.scripts[0].say(|says| says.up = false);
+    assert_eq!(pair.tick(FAILURES_BEFORE_SWITCH), ["degraded"]);
+    assert_eq!(pair.keeper.place(), 1);
+    assert_eq!(pair.tick(1), ["degraded"]);
+    assert_eq!(pair.keeper.place(), 0, "there is nothing to be had from it");
+    // It has caught up.
+    pair.scripts[1].say(|says| *says = Says::at(block(6), 106));
+    assert_eq!(pair.tick(FAILURES_BEFORE_SWITCH + 1), ["tip 106", "work 107", "recovered"]);
+    // And goes back by itself: a node that was believed is believed when it reorganises.
+    pair.scripts[1].say(|says| *says = Says::at(block(7), 104));
+    assert_eq!(pair.tick(1), ["tip 104", "empty work 105", "work 105"]);
+}
+
+#[test]
+fn before_the_work_is_too_old_a_node_that_lags_takes_over() {
+    let mut pair = Pair::new([Says::at(block(5), 105), Says::at(block(3), 103)]);
+    pair.tick(1);
+    pair.scripts[0].say(|says| says.up = false);
+    pair.tick(FAILURES_BEFORE_SWITCH);
+    let served = &mut pair.keeper.current.as_mut().unwrap().at;
+    *served = served.checked_sub(OUTLIVED).unwrap();
+    assert_eq!(pair.tick(1), ["tip 103", "work 104", "recovered"]);
+}
+
+#[test]
+fn nodes_that_only_a_person_can_change_all_rest() {
+    let wrong = || Says { network: Network::Regtest, ..Says::at(block(1), 100) };
+    let mut pair = Pair::new([wrong(), wrong()]);
+    let before = Instant::now();
+    pair.keeper.tick();
+    pair.keeper.tick();
+    assert!(pair.keeper.links.iter().all(|link| link.rests_until >= before + BACKOFF_OPERATOR));
+    let calls = |pair: &Pair| pair.nodes.iter().map(|node| node.calls.lock().unwrap().len()).sum::<usize>();
+    let asked = calls(&pair);
+    pair.keeper.tick();
+    assert_eq!(calls(&pair), asked);
 }
 
 /// Where a new tip can become known in one way only.
