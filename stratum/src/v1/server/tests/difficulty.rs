@@ -130,3 +130,20 @@ fn m08_silence_lowers_the_difficulty_at_the_deadline_the_session_names() {
     assert_eq!(pots, [13, 10, 4, -8, -16].map(pot));
     assert!(peer.session.deadline() > peer.now);
 }
+
+#[test]
+fn m08_shares_that_the_session_refuses_raise_the_difficulty_like_any_others() {
+    for (at, value) in [(1, "beef"), (2, "no hex"), (4, "")] {
+        let mut peer = Peer::mining();
+        let before = peer.session.pot();
+        let mut refused = share();
+        refused[at] = value.into();
+        for _ in 0..3 {
+            peer.say(json!({"id": 9, "method": "mining.submit", "params": refused}));
+        }
+        assert!(!peer.actions.iter().any(|action| matches!(action, Action::Share { .. })));
+        assert!(peer.session.pot() > before, "{value}");
+        let lines = peer.heard();
+        assert_eq!(methods(&lines), ["-", "-", "-", "mining.set_difficulty", "mining.notify"], "{value}");
+    }
+}
