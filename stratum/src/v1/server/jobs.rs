@@ -10,6 +10,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Jobs kept per connection; the oldest goes first.
+///
+/// New work comes every 30 s or so and a change of difficulty makes a job of its own, so 32 of them
+/// are about a quarter of an hour on one parent. A machine holds a few seconds of work, and a job
+/// earns nothing [`SUPERSEDED_MAX`] after it was superseded: what an older one could still bring is a
+/// block, from a machine that has not listened for a quarter of an hour. More would not be free: each
+/// job costs 56 bytes here, of the some 3 KB of a connection, and holds its template's transactions,
+/// up to 4 MB for all connections together.
 pub const JOBS_MAX: usize = 32;
 
 /// A job as it was sent.
@@ -21,8 +28,8 @@ pub(super) struct Sent {
     pub(super) job: Job,
 }
 
-/// Keeps every job of the current parent, and those of older parents for [`SUPERSEDED_MAX`]: too
-/// late for credit, but their blocks are still found. At most [`JOBS_MAX`] in all.
+/// The last [`JOBS_MAX`] jobs; of these, the ones of older parents only for [`SUPERSEDED_MAX`]. Many
+/// of them are too late for credit, but their blocks are still found.
 #[derive(Debug)]
 pub(super) struct Jobs {
     /// Oldest first; ids are consecutive.
