@@ -57,16 +57,91 @@ fn v1_29_v1_43_m01_hex_in_either_case_and_extra_parameters_are_the_same_share() 
     assert_eq!((roll.ntime, roll.nonce, roll.version), (0x6ab1_3b80, 42, 0x2000_0000));
 }
 
+/// What can be wrong with a share that only its session knows, in the order of judgement (§C).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    Parameters,
+    Subscription,
+    Job,
+    Hex,
+    Worker,
+    Bits,
+}
+
+impl Wrong {
+    const ALL: [Wrong; 6] =
+        [Self::Parameters, Self::Subscription, Self::Job, Self::Hex, Self::Worker, Self::Bits];
+
+    fn reject(self) -> Reject {
+        match self {
+            Self::Parameters => Reject::Malformed("parameters are no list of texts"),
+            Self::Subscription => Reject::NotSubscribed,
+            Self::Job => Reject::UnknownJob,
+            Self::Hex => Reject::Malformed("ntime is not 8 hex digits"),
+            Self::Worker => Reject::Unauthorized,
+            Self::Bits => Reject::BadVersionBits,
+        }
+    }
+}
+
+/// Submits a share with these faults: what the session says, and whether it is judged all the same.
+fn judged(wrong: &[Wrong]) -> (Result<(), Reject>, bool) {
+    let mut peer = rolling(0x2000_0000, "ffffffff", sample::settings());
+    if wrong.contains(&Wrong::Subscription) {
+        peer = Peer::fresh();
+        peer.ask("mining.authorize", json!([user()]));
+    }
+    let mut params = with_bits("00002000");
+    for wrong in wrong {
+        match wrong {
+            Wrong::Parameters => params[4] = 42.into(),
+            Wrong::Subscription => {}
+            Wrong::Job => params[1] = "6f".into(),
+            Wrong::Hex => params[3] = "6ab13b8g".into(),
+            Wrong::Worker => params[0] = OTHER_ADDRESS.into(),
+            Wrong::Bits => params[5] = "00000001".into(),
+        }
+    }
+    peer.say(json!({"id": 9, "method": "mining.submit", "params": params}));
+    let said = peer.actions.iter().find_map(|action| match action {
+        Action::Share { share, .. } => Some((share.payee.clone().map(drop), true)),
+        Action::Refused(reject) => Some((Err(*reject), false)),
+        _ => None,
+    });
+    let (outcome, hashed) = said.unwrap();
+    if !hashed {
+        let reject = outcome.unwrap_err();
+        assert_eq!(peer.heard()[0]["error"], json!([code::of(reject), reject.to_string(), null]));
+    }
+    (outcome, hashed)
+}
+
 #[test]
-fn v1_40_not_subscribed_outranks_unknown_job_outranks_bad_hex() {
+fn v1_40_of_any_two_faults_the_one_judged_first_is_answered() {
+    assert_eq!(judged(&[]), (Ok(()), true));
+    for (at, first) in Wrong::ALL.into_iter().enumerate() {
+        for second in &Wrong::ALL[at..] {
+            // Worker and bits count only after the hash: it may be a block.
+            let hashed = first >= Wrong::Worker;
+            assert_eq!(judged(&[first, *second]), (Err(first.reject()), hashed), "{first:?} {second:?}");
+        }
+    }
+}
+
+#[test]
+fn v1_40_missing_parameters_outrank_all_and_a_wrong_worker_outranks_missing_bits() {
     let mut peer = Peer::fresh();
+    assert_eq!(peer.refused("mining.submit", json!([OTHER_ADDRESS, "6f", "x"])).0, 20);
+    // Authorized or not, who is not subscribed is told so.
     assert_eq!(peer.refused("mining.submit", share()).0, 25);
-    assert_eq!(peer.refused("mining.submit", json!([])).0, 20);
+    // Subscribed, and no job yet.
     peer.ask("mining.subscribe", json!([]));
     assert_eq!(peer.refused("mining.submit", share()).0, 21);
-    let mut peer = Peer::mining();
-    assert_eq!(peer.refused("mining.submit", json!([user(), "6f", "x", "x", "x"])).0, 21);
-    assert_eq!(peer.refused("mining.submit", json!([user(), "70", "x", "x", "x"])).0, 20);
+    let mut peer = rolling(0x2000_0000, "ffffffff", sample::settings());
+    let mut params = share();
+    assert_eq!(peer.submit(params.clone()).1.payee, Err(Reject::Malformed("version bits are missing")));
+    params[0] = OTHER_ADDRESS.into();
+    assert_eq!(peer.submit(params).1.payee, Err(Reject::Unauthorized));
 }
 
 #[test]
