@@ -9,6 +9,7 @@ use std::time::Duration;
 mod difficulty;
 mod hello;
 mod properties;
+mod replay;
 mod replies;
 mod requests;
 mod submit;
