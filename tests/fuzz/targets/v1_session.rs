@@ -3,15 +3,16 @@
 //! Every line takes a second; a line that begins with `~` takes five minutes and goes to nobody.
 #![no_main]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::{Amount, Network, ScriptBuf, TxOut};
+use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use libfuzzer_sys::fuzz_target;
 use stratum::class::SizeClass;
 use stratum::extranonce::Extranonce1;
 use stratum::job::{Basis, Payout, TemplateId};
-use stratum::share::{Judge, Outcome, Reject};
+use stratum::share::{Judge, Outcome, PendingShare, Reject};
 use stratum::v1::encode::EncodedJob;
 use stratum::v1::server::{Action, Session, Settings};
 use template::assemble::job_body;
@@ -21,54 +22,77 @@ use template::template::Template;
 const TEMPLATE: &[u8] = include_bytes!("../seeds/template_json/transactions.json");
 
 fuzz_target!(|input: &[u8]| {
-    let work = work();
     let mut now = Instant::now();
-    let mut judge = Judge::new(Duration::ZERO);
-    judge.new_tip(work.body().prev_hash, now);
-    let settings = Arc::new(Settings::new(Network::Regtest));
-    let mut session = Session::new(settings, Extranonce1([0, 0, 0, 1]), 0, now);
+    let mut server = Server::new(now);
     for line in input.split_inclusive(|byte| *byte == b'\n') {
         let mut actions = Vec::new();
         let idle = line.starts_with(b"~");
         now += Duration::from_secs(if idle { 300 } else { 1 });
-        let fed = if idle { Ok(()) } else { session.receive(line, now, &mut actions) };
-        act(&mut session, &mut judge, &work, now, actions);
+        let fed = if idle { Ok(()) } else { server.session.receive(line, now, &mut actions) };
+        server.act(now, actions);
         let mut actions = Vec::new();
-        let ticked = fed
-            .and_then(|()| if now < session.deadline() { Ok(()) } else { session.tick(now, &mut actions) });
-        act(&mut session, &mut judge, &work, now, actions);
+        let due = now >= server.session.deadline();
+        let ticked = fed.and_then(|()| if due { server.session.tick(now, &mut actions) } else { Ok(()) });
+        server.act(now, actions);
         if ticked.is_err() {
             return;
         }
     }
 });
 
-/// Does what the server would do, and checks what goes out.
-fn act(session: &mut Session, judge: &mut Judge, work: &Arc<EncodedJob>, now: Instant, actions: Vec<Action>) {
-    let mut left = actions;
-    while !left.is_empty() {
-        let mut next = Vec::new();
-        for action in left {
-            match action {
-                Action::Send(lines) => check_lines(&lines),
-                Action::Job(job) => {
-                    let mut pieces = Vec::new();
-                    job.write_to(&mut pieces);
-                    check_lines(&pieces.concat());
+struct Server {
+    session: Session,
+    judge: Judge,
+    work: Arc<EncodedJob>,
+    /// Headers that were paid.
+    credited: HashSet<BlockHash>,
+}
+
+impl Server {
+    fn new(now: Instant) -> Self {
+        let work = work();
+        let mut judge = Judge::new(Duration::ZERO);
+        judge.new_tip(work.body().prev_hash, now);
+        let settings = Arc::new(Settings::new(Network::Regtest));
+        let session = Session::new(settings, Extranonce1([0, 0, 0, 1]), 0, now);
+        Self { session, judge, work, credited: HashSet::new() }
+    }
+
+    /// Does what the server would do, and checks what goes out.
+    fn act(&mut self, now: Instant, actions: Vec<Action>) {
+        let mut left = actions;
+        while !left.is_empty() {
+            let mut next = Vec::new();
+            for action in left {
+                match action {
+                    Action::Send(lines) => check_lines(&lines),
+                    Action::Job(job) => {
+                        let mut pieces = Vec::new();
+                        job.write_to(&mut pieces);
+                        check_lines(&pieces.concat());
+                    }
+                    Action::Share { ticket, share } => {
+                        let answer = self.judged(share, now);
+                        self.session.answer(ticket, answer, &mut next);
+                    }
+                    Action::NeedWork => self.session.work(&self.work, now, &mut next),
+                    Action::Refused(_) => {}
                 }
-                Action::Share { ticket, share } => {
-                    let answer = match judge.check(share, now, 1_800_000_000_000).outcome {
-                        Outcome::Accepted(_) => Ok(()),
-                        Outcome::Stale(_) => Err(Reject::Stale),
-                        Outcome::Rejected(reject) => Err(reject),
-                    };
-                    session.answer(ticket, answer, &mut next);
-                }
-                Action::NeedWork => session.work(work, now, &mut next),
-                Action::Refused(_) => {}
             }
+            left = next;
         }
-        left = next;
+    }
+
+    /// However a share is spelled, and through whichever of its jobs it comes, a header is paid once.
+    fn judged(&mut self, share: PendingShare, now: Instant) -> Result<(), Reject> {
+        match self.judge.check(share, now, 1_800_000_000_000).outcome {
+            Outcome::Accepted(share) => {
+                assert!(self.credited.insert(share.hash()), "{} is credited twice", share.hash());
+                Ok(())
+            }
+            Outcome::Stale(_) => Err(Reject::Stale),
+            Outcome::Rejected(reject) => Err(reject),
+        }
     }
 }
 
