@@ -230,6 +230,10 @@ impl Session {
             Ok(Message::Request(request)) => self.request(request, now, out),
             // We ask nothing that needs an answer, yet some firmware answers notifications (V1-06).
             Ok(Message::Response(_)) => Ok(()),
+            // Without a readable id nobody is answered: machines that tell answers by their order would
+            // take one with the id null for the answer to something else. Nor is it the end yet: one
+            // damaged line is no reason to take a machine's work away. `patience` closes at the 17th
+            // (N02), and the deadlines whoever never says anything readable.
             Err(unreadable) => {
                 self.replies.push(reply::error(unreadable.id.as_ref(), code::OTHER, unreadable.why))?;
                 self.patience.bad(now)

@@ -101,6 +101,27 @@ fn n02_bad_messages_are_answered_if_they_have_an_id_and_end_the_connection_if_th
 }
 
 #[test]
+fn n02_a_line_without_a_readable_id_leaves_the_answers_around_it_alone() {
+    let mut peer = Peer::fresh();
+    for damaged in ["{\"id\":1,\"meth{\"id\":2}", "{\"id\":[1],\"method\":\"mining.subscribe\"}", "\u{0}"] {
+        let before = json!({"id": 3, "method": "mining.subscribe", "params": []});
+        let behind = json!({"id": 4, "method": "mining.authorize", "params": [user()]});
+        peer.raw(&format!("{before}\n{damaged}\n{behind}\n")).unwrap();
+        let ids: Vec<_> = peer.answers().iter().map(|answer| answer["id"].clone()).collect();
+        assert_eq!(ids, [3, 4], "{damaged}");
+    }
+}
+
+#[test]
+fn n02_v1_10_who_says_nothing_readable_is_closed_for_want_of_a_subscribe() {
+    let mut peer = Peer::fresh();
+    peer.raw("GET / HTTP/1.1\r\nHost: pool.example\r\nAccept: */*\r\n\r\n").unwrap();
+    assert!(peer.heard().is_empty());
+    peer.now += seconds(15);
+    assert_eq!(peer.session.tick(peer.now, &mut peer.actions), Err(Fault::TimedOut(Awaited::Subscribe)));
+}
+
+#[test]
 fn n01_v1_02_a_line_too_long_ends_the_connection() {
     let mut peer = Peer::mining();
     let long = "x".repeat(9000);
