@@ -124,11 +124,12 @@ impl Id {
         if let Some(number) = text.parse().ok().filter(canonical).filter(|_| !text.starts_with('+')) {
             return Some(Self::Number(number));
         }
-        // A raw JSON value may still hold escapes that stand for no character: echoed, they would make our
-        // answer unreadable (N02).
+        // A raw JSON value may still hold escapes that stand for no character and numbers beyond a float:
+        // echoed, they would make our answer unreadable (N02).
         let echoable = match text.as_bytes().first() {
             Some(b'"') => serde_json::from_str::<Cow<'_, str>>(text).is_ok(),
-            first => first.is_some_and(|byte| *byte == b'-' || byte.is_ascii_digit()),
+            Some(_) => serde_json::from_str::<f64>(text).is_ok(),
+            None => false,
         };
         (echoable && text.len() <= ID_BYTES_MAX).then(|| Self::Text(text.into()))
     }
@@ -379,6 +380,8 @@ mod tests {
             "-1",
             "1.5",
             "1e3",
+            "1e308",
+            "1e-6004",
             "\"a\\n1\"",
             "\"\"",
         ] {
@@ -391,8 +394,9 @@ mod tests {
     #[test]
     fn v1_04_ids_that_are_no_scalar_or_too_long_are_refused() {
         let long = format!("\"{}\"", "x".repeat(ID_BYTES_MAX));
-        // N02: an escape that stands for no character would make the answer unreadable.
-        for id in ["[1]", "{}", "true", "false", &long, r#""\ud800""#, r#""\udc00x""#] {
+        // N02: an escape that stands for no character, or a number beyond a float, would make the answer
+        // unreadable.
+        for id in ["[1]", "{}", "true", "false", &long, r#""\ud800""#, r#""\udc00x""#, "1e999", "-1e76004"] {
             let line = format!(r#"{{"id":{id},"method":"m"}}"#);
             assert_eq!(Message::parse(line.as_bytes()).unwrap_err().id, None, "{id}");
         }
