@@ -7,6 +7,7 @@ use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
+use crate::rehearsal::Rehearsal;
 use crate::serve::{self, Feeds};
 use crate::settings::Settings;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, Shard};
@@ -130,7 +131,10 @@ struct Core {
     current: watch::Receiver<Current>,
     serving: watch::Receiver<Serving>,
     health: Arc<Health>,
-    /// Breaks off what the director asks the nodes.
+    rehearsal: JoinHandle<()>,
+    /// Ends the rehearsal when dropped.
+    rehearsing: SyncSender<()>,
+    /// Breaks off what the director and the rehearsal ask the nodes.
     questions: Vec<Canceller>,
 }
 
@@ -144,7 +148,7 @@ impl Core {
         let ledger = Ledger::open(&dir.join("ledger.sqlite"))?;
         let nodes: Vec<rpc::Node> = nodes(settings).into_iter().map(|node| node.rpc).collect();
         let headers: Vec<Rpc> = nodes.iter().map(|node| Rpc::new(node, Purpose::Other)).collect();
-        let questions = headers.iter().map(Rpc::canceller).collect();
+        let mut questions: Vec<Canceller> = headers.iter().map(Rpc::canceller).collect();
         let mut books = Books::new(ledger, headers);
 
         let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
@@ -168,6 +172,10 @@ impl Core {
         let director = thread("director", move || director.run(&mailbox))?;
         let log = accounting.clone();
         let events = thread("events", move || director::write_events(&log, &for_log))?;
+        let (rehearsal, rehearsing, cancellers) =
+            Rehearsal::new(settings.network, &nodes, current.clone(), health.clone());
+        questions.extend(cancellers);
+        let rehearsal = thread("rehearsal", move || rehearsal.run())?;
         let submitter = Arc::new(submitter);
         Ok(Self {
             accounting,
@@ -182,6 +190,8 @@ impl Core {
             current,
             serving,
             health,
+            rehearsal,
+            rehearsing,
             questions,
         })
     }
@@ -225,8 +235,9 @@ impl Core {
             Err(_) => warn!("a shard did not end in time: its blocks are submitted at the next start"),
         }
         self.questions.iter().for_each(Canceller::cancel);
+        drop(self.rehearsing);
         let _ = self.news.send(News::Stop);
-        for thread in [self.director, self.events] {
+        for thread in [self.rehearsal, self.director, self.events] {
             // A panic has been printed by its thread.
             let _ = thread.join();
         }

@@ -14,7 +14,7 @@ use template::bitcoind::ask;
 use template::bitcoind::rpc::{Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::fit::CoinbaseCost;
-use template::propose::propose;
+use template::propose::{may_submit, propose};
 use template::template::Template;
 
 /// Asks every node, and prints what it finds.
@@ -32,6 +32,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         ask::check_chain(&mut rpc, settings.network).with_context(failed)?;
         let template = Arc::new(ask::template(&mut rpc, settings.network, None).with_context(failed)?);
         writeln!(out, "node {address}: {} at height {}", settings.network, template.height() - 1)?;
+        may_submit(&mut rpc).with_context(failed)?;
         for class in SizeClass::ALL {
             let outputs = propose_class(&mut rpc, settings, &style, &template, class).with_context(failed)?;
             writeln!(out, "coinbase of up to {class} bytes, {outputs} outputs: accepted as a proposal")?;

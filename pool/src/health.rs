@@ -18,6 +18,8 @@ pub struct Health {
 struct Node {
     /// Why miners get no new work.
     trouble: Option<String>,
+    /// Why a block would be lost.
+    rehearsal: Option<String>,
     work: Option<(u32, Instant)>,
 }
 
@@ -45,7 +47,7 @@ impl Health {
     /// Miners have new work.
     pub fn working(&self, height: u32, now: Instant) {
         let mut node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
-        *node = Node { trouble: None, work: Some((height, now)) };
+        (node.trouble, node.work) = (None, Some((height, now)));
     }
 
     /// Why miners get no new work, if that is so; gives whether it is news.
@@ -54,6 +56,11 @@ impl Health {
         let news = node.trouble != reason;
         node.trouble = reason;
         news
+    }
+
+    /// Why a block would be lost, if that is so.
+    pub fn rehearsed(&self, trouble: Option<String>) {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).rehearsal = trouble;
     }
 
     /// Miners have no work any more.
@@ -65,7 +72,7 @@ impl Health {
     pub fn report(&self, now: Instant) -> Report {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
         let log = self.accounting.counters();
-        let mut reasons: Vec<String> = node.trouble.iter().cloned().collect();
+        let mut reasons: Vec<String> = node.trouble.iter().chain(&node.rehearsal).cloned().collect();
         if node.work.is_none() {
             reasons.push("miners have no work".to_owned());
         }

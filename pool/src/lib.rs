@@ -5,7 +5,7 @@
 //! - [`rate`]: how many shares each connection is steered to
 //! - [`work`]: from template, window and ledger to the jobs that miners get; [`class_floor`]: who gets no small one
 //! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay; [`books`]: the pool's blocks on the best chain, and what is owed
-//! - [`blocks`]: solved blocks, to the nodes and into the books
+//! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -25,6 +25,7 @@ pub mod http;
 pub mod metrics;
 pub mod newest_window;
 pub mod rate;
+pub mod rehearsal;
 pub mod serve;
 pub mod settings;
 pub mod shard;

@@ -1,6 +1,7 @@
 //! From template, window and ledger to the jobs that miners get.
 
 use crate::class_floor::ClassFloor;
+use bitcoin::opcodes::OP_TRUE;
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
 use share_accounting::payout::{self, Params, Room};
 use std::collections::BTreeMap;
@@ -195,6 +196,14 @@ impl WorkSet {
                 Some(&jobs[usize::from(floor.class(payee, declared, pot).code())])
             }
             Split::Solo { .. } => None,
+        }
+    }
+
+    /// A job of a size class to show the node; where each payee has its own, that of an anyone-can-spend script.
+    pub fn sample(&self, class: SizeClass) -> Arc<EncodedJob> {
+        match &self.split {
+            Split::Window { jobs, .. } => jobs[usize::from(class.code())].clone(),
+            Split::Solo { .. } => self.solo(&ScriptBuf::from_bytes(vec![OP_TRUE.to_u8()]), class),
         }
     }
 

@@ -3,6 +3,7 @@
 use bitcoin::Network;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{PoolBuilder, address};
+use sluice_tests::support::wait_for;
 use std::net::TcpListener;
 
 /// Standard error and exit code of `sluice-pool run`, which must end by itself.
@@ -117,4 +118,28 @@ fn gb_09_check_proposes_every_coinbase_size_to_the_node() {
             "{class}:\n{text}"
         );
     }
+}
+
+#[test]
+fn gb_09_a_node_that_takes_no_blocks_from_us_is_told_before_one_is_lost() {
+    let asked = "getblockchaininfo,getblockhash,getbestblockhash,getblockheader,getblocktemplate";
+    let node = Node::start(Network::Regtest, &[&format!("-rpcwhitelist=__cookie__:{asked}")]);
+    let output = PoolBuilder::new(&node).output("check");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(text.contains("allow `submitblock`"), "{text}");
+    // Work goes on meanwhile: a person may mend the node in time.
+    let pool = PoolBuilder::new(&node).launch();
+    pool.wait_for_log("a block of ours would be lost");
+    let report = wait_for("the trouble in /health", || {
+        pool.health().filter(|report| report["reasons"].to_string().contains("allow `submitblock`"))
+    });
+    assert_eq!((&report["ok"], &report["height"]), (&false.into(), &1.into()));
+}
+
+#[test]
+fn gb_09_the_work_of_now_is_shown_to_the_node_at_start() {
+    let node = Node::signet();
+    let pool = PoolBuilder::new(&node).start();
+    pool.wait_for_log("every node would take our blocks");
 }
