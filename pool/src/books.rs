@@ -10,15 +10,21 @@ use template::bitcoind::rpc::{Rpc, RpcError};
 use template::chain::{BestChain, Place, Standing};
 use tracing::{error, info, warn};
 
-/// Depth down to which a block's fate may still turn, whatever was said of it before.
-const VIEW: u32 = 190;
-const _: () = assert!((VIEW as usize) < template::chain::DEPTH, "the view of the chain answers for it");
+/// RPC error of a node that does not know a block.
+const UNKNOWN_BLOCK: i32 = -5;
 
 /// The ledger, kept in step with the node's best chain.
+///
+/// What is owed depends on the chain of the tip alone, also if tips go far back and return, as with a second
+/// node that lags or one that is built anew: blocks above the tip do not count, and any block, however deep or
+/// long orphaned, is judged again when the chain has changed at its height. Whether such a tip is worth mining
+/// on is not for the books to say: the source prefers the node with most work.
 #[derive(Debug)]
 pub struct Books {
     ledger: Ledger,
     chain: BestChain,
+    /// Up to this height the ledger says which blocks are in `chain`: nobody is asked about them again.
+    judged: u32,
     nodes: Nodes,
     /// Blocks that the ledger could not take yet.
     unrecorded: Vec<PoolBlock>,
@@ -53,6 +59,36 @@ impl Nodes {
         }
         answer
     }
+
+    /// Whether a block is in the chain that ends in `descendant`, which is higher. Only a node that has the
+    /// descendant on its own best chain can say: one that lags has not got there.
+    fn is_ancestor(&mut self, block: BlockHash, descendant: BlockHash) -> Result<bool, BooksError> {
+        let mut failure = None;
+        for step in 0..self.list.len() {
+            let place = (self.place + step) % self.list.len();
+            let node = &mut self.list[place];
+            let answer = is_in_best_chain(node, descendant)
+                .and_then(|follows| follows.then(|| is_in_best_chain(node, block)).transpose());
+            match answer {
+                Ok(Some(answer)) => {
+                    self.place = place;
+                    return Ok(answer);
+                }
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.map_or(BooksError::OtherChain(descendant), BooksError::Node))
+    }
+}
+
+/// Whether a block is in the node's best chain now. It knows all headers of that chain.
+fn is_in_best_chain(node: &mut Rpc, hash: BlockHash) -> Result<bool, RpcError> {
+    match ask::header(node, hash) {
+        Ok(header) => Ok(header.confirmations > 0),
+        Err(RpcError::Node { code: UNKNOWN_BLOCK, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why there is no standing to plan on.
@@ -68,6 +104,9 @@ pub enum BooksError {
     /// The node says something else than a header.
     #[error("the node has no parent for block {0}")]
     NoParent(BlockHash),
+    /// The work builds on one chain, the nodes follow another.
+    #[error("no node has block {0} on its best chain, though the work builds on it: are the nodes in sync?")]
+    OtherChain(BlockHash),
 }
 
 impl Books {
@@ -75,7 +114,7 @@ impl Books {
     pub fn new(ledger: Ledger, nodes: Vec<Rpc>) -> Self {
         assert!(!nodes.is_empty(), "the settings name at least one node");
         let nodes = Nodes { list: nodes, place: 0 };
-        Self { ledger, chain: BestChain::default(), nodes, unrecorded: Vec::new() }
+        Self { ledger, chain: BestChain::default(), judged: 0, nodes, unrecorded: Vec::new() }
     }
 
     /// Whether the ledger knows a block; if it cannot say, it does not.
@@ -85,6 +124,8 @@ impl Books {
 
     /// Takes in a block that was found. The same block again changes nothing.
     pub fn found(&mut self, block: PoolBlock) {
+        // A block of an earlier run may lie deep.
+        self.judged = self.judged.min(block.height.saturating_sub(1));
         self.unrecorded.push(block);
         if let Err(error) = self.record() {
             error!(%error, "a found block cannot be recorded yet; it is kept and tried again");
@@ -126,9 +167,28 @@ impl Books {
     /// those blocks since the last call.
     ///
     /// # Errors
-    /// The ledger or the node cannot be asked: no plan is better than a wrong one.
+    /// The ledger or the node cannot be asked, or what is owed does not add up: no plan is better than a wrong
+    /// one.
     pub fn at(&mut self, tip: BlockHash) -> Result<(Credits, Vec<ChainEvent>), BooksError> {
         self.record()?;
+        let before = self.chain.clone();
+        let top = self.follow(tip)?;
+        self.judged = self.judged.min(self.chain.shared_with(&before).unwrap_or(0));
+        // With the block at the tip's height all above it left that chain, too.
+        let left = before.standing(tip, top) == Standing::Orphaned;
+        if let Some((_, height)) = before.tip().filter(|(_, height)| *height > top) {
+            warn!(
+                height = top,
+                before = height,
+                "the tip is lower than before: a reorganisation or a lagging node"
+            );
+        }
+        let events = self.judge(top, left)?;
+        Ok((self.ledger.credits(top)?, events))
+    }
+
+    /// Makes a tip the chain's; gives its height.
+    fn follow(&mut self, tip: BlockHash) -> Result<u32, BooksError> {
         let nodes = &mut self.nodes;
         self.chain.update(tip, |hash| {
             let header = nodes.header(hash)?;
@@ -137,39 +197,43 @@ impl Books {
             let parent = if header.height == 0 { hash } else { parent? };
             Ok::<_, BooksError>(Place { height: header.height, parent })
         })?;
+        Ok(self.chain.tip().expect("it was just made the tip").1)
+    }
+
+    /// Says of each block whose fate can have changed whether it is in the chain of the tip at height `top`.
+    /// Nothing is known of one above the tip, unless the chain that it was in was `left` below it.
+    fn judge(&mut self, top: u32, left: bool) -> Result<Vec<ChainEvent>, BooksError> {
         let mut events = Vec::new();
-        let deepest = self.chain.tip().map_or(0, |(_, height)| height.saturating_sub(VIEW));
-        for (block, state) in self.ledger.open_blocks(deepest)? {
-            let state = match self.standing(&block, state)? {
-                Standing::Confirmed(confirmations) if confirmations >= MATURITY => BlockState::Matured,
-                Standing::Confirmed(_) => BlockState::InChain,
-                Standing::Orphaned => BlockState::Orphaned,
-                Standing::Unknown => continue,
+        for (block, state) in self.ledger.open_blocks(self.judged)? {
+            let state = if block.height > top {
+                if !left || !state.is_in_chain() {
+                    continue;
+                }
+                BlockState::Orphaned
+            // Open below the judged height are those that were in the chain, and there it is the same.
+            } else if block.height > self.judged && !self.is_in_chain(&block)? {
+                BlockState::Orphaned
+            } else if top - block.height + 1 >= MATURITY {
+                BlockState::Matured
+            } else {
+                BlockState::InChain
             };
             events.extend(self.set_state(block.hash, state)?);
         }
-        Ok((self.ledger.credits()?, events))
+        self.judged = top;
+        Ok(events)
     }
 
-    /// Where a block stands; the node is asked about blocks deeper than the view of the chain.
-    fn standing(&mut self, block: &PoolBlock, state: BlockState) -> Result<Standing, RpcError> {
-        let standing = self.chain.standing(block.hash, block.height);
-        if standing != Standing::Unknown {
-            return Ok(standing);
-        }
-        if self.chain.tip().is_none_or(|(_, height)| block.height > height) {
-            // Above the tip: it was on the chain and a shorter one with more work took over, or it has not
-            // got there yet.
-            return Ok(if state.is_in_chain() { Standing::Orphaned } else { Standing::Unknown });
-        }
-        match self.nodes.header(block.hash) {
-            Ok(header) => Ok(match u32::try_from(header.confirmations) {
-                Ok(confirmations) if confirmations > 0 => Standing::Confirmed(confirmations),
-                _ => Standing::Orphaned,
-            }),
-            // The node has never heard of it: nothing is known.
-            Err(RpcError::Node { .. }) => Ok(Standing::Unknown),
-            Err(error) => Err(error),
+    /// Whether a block that is not above the tip is in its chain; a node is asked about one deeper than the
+    /// view of the chain.
+    fn is_in_chain(&mut self, block: &PoolBlock) -> Result<bool, BooksError> {
+        match self.chain.standing(block.hash, block.height) {
+            Standing::Confirmed(_) => Ok(true),
+            Standing::Orphaned => Ok(false),
+            Standing::Unknown => {
+                let oldest = self.chain.oldest().expect("the chain has a tip");
+                self.nodes.is_ancestor(block.hash, oldest)
+            }
         }
     }
 
@@ -203,3 +267,6 @@ impl Books {
         Ok(events)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,17 @@ impl BestChain {
         Some((*self.blocks.back()?, self.base + above_base))
     }
 
+    /// The lowest block that is remembered; `None` before the first tip.
+    pub fn oldest(&self) -> Option<BlockHash> {
+        self.blocks.front().copied()
+    }
+
+    /// Height of the highest block that is in both chains; `None` if both remember none of them.
+    pub fn shared_with(&self, other: &Self) -> Option<u32> {
+        let heights = (self.base..).zip(&self.blocks);
+        heights.filter(|(height, hash)| other.at(*height) == Some(**hash)).map(|(height, _)| height).last()
+    }
+
     /// Makes `tip` the tip. `place` is asked for it and for each ancestor back to a block that is known,
     /// at most [`DEPTH`] times. Gives the blocks that have left the best chain, highest first.
     ///
@@ -154,7 +165,7 @@ mod tests {
             let mut chain = BestChain::default();
             let mut left_branch = Vec::new();
             for (back, forward, return_to_old) in steps {
-                let before = model.best.clone();
+                let (before, chain_before) = (model.best.clone(), chain.clone());
                 if return_to_old && !left_branch.is_empty() {
                     model.best = std::mem::replace(&mut left_branch, before.clone());
                 } else {
@@ -167,6 +178,14 @@ mod tests {
                 prop_assert_eq!(chain.tip(), Some((tip, model.best.len() as u32 - 1)));
                 for hash in left {
                     prop_assert!(before.contains(&hash) && !model.best.contains(&hash));
+                }
+                let both = before.iter().zip(&model.best).take_while(|(one, other)| one == other).count();
+                match chain.shared_with(&chain_before) {
+                    Some(height) => prop_assert_eq!(height as usize, both - 1),
+                    None => {
+                        let seen_by_both = chain.base.max(chain_before.base) as usize;
+                        prop_assert!(chain_before.tip().is_none() || both <= seen_by_both);
+                    }
                 }
                 let oldest = model.best.len().saturating_sub(DEPTH);
                 for (height, hash) in model.best.iter().enumerate() {

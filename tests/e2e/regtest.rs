@@ -117,6 +117,32 @@ fn ch_02_a_pool_block_that_is_reorganised_away_counts_no_more_until_it_comes_bac
 }
 
 #[test]
+fn ch_02_a_node_that_goes_back_by_hundreds_of_blocks_and_returns_turns_no_block_around() {
+    let node = Node::regtest();
+    let pool = start_pool(&node);
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), AGENTS[2]);
+    let below = mine_block(&node, &mut miner);
+    let first = mine_block(&node, &mut miner);
+    let others = node.generate(300, &address(7, node.network));
+    miner.wait_for_job(|job| job.prev_hash() == others[299]);
+    wait_for_state(&pool, &first, "matured");
+    node.call("invalidateblock", &[json!(first)]);
+    // What the node has not on its chain now does not count, but nothing has taken its place.
+    miner.wait_for_job(|job| job.prev_hash() == below);
+    assert_eq!(state(&pool, &first).as_deref(), Some("matured"));
+    // Another address, so that the new block is another.
+    node.generate(1, &address(8, node.network));
+    wait_for_state(&pool, &first, "orphaned");
+    let rival = mine_block(&node, &mut miner);
+    wait_for_state(&pool, &rival, "in_chain");
+    node.call("reconsiderblock", &[json!(first)]);
+    miner.wait_for_job(|job| job.prev_hash() == others[299]);
+    wait_for_state(&pool, &first, "matured");
+    wait_for_state(&pool, &rival, "orphaned");
+    assert_eq!(state(&pool, &below).as_deref(), Some("matured"));
+}
+
+#[test]
 fn ch_02_a_pool_block_matures_after_a_hundred_confirmations() {
     let node = Node::regtest();
     let pool = start_pool(&node);

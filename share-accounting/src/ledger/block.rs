@@ -18,7 +18,7 @@ pub enum BlockState {
     InChain,
     /// On the best chain with [`MATURITY`] confirmations.
     Matured,
-    /// Was on the best chain, or the node accepted it beside the best chain.
+    /// The best chain has another block at its height.
     Orphaned,
     /// A node found it invalid.
     Refused,
@@ -107,28 +107,57 @@ pub struct Credits {
     pub by_script: BTreeMap<ScriptBuf, u64>,
 }
 
-/// Sums the credits of the pool blocks that are on the best chain, in any order given.
+/// Why blocks give no credits: they are not the pool's blocks of one chain, or their plans were wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Inconsistent {
+    /// More was paid than was owed.
+    #[error("the credit of script {script:x} adds up to {sats} satoshis")]
+    Negative {
+        /// Whose.
+        script: ScriptBuf,
+        /// Their sum.
+        sats: i64,
+    },
+    /// Reserve outputs hold what is owed, to the satoshi.
+    #[error("credits of {credits} satoshis stand against reserve outputs of {reserves} satoshis")]
+    Unbacked {
+        /// Sum of the credits.
+        credits: u64,
+        /// Sum of the reserves.
+        reserves: u64,
+    },
+    /// There are less than 2^51 satoshis.
+    #[error("the credits or the reserves add up to more satoshis than there are")]
+    Overflow,
+}
+
+/// Sums the credits of the pool blocks that are on one chain, in any order given.
 ///
-/// # Panics
-/// If a credit is negative or does not equal the reserves: the blocks are not of one chain, or their
-/// plans were wrong; nothing may be paid from such books.
-pub fn fold<'a>(in_chain: impl IntoIterator<Item = &'a PoolBlock>) -> Credits {
+/// # Errors
+/// A credit is negative, or they do not equal the reserves: nothing may be paid from such books.
+pub fn fold<'a>(in_chain: impl IntoIterator<Item = &'a PoolBlock>) -> Result<Credits, Inconsistent> {
     let mut newest: Option<(u32, BlockHash)> = None;
     let mut sums: BTreeMap<&ScriptBuf, i64> = BTreeMap::new();
     let mut reserves: u64 = 0;
     for block in in_chain {
         newest = newest.max(Some((block.height, block.hash)));
-        reserves = reserves.checked_add(block.reserve.to_sat()).expect("less than 2^51 satoshis");
+        reserves = reserves.checked_add(block.reserve.to_sat()).ok_or(Inconsistent::Overflow)?;
         for (script, delta) in &block.credit_delta {
             let sum = sums.entry(script).or_default();
-            *sum = sum.checked_add(*delta).expect("less than 2^51 satoshis");
+            *sum = sum.checked_add(*delta).ok_or(Inconsistent::Overflow)?;
         }
     }
-    let credit = |(script, sum): (&ScriptBuf, i64)| {
-        let sats = u64::try_from(sum).unwrap_or_else(|_| panic!("credit of {script:x} is {sum} satoshis"));
-        (script.clone(), sats)
-    };
-    let by_script: BTreeMap<_, _> = sums.into_iter().filter(|(_, sum)| *sum != 0).map(credit).collect();
-    assert_eq!(by_script.values().sum::<u64>(), reserves, "credits are backed by reserve outputs");
-    Credits { block: newest.map_or(BlockHash::all_zeros(), |(_, hash)| hash), by_script }
+    let mut by_script = BTreeMap::new();
+    let mut credits: u64 = 0;
+    for (script, sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
+        let negative = |_| Inconsistent::Negative { script: script.clone(), sats: sum };
+        let sats = u64::try_from(sum).map_err(negative)?;
+        credits = credits.checked_add(sats).ok_or(Inconsistent::Overflow)?;
+        by_script.insert(script.clone(), sats);
+    }
+    if credits != reserves {
+        return Err(Inconsistent::Unbacked { credits, reserves });
+    }
+    Ok(Credits { block: newest.map_or(BlockHash::all_zeros(), |(_, hash)| hash), by_script })
 }

@@ -3,12 +3,12 @@
 //! - [`block`]: states of a block and the fold of credits, pure
 //! - this module: the tables
 //!
-//! Credits are never stored, only each block's change: what is owed is always the sum over the
-//! blocks that are on the best chain now.
+//! Credits are never stored, only each block's change: what is owed at a tip is always the sum over the
+//! blocks that are on the chain of that tip.
 
 pub mod block;
 
-pub use block::{BlockState, Credits, MATURITY, PoolBlock, fold};
+pub use block::{BlockState, Credits, Inconsistent, MATURITY, PoolBlock, fold};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
@@ -56,6 +56,18 @@ pub enum LedgerError {
     /// The same hash was recorded with other contents.
     #[error("block {0} is in the ledger with other contents")]
     Conflict(BlockHash),
+    /// What is owed does not add up.
+    #[error(
+        "at height {height} {reason}: a block is missing from the ledger or its plan was wrong, and nothing is \
+         paid from such books; start again with all files back in the folder of blocks, or restore the ledger \
+         from a backup"
+    )]
+    Inconsistent {
+        /// Of the tip.
+        height: u32,
+        /// What the blocks up to there give.
+        reason: Inconsistent,
+    },
     /// A stored value that is never written.
     #[error("the ledger holds a bad {0}: restore it from a backup")]
     Corrupt(&'static str),
@@ -194,27 +206,25 @@ impl Ledger {
         self.blocks("ORDER BY height DESC, found_ms DESC LIMIT ?", params![limit])
     }
 
-    /// Blocks whose fate is open, oldest first: all that wait for a verdict or for maturity, and whatever was
-    /// said of them those above height `above`. The chain has the last word: a block that one node refused
-    /// may be on it, and an orphaned or a matured one may change sides.
+    /// Blocks to be judged again when the chain has changed above height `above`, lowest first: all that lie
+    /// higher, whatever was said of them before (an orphaned or a matured one may change sides), and those in
+    /// the chain that are not mature yet.
     ///
     /// # Errors
     /// The database refuses.
     pub fn open_blocks(&self, above: u32) -> Result<Vec<(PoolBlock, BlockState)>, LedgerError> {
-        let which = "WHERE state IN ('solved', 'submitted', 'in_chain') OR height > ? ORDER BY height";
-        self.blocks(which, params![above])
+        self.blocks("WHERE state = 'in_chain' OR height > ? ORDER BY height", params![above])
     }
 
-    /// What is owed now: the fold over the blocks in state in chain or matured.
+    /// What is owed at a tip of height `top`: the fold over the blocks up to there in state in chain or
+    /// matured. Higher ones keep their state while a node has not got to them, and do not count.
     ///
     /// # Errors
-    /// The database refuses.
-    ///
-    /// # Panics
-    /// As [`fold`].
-    pub fn credits(&self) -> Result<Credits, LedgerError> {
-        let blocks = self.blocks("WHERE state IN ('in_chain', 'matured')", params![])?;
-        Ok(fold(blocks.iter().map(|(block, _)| block)))
+    /// The database refuses, or what is owed does not add up ([`fold`]).
+    pub fn credits(&self, top: u32) -> Result<Credits, LedgerError> {
+        let blocks = self.blocks("WHERE state IN ('in_chain', 'matured') AND height <= ?", params![top])?;
+        let credits = fold(blocks.iter().map(|(block, _)| block));
+        credits.map_err(|reason| LedgerError::Inconsistent { height: top, reason })
     }
 
     /// Notes payees with their workers' names, all in one transaction; the same again changes nothing.

@@ -44,7 +44,7 @@ fn a_found_block_is_recorded_once_and_survives_reopening() {
 }
 
 #[test]
-fn ch02_every_recent_block_is_open_and_of_the_deep_ones_those_without_an_end() {
+fn ch02_every_block_above_a_height_is_open_and_below_it_those_that_are_to_mature() {
     let (_dir, mut ledger) = open();
     for (n, state) in (1_u8..).zip(BlockState::ALL) {
         for (nth, height) in [(0, 100), (100, 500)] {
@@ -61,13 +61,10 @@ fn ch02_every_recent_block_is_open_and_of_the_deep_ones_those_without_an_end() {
         blocks.into_iter().map(|(block, state)| (block.height, state)).collect()
     };
     assert_eq!(open(0).len(), 2 * BlockState::ALL.len());
-    let deep: Vec<_> = open(499).into_iter().filter(|(height, _)| *height == 100).collect();
-    assert_eq!(deep.len(), 3, "{deep:?}");
-    assert!(deep.iter().all(|(_, state)| {
-        matches!(state, BlockState::Solved | BlockState::Submitted | BlockState::InChain)
-    }));
-    assert_eq!(open(499).len(), 3 + BlockState::ALL.len());
-    assert_eq!(open(500).len(), 3 + 3, "those above a height, not at it");
+    assert_eq!(open(499).len(), 1 + BlockState::ALL.len());
+    assert_eq!(open(499)[0], (100, BlockState::InChain));
+    // Those above a height, not at it.
+    assert_eq!(open(500), [(100, BlockState::InChain), (500, BlockState::InChain)]);
 }
 
 #[test]
@@ -78,19 +75,21 @@ fn credits_count_in_chain_blocks_only_and_follow_a_reorganisation() {
         ledger.record(found).unwrap();
     }
     assert_eq!(
-        ledger.credits().unwrap(),
+        ledger.credits(101).unwrap(),
         Credits { block: BlockHash::all_zeros(), by_script: BTreeMap::new() }
     );
     ledger.set_state(first.hash, BlockState::Submitted).unwrap();
     ledger.set_state(first.hash, BlockState::InChain).unwrap();
     ledger.set_state(first.hash, BlockState::Matured).unwrap();
     ledger.set_state(second.hash, BlockState::InChain).unwrap();
-    let both = ledger.credits().unwrap();
+    let both = ledger.credits(101).unwrap();
     assert_eq!(both, Credits { block: second.hash, by_script: [(script(1), 30), (script(2), 70)].into() });
+    let first_only = Credits { block: first.hash, by_script: [(script(1), 40)].into() };
+    assert_eq!(ledger.credits(100).unwrap(), first_only, "the second is above that tip");
     ledger.set_state(second.hash, BlockState::Orphaned).unwrap();
-    assert_eq!(ledger.credits().unwrap(), Credits { block: first.hash, by_script: [(script(1), 40)].into() });
+    assert_eq!(ledger.credits(101).unwrap(), first_only);
     ledger.set_state(second.hash, BlockState::InChain).unwrap();
-    assert_eq!(ledger.credits().unwrap(), both);
+    assert_eq!(ledger.credits(101).unwrap(), both);
 }
 
 #[test]
@@ -157,17 +156,36 @@ fn payees_are_listed_in_script_order_and_noted_once() {
 }
 
 #[test]
-#[should_panic(expected = "is -5 satoshis")]
-fn a_negative_credit_stops_everything() {
-    fold([&block(1, 100, &[(1, -5), (2, 10)])]);
+fn a_negative_credit_is_told_with_its_height_and_a_remedy() {
+    let negative = block(1, 100, &[(1, -5), (2, 10)]);
+    assert_eq!(fold([&negative]), Err(Inconsistent::Negative { script: script(1), sats: -5 }));
+    let (_dir, mut ledger) = open();
+    ledger.record(&negative).unwrap();
+    ledger.set_state(negative.hash, BlockState::InChain).unwrap();
+    let error = ledger.credits(100).unwrap_err().to_string();
+    assert!(error.contains("at height 100") && error.contains("-5 satoshis"), "{error}");
+    assert!(error.contains("restore the ledger"), "{error}");
+    assert!(ledger.credits(99).is_ok());
 }
 
 #[test]
-#[should_panic(expected = "credits are backed by reserve outputs")]
-fn credit_without_reserve_stops_everything() {
+fn credit_without_reserve_is_refused() {
     let mut unbacked = block(1, 100, &[(1, 10)]);
     unbacked.reserve = Amount::from_sat(9);
-    fold([&unbacked]);
+    assert_eq!(fold([&unbacked]), Err(Inconsistent::Unbacked { credits: 10, reserves: 9 }));
+}
+
+#[test]
+fn sums_that_overflow_are_refused() {
+    let most = |n: u8, sats: i64| PoolBlock { credit_delta: vec![(script(1), sats)], ..block(n, 100, &[]) };
+    assert_eq!(fold([&most(1, i64::MAX), &most(2, 1)]), Err(Inconsistent::Overflow));
+    assert_eq!(fold([&most(1, i64::MIN), &most(2, -1)]), Err(Inconsistent::Overflow));
+    let mut three = block(1, 100, &[]);
+    three.credit_delta = [1, 2, 3].map(|n| (script(n), i64::MAX)).to_vec();
+    assert_eq!(fold([&three]), Err(Inconsistent::Overflow));
+    let mut reserves = [block(1, 100, &[]), block(2, 101, &[])];
+    reserves.iter_mut().for_each(|block| block.reserve = Amount::MAX);
+    assert_eq!(fold(&reserves), Err(Inconsistent::Overflow));
 }
 
 proptest! {
@@ -189,7 +207,7 @@ proptest! {
                 kept.push(found);
             }
         }
-        let expected = fold(kept.iter().rev());
-        prop_assert_eq!(ledger.credits().unwrap(), expected);
+        let expected = fold(kept.iter().rev()).unwrap();
+        prop_assert_eq!(ledger.credits(u32::MAX).unwrap(), expected);
     }
 }
