@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
 use stratum::fault::Fault;
 use stratum::payee::Payee;
-use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
+use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX, Verdict};
 use stratum::v1::server::{Action, Session, Settings, Ticket};
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::outbox::{Outbox, OutboxFull};
@@ -236,6 +236,7 @@ impl Shard {
                         Ok(())
                     }),
                     Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
+                    Action::Unanswered(share) => self.judge_unanswered(share, now),
                     Action::Refused(reject) => self.exits.metrics.share_answered(Err(reject)),
                     Action::NeedWork => self.prepare_work(key, now, &mut next),
                 }
@@ -261,9 +262,7 @@ impl Shard {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let started = Instant::now();
-        let verdict = self.judge.check(share, now, unix_ms());
-        self.exits.metrics.share_checked(started.elapsed());
+        let verdict = self.judge(share, now);
         let solves = verdict.block.is_some();
         if let Outcome::Accepted(share) = &verdict.outcome
             && solves
@@ -294,6 +293,24 @@ impl Shard {
             }
             Outcome::Rejected(reject) => self.answer(key, ticket, Err(reject), out),
         }
+    }
+
+    /// The same for a share whose miner cannot be told any more.
+    fn judge_unanswered(&mut self, share: PendingShare, now: Instant) {
+        let verdict = self.judge(share, now);
+        if let Some(solution) = verdict.block {
+            self.exits.blocks.submit(solution, unix_ms(), Box::new(|| ()));
+        }
+        if let Outcome::Accepted(share) | Outcome::Stale(share) = verdict.outcome {
+            self.commits.push(share, None, now);
+        }
+    }
+
+    fn judge(&mut self, share: PendingShare, now: Instant) -> Verdict {
+        let started = Instant::now();
+        let verdict = self.judge.check(share, now, unix_ms());
+        self.exits.metrics.share_checked(started.elapsed());
+        verdict
     }
 
     fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<(), Reject>, out: &mut Vec<Action>) {

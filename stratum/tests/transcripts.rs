@@ -44,6 +44,7 @@ impl Stage {
                     assert!(share.payee.is_ok(), "{:?}", share.payee);
                     self.shares.push_back(ticket);
                 }
+                Action::Unanswered(_) => panic!("no transcript is that fast"),
                 Action::Refused(_) => {}
                 Action::NeedWork => self.wants_work = true,
             }

@@ -21,9 +21,9 @@ struct Bench {
     news: Receiver<News>,
     metrics: Metrics,
     now: Instant,
-    /// Declared last: the folder outlives what writes to it.
     _accounting: AccountingThread,
-    _dir: tempfile::TempDir,
+    /// Declared last: the folder outlives what writes to it.
+    dir: tempfile::TempDir,
 }
 
 fn address(n: u8) -> String {
@@ -54,7 +54,7 @@ impl Bench {
         let mut shard =
             Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, to_shard);
         shard.follow(given(work()), now);
-        Self { shard, returns, news, metrics, now, _accounting: thread, _dir: dir }
+        Self { shard, returns, news, metrics, now, _accounting: thread, dir }
     }
 
     /// A connection that mines for payee `n`.
@@ -98,6 +98,17 @@ impl Bench {
         while !self.shard.is_drained() {
             let returned = self.returns.blocking_recv().unwrap();
             self.shard.returned(returned, self.now);
+        }
+    }
+
+    /// Waits until the file of a block is on disk.
+    fn wait_for_a_block(&self) {
+        let mut files = || std::fs::read_dir(self.dir.path().join("blocks")).unwrap();
+        let is_block = |file: std::io::Result<std::fs::DirEntry>| {
+            file.unwrap().path().extension().is_some_and(|kind| kind == "block")
+        };
+        while !files().any(is_block) {
+            std::thread::yield_now();
         }
     }
 
@@ -252,4 +263,56 @@ fn gb_07_credit_ends_with_the_tip_even_if_there_is_no_work_on_the_new_one() {
     bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
     bench.settle();
     assert!(bench.sent(key).contains("\"result\":true"));
+}
+
+#[test]
+fn sb_02_m15_the_shard_hands_on_every_block_whatever_else_is_wrong_with_its_share() {
+    type Spoil = fn(&mut Bench, &mut Vec<serde_json::Value>);
+    let faults: [(Spoil, &str); 4] = [
+        (|_, params| params[0] = json!(address(2)), "[24,"),
+        (|_, params| params.push(json!("00000001")), "[20,\"version bits"),
+        (|_, params| params[3] = json!("00000001"), "[20,\"ntime"),
+        (
+            |bench, _| {
+                let tip = Some(BlockHash::from_byte_array([7; 32]));
+                bench.shard.follow(Current { tip, ..given(work()) }, bench.now);
+            },
+            "[21,",
+        ),
+    ];
+    for (spoil, answer) in faults {
+        let mut bench = Bench::new();
+        let key = bench.mining(1);
+        let line = bench.share(key, 1, 0);
+        let mut share: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let mut params = share["params"].as_array().unwrap().clone();
+        spoil(&mut bench, &mut params);
+        // Every second hash is a block.
+        for nonce in 0..64 {
+            params[4] = json!(format!("{nonce:08x}"));
+            share["params"] = json!(params);
+            bench.shard.receive(key, format!("{share}\n").as_bytes(), bench.now).unwrap();
+            bench.settle();
+            let sent = bench.sent(key);
+            assert!(sent.contains(answer), "{answer}: {sent}");
+        }
+        bench.wait_for_a_block();
+    }
+}
+
+#[test]
+fn m15_stale_shares_are_logged_without_credit() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let line = bench.share(key, 1, 0);
+    let told = Current { tip: Some(BlockHash::from_byte_array([7; 32])), ..given(work()) };
+    bench.shard.follow(told, bench.now);
+    let entries = || bench.shard.exits.accounting.counters().log_entries;
+    let before = entries();
+    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.settle();
+    // Its job, its payee and itself.
+    assert_eq!(bench.shard.exits.accounting.counters().log_entries, before + 3);
+    let window = bench.shard.exits.accounting.ask_window(Work(1)).unwrap();
+    assert_eq!(window.wait(Duration::from_secs(60)).unwrap().total, Work(0));
 }

@@ -76,6 +76,7 @@ impl Server {
                         self.session.answer(ticket, answer, &mut next);
                     }
                     Action::NeedWork => self.session.work(&self.work, now, &mut next),
+                    Action::Unanswered(share) => drop(self.judged(share, now)),
                     Action::Refused(_) => {}
                 }
             }

@@ -57,6 +57,9 @@ pub enum Action {
         /// What to judge.
         share: PendingShare,
     },
+    /// Judge this share too, though nobody can be told: the connection ends for want of room for the reply. It may
+    /// be a block, and the one to blame may be our disk.
+    Unanswered(PendingShare),
     /// A share was refused and answered before it could be judged: to be counted.
     Refused(Reject),
     /// The machine is ready: call [`Session::work`], now and for every new job.
@@ -373,8 +376,13 @@ impl Session {
             Ok(share) => {
                 self.active = Some(now);
                 self.vardiff.observe(share.job.pot, self.pot, now);
-                let ticket = self.replies.wait(request.id)?;
-                out.push(Action::Share { ticket, share });
+                match self.replies.wait(request.id) {
+                    Ok(ticket) => out.push(Action::Share { ticket, share }),
+                    Err(fault) => {
+                        out.push(Action::Unanswered(share));
+                        return Err(fault);
+                    }
+                }
             }
             Err(reject) => {
                 self.vardiff.observe(self.pot, self.pot, now);

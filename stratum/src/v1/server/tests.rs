@@ -112,7 +112,7 @@ fn lines(actions: Vec<Action>) -> Vec<Value> {
         match action {
             Action::Send(bytes) => pieces.push(bytes),
             Action::Job(message) => message.write_to(&mut pieces),
-            Action::Share { .. } | Action::Refused(_) | Action::NeedWork => {}
+            Action::Share { .. } | Action::Unanswered(_) | Action::Refused(_) | Action::NeedWork => {}
         }
     }
     let text = String::from_utf8(pieces.concat()).unwrap();
