@@ -103,7 +103,7 @@ impl Bench {
 
     /// Waits until the file of a block is on disk.
     fn wait_for_a_block(&self) {
-        let mut files = || std::fs::read_dir(self.dir.path().join("blocks")).unwrap();
+        let files = || std::fs::read_dir(self.dir.path().join("blocks")).unwrap();
         let is_block = |file: std::io::Result<std::fs::DirEntry>| {
             file.unwrap().path().extension().is_some_and(|kind| kind == "block")
         };
