@@ -23,11 +23,13 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(mistakes) => return usage(&mistakes),
     };
-    logging::init(&settings.log);
+    let log = logging::init(&settings.log);
     let ended = match cli.command {
         Command::Run(_) => app::run(settings),
         Command::Check(_) => check::run(&settings),
     };
+    // The last word comes last.
+    drop(log);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -147,3 +147,21 @@ fn n07_a_peer_that_never_reads_is_closed_and_others_are_served() {
     wait_for("the peer to be closed", || (slow().iter().sum::<f64>() == 1.0).then_some(()));
     is_served(&mut bystander);
 }
+
+#[test]
+fn a_log_that_nobody_reads_stops_neither_work_nor_blocks() {
+    let node = Node::regtest();
+    let pool =
+        PoolBuilder::new(&node).set("log.filter", "\"trace\"").set("difficulty.pot_start", "-32").start();
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/unread");
+    pool.with_log_unread(|| {
+        // Each block is worth more than a kilobyte of lines, and a pipe holds 64.
+        for _ in 0..200 {
+            miner.catch_up();
+            let share = miner.find_block();
+            miner.request("mining.submit", share.params);
+        }
+        wait_for("blocks on blocks", || (node.height() > 20).then_some(()));
+    });
+    assert!(pool.stop().0.success());
+}

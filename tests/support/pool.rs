@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 
@@ -125,7 +125,7 @@ difficulty.pot_start = -13
         let sink = log.clone();
         let log_reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let mut log = sink.lock().unwrap();
+                let mut log = sink.lock().unwrap_or_else(PoisonError::into_inner);
                 log.push_str(&line);
                 log.push('\n');
             }
@@ -147,7 +147,13 @@ impl Pool {
 
     /// What it has logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something while nobody reads the log: soon there is no room for another line.
+    pub fn with_log_unread<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _unread = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        run()
     }
 
     /// All that it has logged, once it has ended.
@@ -234,7 +240,7 @@ impl Drop for Pool {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("--- log of the pool ---\n{}", self.log.lock().unwrap());
+            eprintln!("--- log of the pool ---\n{}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }

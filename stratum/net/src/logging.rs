@@ -1,8 +1,14 @@
 //! Logs to standard error, for people or as JSON.
+//!
+//! Lines are written by a thread of their own: whoever reads them may stop reading, and that must hold up no block.
 
 use serde::Deserialize;
 use std::io::IsTerminal;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Lines that may wait to be written; at the bound new ones are lost.
+const LINES_WAITING_MAX: usize = 16_384;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -29,12 +35,23 @@ pub fn filter_is_valid(filter: &str) -> bool {
     EnvFilter::try_new(filter).is_ok()
 }
 
+/// Writes what still waits when it is dropped, for a second at most.
+#[derive(Debug)]
+#[must_use = "dropping it ends the log"]
+pub struct Logging(#[expect(dead_code, reason = "kept for its drop")] WorkerGuard);
+
 /// Starts logging. Call once, after the settings are known.
-pub fn init(settings: &Settings) {
+pub fn init(settings: &Settings) -> Logging {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_WAITING_MAX)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     match settings.format {
         Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         Format::Json => lines.json().init(),
     }
+    Logging(guard)
 }
