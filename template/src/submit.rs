@@ -5,6 +5,7 @@
 //! next one if this one dies. No check of ours can hold a block back: a bad block is refused for free,
 //! a good one held back is lost (SB-02).
 
+mod ballast;
 mod file;
 mod lane;
 mod verdict;
@@ -13,6 +14,7 @@ pub use verdict::Verdict;
 
 use crate::bitcoind::rpc::Node;
 use crate::block;
+use ballast::Ballast;
 use bitcoin::BlockHash;
 use file::{BlockFile, FileError, StoredBlock};
 use lane::{NodeQueue, Pending};
@@ -166,7 +168,7 @@ impl std::fmt::Debug for Submitter {
 
 impl Submitter {
     /// Starts, and resubmits what an earlier process left in `dir` without a verdict (SB-01): those blocks
-    /// are returned.
+    /// are returned. Keeps space back in `dir` for blocks that find the disk full (D04).
     ///
     /// # Errors
     /// If the folder cannot be used or no node is given.
@@ -186,6 +188,7 @@ impl Submitter {
             nodes.iter().enumerate().map(|(i, node)| NodeQueue::start(i, node, &on_event)).collect();
         let desk = Desk {
             dir: dir.to_owned(),
+            ballast: Ballast::of(dir),
             nodes: Arc::clone(&nodes),
             on_event,
             in_memory: Arc::new(AtomicUsize::new(0)),
@@ -195,13 +198,14 @@ impl Submitter {
             recovered.push(Recovered::of(&stored));
             desk.dispatch(&stored, Some(file));
         }
+        desk.ballast.keep();
         let (queue, incoming) = sync_channel(BLOCK_QUEUE_LEN);
         let writer = spawn("blocks", move || desk.run(&incoming));
         Ok((Self { queue: Some(queue), writer: Some(writer), nodes }, recovered))
     }
 
-    /// Queues a block; `note` is kept with it and comes back in each event, also after a restart.
-    /// `stored` is called when a kill of the process cannot lose the block any more.
+    /// Queues a block; `note`, a text, is kept with it and comes back in each event, also after a restart.
+    /// It goes to the log if it cannot be kept. `stored` is called when a kill of the process cannot lose the block any more.
     ///
     /// If [`BLOCK_QUEUE_LEN`] blocks wait to be written this waits too: a block is never dropped.
     ///
@@ -259,6 +263,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 /// The writer thread's own: from a solution to a file, and on to the nodes.
 struct Desk {
     dir: PathBuf,
+    ballast: Ballast,
     nodes: Arc<[NodeQueue]>,
     on_event: Arc<OnEvent>,
     in_memory: Arc<AtomicUsize>,
@@ -273,14 +278,31 @@ impl Desk {
                 block: block::bytes(&solution),
                 note,
             };
-            match BlockFile::write(&self.dir, &stored) {
-                Ok(file) => self.dispatch(&stored, Some(file)),
-                Err(e) => {
-                    self.report_not_on_disk(&stored, &e);
-                    self.dispatch(&stored, None);
-                }
-            }
-            tell();
+            self.send_out(&stored, tell);
+            self.ballast.keep();
+        }
+    }
+
+    fn send_out(&self, stored: &StoredBlock, tell: Stored) {
+        let mut written = BlockFile::write(&self.dir, stored);
+        let full = written.as_ref().err().filter(|e| e.is_disk_full()).map(ToString::to_string);
+        if full.is_some() && self.ballast.give_up() {
+            // At once: the share log waits for space too.
+            written = BlockFile::write(&self.dir, stored);
+        }
+        let (file, failure) = match written {
+            Ok(file) => (Some(file), None),
+            Err(e) => (None, Some(e)),
+        };
+        self.dispatch(stored, file);
+        tell();
+        // Words come last: whoever reads the log may be slow.
+        let (hash, height) = (stored.hash, stored.height);
+        if let Some(error) = full {
+            tracing::error!(%hash, height, error, "the disk is full: make room, or the next block may not be written");
+        }
+        if let Some(e) = failure {
+            self.report_not_on_disk(stored, &e);
         }
     }
 
@@ -310,7 +332,8 @@ impl Desk {
 
     fn report_not_on_disk(&self, stored: &StoredBlock, e: &FileError) {
         let (hash, height) = (stored.hash, stored.height);
-        tracing::error!(%hash, height, error = %e, "block file cannot be written; submitting all the same");
+        let note = String::from_utf8_lossy(&stored.note);
+        tracing::error!(%hash, height, error = %e, %note, "block file cannot be written; the block is submitted all the same, but a restart loses its note: complete the ledger by this line");
         for node in self.nodes.iter() {
             (self.on_event)(SubmitEvent {
                 hash,
@@ -353,6 +376,9 @@ impl Block {
     }
 }
 
+#[cfg(test)]
+#[path = "../../tests/support/small_disk.rs"]
+mod small_disk;
 #[cfg(test)]
 #[path = "submit_tests.rs"]
 mod tests;

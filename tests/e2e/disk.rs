@@ -1,20 +1,27 @@
 //! A disk that fills up under a running pool.
 
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use rusqlite::Connection;
 use serde_json::json;
 use sluice_tests::support::log::Log;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
-use sluice_tests::support::pool::{Pool, PoolBuilder, address};
-use sluice_tests::support::small_disk::on_a_small_disk;
+use sluice_tests::support::pool::{Pool, PoolBuilder, address, files};
+use sluice_tests::support::small_disk::{fill, on_a_small_disk};
 use sluice_tests::support::wait_for;
 use std::collections::HashSet;
 use std::path::Path;
+use template::submit;
 
-/// Fills a file system to its last byte.
-fn fill(dir: &Path) -> std::path::PathBuf {
-    let ballast = dir.join("ballast");
-    assert!(std::fs::write(&ballast, vec![1; 64 << 20]).is_err(), "the file system is small");
-    ballast
+/// A pool with its data in a folder. Its miners find shares at once, and none of them is a block by chance:
+/// that would be found on a full disk before the test is ready for it.
+fn pool_in(data: &Path, node: &Node) -> Pool {
+    PoolBuilder::new(node)
+        .set("data_dir", &format!("\"{}\"", data.display()))
+        .set("difficulty.pot_start", "-30")
+        .set("difficulty.pot_max", "-30")
+        .start()
 }
 
 /// Submits shares until one cannot be made durable.
@@ -35,43 +42,29 @@ fn until_unavailable(miner: &mut Miner) {
     panic!("shares are acknowledged on a full disk");
 }
 
-fn block_reaches_the_node(node: &Node, miner: &mut Miner) {
+/// Finds a block, whatever becomes of its share.
+fn block_reaches_the_node(node: &Node, miner: &mut Miner) -> BlockHash {
     miner.catch_up();
     let share = miner.find_block();
-    let hash = {
-        use bitcoin::hashes::Hash;
-        bitcoin::BlockHash::from_byte_array(share.hash).to_string()
-    };
+    let hash = BlockHash::from_byte_array(share.hash);
     miner
         .send_line(&json!({"id": "block", "method": "mining.submit", "params": share.params}).to_string())
         .unwrap();
     wait_for("the block to reach the node", || node.try_call("getblockheader", &[json!(hash)]).ok());
-    // Its share is not durable and is answered so.
-    loop {
-        let line = miner.read_line().expect("the pool keeps the connection");
-        if line["id"] == "block" {
-            assert_eq!(line["error"][0], 20, "{line}");
-            return;
-        }
-    }
+    hash
 }
 
 /// With a file system of its own for the data of the pool.
 fn fill_and_recover(dir: &Path) {
-    // Not regtest: there most shares are blocks, and one of them would move the tip before the log is full.
     let node = Node::signet();
     let data = dir.join("data");
-    let pool = PoolBuilder::new(&node)
-        .set("data_dir", &format!("\"{}\"", data.display()))
-        .set("difficulty.pot_start", "-30")
-        .set("difficulty.pot_max", "-30")
-        .start();
+    let pool = pool_in(&data, &node);
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
     let mut durable = HashSet::from([miner.mine_accepted_share().hash]);
-    let ballast = fill(dir);
+    let filler = fill(dir, "filler");
     until_unavailable(&mut miner);
     block_reaches_the_node(&node, &mut miner);
-    std::fs::remove_file(ballast).unwrap();
+    std::fs::remove_file(filler).unwrap();
     // The same process and the same connection: what failed before is taken now.
     wait_for("a share to be durable again", || {
         miner.catch_up();
@@ -95,5 +88,77 @@ fn d04_a_full_disk_refuses_shares_loses_no_block_and_recovers_without_a_restart(
     on_a_small_disk(
         "disk::d04_a_full_disk_refuses_shares_loses_no_block_and_recovers_without_a_restart",
         fill_and_recover,
+    );
+}
+
+/// Whether a block's file holds the block and whom it pays.
+fn is_whole(data: &Path, hash: BlockHash) -> bool {
+    let blocks = submit::judged(&data.join("blocks"), |judged| judged == hash).unwrap();
+    blocks.iter().any(|block| !block.note.is_empty())
+}
+
+fn restart_after_a_block(dir: &Path) {
+    let node = Node::signet();
+    let data = dir.join("data");
+    let pool = pool_in(&data, &node);
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
+    miner.mine_accepted_share();
+    let mut fillers = vec![fill(dir, "filler")];
+    until_unavailable(&mut miner);
+    let hash = block_reaches_the_node(&node, &mut miner);
+    pool.wait_for_log("the disk is full");
+    fillers.push(fill(dir, "filler of the rest"));
+    let builder = pool.kill();
+    fillers.iter().for_each(|filler| std::fs::remove_file(filler).unwrap());
+    let pool = builder.start();
+    wait_for("the block's verdict to be on disk", || {
+        let verdict = format!("{hash}.verdict");
+        files(&data.join("blocks")).iter().any(|name| name.ends_with(&verdict)).then_some(())
+    });
+    assert!(pool.stop().0.success());
+    assert!(is_whole(&data, hash));
+    let ledger = Connection::open(data.join("ledger.sqlite")).unwrap();
+    let state: String = ledger
+        .query_row("SELECT state FROM blocks WHERE hash = ?1", [hash.to_byte_array()], |row| row.get(0))
+        .expect("the ledger knows the block");
+    assert_ne!(state, "refused");
+}
+
+#[test]
+fn d04_a_block_found_on_a_full_disk_is_in_the_ledger_after_a_kill_and_a_restart() {
+    on_a_small_disk(
+        "disk::d04_a_block_found_on_a_full_disk_is_in_the_ledger_after_a_kill_and_a_restart",
+        restart_after_a_block,
+    );
+}
+
+/// Takes also the space that the pool keeps back.
+fn note_is_told(dir: &Path) {
+    let node = Node::signet();
+    let data = dir.join("data");
+    let pool = pool_in(&data, &node);
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
+    miner.mine_accepted_share();
+    std::fs::remove_file(data.join("blocks/ballast")).unwrap();
+    fill(dir, "filler");
+    until_unavailable(&mut miner);
+    let hash = block_reaches_the_node(&node, &mut miner);
+    let line = wait_for("the block's note in the pool's log", || {
+        let log = pool.log();
+        let line = log.lines().find(|line| line.contains("block file cannot be written"))?;
+        Some(line.to_owned())
+    });
+    assert!(line.contains(&format!("hash={hash}")), "{line}");
+    let start = line.find("note=").expect("the line has the note") + "note=".len();
+    let mut note = serde_json::Deserializer::from_str(&line[start..]).into_iter::<serde_json::Value>();
+    let note = note.next().unwrap().expect("the note is JSON");
+    assert_eq!(note["outputs"].as_array().map(Vec::len), Some(1), "one miner: {note}");
+}
+
+#[test]
+fn d04_a_block_that_cannot_be_written_even_so_reaches_the_node_and_its_note_the_log() {
+    on_a_small_disk(
+        "disk::d04_a_block_that_cannot_be_written_even_so_reaches_the_node_and_its_note_the_log",
+        note_is_told,
     );
 }

@@ -1,6 +1,6 @@
 //! A small file system of a test's own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names the folder to the process that runs the test inside.
@@ -24,4 +24,11 @@ pub fn on_a_small_disk(name: &str, test: fn(&Path)) {
         .status()
         .expect("unshare (package util-linux) starts");
     assert!(status.success(), "the test inside has failed, or the kernel does not let `unshare -rm` mount");
+}
+
+/// Fills the small file system to its last byte with a file.
+pub fn fill(dir: &Path, name: &str) -> PathBuf {
+    let filler = dir.join(name);
+    assert!(std::fs::write(&filler, vec![1; 64 << 20]).is_err(), "the file system is small");
+    filler
 }

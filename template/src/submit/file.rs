@@ -1,8 +1,9 @@
 //! Blocks on disk: `HEIGHT-HASH.block`, and `HEIGHT-HASH.verdict` beside it once there is one.
-//! `HEIGHT-HASH.torn` is one whose write was cut off before anybody was told of it.
+//! `HEIGHT-HASH.torn` is one whose write was cut off: by a crash, before anybody was told of it, or by a full
+//! disk, and then the block went to the nodes all the same and the log has its note.
 //!
 //! A block file is the raw block ‖ note ‖ trailer { `SLBK` ‖ block bytes (4) ‖ note bytes (4) ‖ CRC-32C of
-//! all before (4) }, numbers little-endian. Nothing here is ever deleted.
+//! all before (4) }, numbers little-endian. No block is ever deleted.
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::Decodable;
@@ -24,6 +25,14 @@ pub(super) enum FileError {
     Torn(PathBuf),
 }
 
+impl FileError {
+    /// Whether space or quota is used up.
+    pub(super) fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
 /// A block with the caller's note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredBlock {
@@ -42,7 +51,8 @@ pub(super) struct BlockFile {
 }
 
 impl BlockFile {
-    /// Writes a block and its name durably.
+    /// Writes a block and its name durably, over what an earlier attempt has left. After an error what is
+    /// there stays: it may be the whole block without its note.
     pub(super) fn write(dir: &Path, stored: &StoredBlock) -> Result<Self, FileError> {
         let file = Self { dir: dir.to_owned(), hash: stored.hash, height: stored.height };
         let path = file.path("block");
@@ -122,7 +132,7 @@ pub(super) fn without_verdict(dir: &Path) -> io::Result<Vec<(BlockFile, StoredBl
     let (found, torn) = list(dir, |file| !file.path("verdict").exists())?;
     for file in torn {
         let (from, to) = (file.path("block"), file.path("torn"));
-        tracing::warn!(file = %to.display(), "set aside a block file whose write was cut off; its share was not acknowledged");
+        tracing::warn!(file = %to.display(), "set aside a block file whose write was cut off: by a crash, and then its share was not acknowledged, or by a full disk, and then the block went to the nodes and the log of that time has its note");
         if let Err(error) = std::fs::rename(&from, &to) {
             tracing::error!(%error, file = %from.display(), "a torn block file cannot be renamed");
         }
