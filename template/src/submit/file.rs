@@ -76,10 +76,15 @@ impl BlockFile {
         parent.path("block").is_file().then_some(parent)
     }
 
-    /// Writes the verdict durably; from then on the block is not submitted again.
+    /// Writes the verdict durably; from then on the block is not submitted again. After an error it is.
     pub(super) fn write_verdict(&self, text: &str) -> Result<(), FileError> {
         let path = self.path("verdict");
-        self.write_durably(&path, text.as_bytes()).map_err(|source| FileError::Io { path, source })
+        self.write_durably(&path, text.as_bytes()).map_err(|source| {
+            // A file that is there counts, even an empty one. If it stays, the node has judged, and only its words
+            // are lost.
+            let _ = std::fs::remove_file(&path);
+            FileError::Io { path, source }
+        })
     }
 
     fn path(&self, kind: &str) -> PathBuf {
@@ -250,6 +255,18 @@ mod tests {
         assert_eq!(judged(true).len(), 1);
         assert_eq!(judged(true)[0].1.note, [1]);
         assert!(judged(false).is_empty());
+    }
+
+    #[test]
+    fn d04_a_verdict_that_a_full_disk_cuts_off_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let genesis =
+            bitcoin::consensus::serialize(&bitcoin::constants::genesis_block(bitcoin::Network::Regtest));
+        let file = BlockFile::write(dir.path(), &stored(genesis, Vec::new())).unwrap();
+        std::os::unix::fs::symlink("/dev/full", file.path("verdict")).unwrap();
+        let failure = file.write_verdict("node: accepted: null\n").unwrap_err();
+        assert!(failure.is_disk_full(), "{failure}");
+        assert_eq!(without_verdict(dir.path()).unwrap().len(), 1);
     }
 
     #[test]
