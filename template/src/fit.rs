@@ -53,9 +53,10 @@ struct Load {
 }
 
 impl Load {
+    const NONE: Self = Self { count: 0, weight: 0, bytes: 0, sigops: 0 };
+
     fn of(template: &Template) -> Self {
-        let start = Self { count: 0, weight: 0, bytes: 0, sigops: 0 };
-        template.transactions().iter().fold(start, |mut load, tx| {
+        template.transactions().iter().fold(Self::NONE, |mut load, tx| {
             load.count += 1;
             load.weight += tx.weight;
             load.bytes += tx.range.len() as u64; // usize is at most 64 bits
@@ -71,12 +72,25 @@ impl Load {
         self.sigops -= tx.sigops;
     }
 
-    fn fits(&self, coinbase: CoinbaseCost, limits: Limits) -> bool {
+    /// The whole block, header and counts included.
+    fn block(&self, coinbase: CoinbaseCost) -> Limits {
         let frame = HEADER_BYTES + count_bytes(self.count + 1);
-        4 * frame + coinbase.weight() + self.weight <= limits.weight
-            && frame + coinbase.bytes() + self.bytes <= limits.bytes
-            && coinbase.sigops + self.sigops <= limits.sigops
+        Limits {
+            weight: 4 * frame + coinbase.weight() + self.weight,
+            bytes: frame + coinbase.bytes() + self.bytes,
+            sigops: coinbase.sigops + self.sigops,
+        }
     }
+
+    fn fits(&self, coinbase: CoinbaseCost, limits: Limits) -> bool {
+        let block = self.block(coinbase);
+        block.weight <= limits.weight && block.bytes <= limits.bytes && block.sigops <= limits.sigops
+    }
+}
+
+/// What a block takes that holds a coinbase and nothing else.
+pub(crate) fn empty_block(coinbase: CoinbaseCost) -> Limits {
+    Load::NONE.block(coinbase)
 }
 
 /// Bytes of a transaction or output count.
@@ -90,7 +104,8 @@ pub(crate) fn count_bytes(count: usize) -> u64 {
 
 impl Template {
     /// The same template if the coinbase fits, else one without the cheapest transactions, its value
-    /// and witness commitment recomputed.
+    /// and witness commitment recomputed. [`Template::parse`] has seen to it that without any the
+    /// coinbase of every class fits.
     pub fn fit(self: &Arc<Self>, coinbase: CoinbaseCost) -> Arc<Self> {
         let mut load = Load::of(self);
         if load.fits(coinbase, self.limits) {
@@ -120,8 +135,10 @@ impl Template {
         smaller.transactions.clear();
         for (place, tx) in self.transactions.iter().enumerate() {
             if !kept[place] {
-                smaller.value =
-                    smaller.value.checked_sub(tx.fee).expect("a template's value holds its own fees");
+                smaller.value = smaller
+                    .value
+                    .checked_sub(tx.fee)
+                    .expect("a template whose value is below the sum of its fees is refused when it is read");
                 continue;
             }
             places[place] = smaller.transactions.len();

@@ -1,7 +1,8 @@
 use super::*;
-use crate::template::BLOCK_WEIGHT_MAX;
-use crate::template::tests::{Tx, template_of};
+use crate::template::tests::{Tx, answer_of, template_of};
+use crate::template::{BLOCK_WEIGHT_MAX, TemplateError};
 use proptest::prelude::*;
+use serde_json::json;
 use std::collections::HashMap;
 
 fn transactions() -> impl Strategy<Value = Vec<Tx>> {
@@ -70,6 +71,22 @@ proptest! {
             prop_assert!(Arc::ptr_eq(&template, &fitted), "nothing is dropped without need");
         }
     }
+}
+
+#[test]
+fn gb_04_a_template_whose_fees_are_its_whole_value_can_lose_one() {
+    let list = [10, 20, 30].map(|fee| Tx { fee, sigops: 79_000 / 3, padding: 20, depends: vec![] });
+    let mut answer = answer_of(&list);
+    let fitted = |answer: &serde_json::Value| {
+        let template = Template::parse(answer.to_string().as_bytes(), bitcoin::Network::Regtest)?;
+        Ok(Arc::new(template).fit(CoinbaseCost::largest(SizeClass::B16000)))
+    };
+    answer["coinbasevalue"] = json!(60);
+    answer["sigoplimit"] = json!(79_000);
+    let fitted_value = |answer: &serde_json::Value| fitted(answer).map(|template| template.value());
+    assert_eq!(fitted_value(&answer), Ok(50));
+    answer["coinbasevalue"] = json!(9);
+    assert_eq!(fitted_value(&answer), Err(TemplateError::ValueBelowFees { value: 9, fees: 60 }));
 }
 
 #[test]

@@ -67,6 +67,24 @@ pub enum TemplateError {
         /// What consensus allows.
         allowed: u64,
     },
+    /// Fewer coins than the fees: each transaction that is left out would take more than there is.
+    #[error("coinbase value {value} is less than the fees of the transactions, {fees}, in satoshis")]
+    ValueBelowFees {
+        /// What the template says.
+        value: u64,
+        /// What its transactions pay.
+        fees: u64,
+    },
+    /// A limit is below what a block with the largest coinbase and nothing else takes.
+    #[error("the limit of {what} is {limit}; a block with our largest coinbase alone takes {needed}")]
+    NoRoom {
+        /// Weight, size or sigops.
+        what: &'static str,
+        /// What that block takes.
+        needed: u64,
+        /// What the template allows.
+        limit: u64,
+    },
     /// The transactions alone fill more than a block.
     #[error("{what} of the transactions is {sum}, more than {limit}")]
     TooLarge {

@@ -1,9 +1,12 @@
 use super::*;
+use crate::fit::CoinbaseCost;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{OutPoint, Sequence, Transaction, TxIn, Txid, Witness, absolute, transaction};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use stratum::class::SizeClass;
 
 /// A transaction to be.
 #[derive(Debug, Clone)]
@@ -146,6 +149,42 @@ fn gb_04_each_contradiction_is_found() {
         let mut answer = three();
         answer.as_object_mut().unwrap().remove(field);
         assert!(matches!(parse(&answer), Err(TemplateError::Json(_))), "{field}");
+    }
+}
+
+#[test]
+fn gb_04_a_value_below_the_fees_is_refused_before_a_fee_is_taken_off_it() {
+    let below = changed("/coinbasevalue", json!(59)).unwrap_err();
+    assert_eq!(below, TemplateError::ValueBelowFees { value: 59, fees: 60 });
+    assert_eq!(
+        below.to_string(),
+        "coinbase value 59 is less than the fees of the transactions, 60, in satoshis"
+    );
+    // A node may leave the subsidy out: that harms its owner alone.
+    assert!(changed("/coinbasevalue", json!(60)).is_ok());
+}
+
+#[test]
+fn gb_04_cb_09_limits_that_leave_no_room_for_the_largest_coinbase_are_refused() {
+    // Header and count are 81 bytes; 16,000 bytes of coinbase have a witness of 36 and at most 470 sigops.
+    let cases = [
+        ("/weightlimit", "weight", 4 * (81 + 16_000) + 36),
+        ("/sizelimit", "size", 81 + 16_000 + 36),
+        ("/sigoplimit", "sigops", 4 * 470),
+    ];
+    for (path, what, needed) in cases {
+        let with = |limit: u64| {
+            let mut answer = answer_of(&[]);
+            *answer.pointer_mut(path).unwrap() = json!(limit);
+            parse(&answer)
+        };
+        let limit = needed - 1;
+        assert_eq!(with(limit), Err(TemplateError::NoRoom { what, needed, limit }));
+        assert!(with(limit).unwrap_err().to_string().contains(&limit.to_string()));
+        let template = Arc::new(with(needed).unwrap());
+        for class in SizeClass::ALL {
+            assert!(Arc::ptr_eq(&template, &template.fit(CoinbaseCost::largest(class))));
+        }
     }
 }
 

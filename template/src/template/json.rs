@@ -1,6 +1,7 @@
 //! The answer of `getblocktemplate`, and what must be true of it.
 
 use super::*;
+use crate::fit::{CoinbaseCost, empty_block};
 use bitcoin::Transaction;
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hex::FromHex;
@@ -8,6 +9,7 @@ use ruint::aliases::U256;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashSet;
+use stratum::class::SizeClass;
 
 /// The fields that are used (GB-03); unknown ones are ignored, as BIP 22 asks.
 #[derive(Deserialize)]
@@ -96,6 +98,7 @@ pub(super) fn parse(answer: &[u8], network: Network) -> Result<Template, Templat
         long_poll_id: answer.longpollid,
     };
     template.seal();
+    check_room(template.limits)?;
     check_sums(&template)?;
     if let Some(given) = answer.default_witness_commitment {
         check_commitment(&given, &template)?;
@@ -130,6 +133,22 @@ fn check_target(given: &str, expected: Target) -> Result<(), TemplateError> {
     Ok(())
 }
 
+/// The largest coinbase must fit once all transactions are left out.
+fn check_room(limits: Limits) -> Result<(), TemplateError> {
+    let largest = SizeClass::ALL[SizeClass::ALL.len() - 1];
+    let needed = empty_block(CoinbaseCost::largest(largest));
+    for (what, needed, limit) in [
+        ("weight", needed.weight, limits.weight),
+        ("size", needed.bytes, limits.bytes),
+        ("sigops", needed.sigops, limits.sigops),
+    ] {
+        if needed > limit {
+            return Err(TemplateError::NoRoom { what, needed, limit });
+        }
+    }
+    Ok(())
+}
+
 fn check_sums(template: &Template) -> Result<(), TemplateError> {
     let sum = |of: fn(&TemplateTx) -> u64| {
         template.transactions.iter().try_fold(0_u64, |sum, tx| sum.checked_add(of(tx)))
@@ -140,6 +159,9 @@ fn check_sums(template: &Template) -> Result<(), TemplateError> {
         subsidy(template.height, template.network).checked_add(fees).ok_or_else(|| overflow("fee"))?;
     if template.value > allowed {
         return Err(TemplateError::Value { value: template.value, allowed });
+    }
+    if template.value < fees {
+        return Err(TemplateError::ValueBelowFees { value: template.value, fees });
     }
     let Limits { weight, bytes, sigops } = template.limits;
     let weight_sum = sum(|tx| tx.weight).ok_or_else(|| overflow("weight"))?;

@@ -14,6 +14,22 @@ use template::template::Template;
 
 const NETWORKS: [Network; 4] = [Network::Bitcoin, Network::Testnet, Network::Signet, Network::Regtest];
 
+/// Whether a template's transactions and the largest coinbase of a class are within its limits.
+fn fits(template: &Template, class: SizeClass) -> bool {
+    let coinbase = CoinbaseCost::largest(class);
+    let transactions = template.transactions();
+    // A header, the count of transactions, and the witness of the coinbase with its marker.
+    let count = if transactions.len() < 0xfc { 1 } else { 3 };
+    let (frame, witness) = (80 + count, 36);
+    let stripped = frame + coinbase.stripped_bytes;
+    let weight: u64 = transactions.iter().map(|tx| tx.weight).sum();
+    let sigops: u64 = transactions.iter().map(|tx| tx.sigops).sum();
+    let limits = template.limits();
+    4 * stripped + witness + weight <= limits.weight
+        && stripped + witness + template.transaction_bytes().len() as u64 <= limits.bytes
+        && coinbase.sigops + sigops <= limits.sigops
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((first, answer)) = input.split_first() else { return };
     // Seeds are plain JSON: its brace stands for regtest and stays.
@@ -28,6 +44,7 @@ fuzz_target!(|input: &[u8]| {
         let fitted = template.fit(CoinbaseCost::largest(class));
         assert!(fitted.transactions().len() <= template.transactions().len());
         assert!(fitted.value() <= template.value());
+        assert!(fits(&fitted, class), "what is left fits with the largest coinbase");
         let value = Amount::from_sat(fitted.value());
         let outputs = [TxOut { value, script_pubkey: ScriptBuf::from_bytes(vec![0x51]) }];
         let coinbase = style
