@@ -295,7 +295,11 @@ fn open_submitter(
     for Recovered { hash, height, note } in recovered.into_iter().chain(missed) {
         match read_note(hash, height, &note) {
             Some(block) => books.found(block),
-            None => warn!(height, %hash, "its note is damaged: the ledger does not know whom it paid"),
+            None => warn!(
+                height,
+                %hash,
+                "its note is damaged: the ledger does not know whom it paid; if the disk was full, the log of then has the note"
+            ),
         }
     }
     Ok(submitter)
