@@ -7,9 +7,11 @@ use serde_json::json;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::{Accounting, AccountingThread, entry, payout, window::Span};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stratum::target::Work;
+use template::bitcoind::rpc;
 use template::coinbase::CoinbaseStyle;
 use template::template::Template;
 
@@ -43,6 +45,15 @@ pub fn accounting() -> (Accounting, AccountingThread, tempfile::TempDir) {
     })
     .unwrap();
     (accounting, thread, dir)
+}
+
+/// A node that is away.
+pub fn away(dir: &Path) -> rpc::Node {
+    rpc::Node {
+        address: "127.0.0.1:1".to_owned(),
+        credentials: dir.join("no cookie"),
+        timeouts: rpc::Timeouts::default(),
+    }
 }
 
 /// A template on regtest that requires version bits.

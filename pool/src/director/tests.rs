@@ -6,7 +6,7 @@ use prometheus::Registry;
 use share_accounting::AccountingThread;
 use share_accounting::ledger::Ledger;
 use std::sync::mpsc::sync_channel;
-use template::bitcoind::rpc::{self, Purpose, Rpc};
+use template::bitcoind::rpc::{Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 
 /// A director whose node is away, with solo work given out.
@@ -24,11 +24,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (accounting, thread, dir) = testing::accounting();
-        let away = rpc::Node {
-            address: "127.0.0.1:1".to_owned(),
-            credentials: dir.path().join("no cookie"),
-            timeouts: rpc::Timeouts::default(),
-        };
+        let away = testing::away(dir.path());
         let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
         let books = Books::new(ledger, vec![Rpc::new(&away, Purpose::Other)]);
         let health = Arc::new(Health::new(accounting.clone()));

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
 use stratum::class::SizeClass;
 use stratum::target::Work;
-use template::bitcoind::rpc;
 use template::submit::Submitter;
 
 /// A shard with a real log behind it, and a node that is away.
@@ -33,11 +32,7 @@ fn address(n: u8) -> String {
 impl Bench {
     fn new() -> Self {
         let (accounting, thread, dir) = testing::accounting();
-        let away = rpc::Node {
-            address: "127.0.0.1:1".to_owned(),
-            credentials: dir.path().join("no cookie"),
-            timeouts: rpc::Timeouts::default(),
-        };
+        let away = testing::away(dir.path());
         let (submitter, _) = Submitter::open(&dir.path().join("blocks"), &[away], |_| {}).unwrap();
         let (director, news) = sync_channel(16);
         let metrics = Metrics::new(Registry::new());
