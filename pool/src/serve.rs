@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use stratum_net::acceptor::Incoming;
 use stratum_net::driver::{Ending, drive};
+use stratum_net::limits::Refusal;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 /// Connections that get new work before others of the shard have their turn.
 const FAN_OUT_PORTION: usize = 256;
@@ -130,7 +131,10 @@ impl Connection {
         let opened = self.shard.borrow_mut().open(wake.clone(), Instant::now());
         let key = match opened {
             Ok(key) => key,
-            Err(error) => return debug!(%address, %error, "connection refused"),
+            Err(error) => {
+                self.metrics.connections.refused(Refusal::NoPrefix);
+                return warn!(%address, %error, "connection refused");
+            }
         };
         self.load.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections.opened("v1");

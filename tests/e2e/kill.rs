@@ -153,3 +153,40 @@ fn d02_a_block_whose_share_was_acknowledged_reaches_the_node_whenever_the_pool_i
     check_blocks(&node, &pool);
     println!("{} acknowledged blocks reached the node", found.len());
 }
+
+#[test]
+fn m03_only_the_epoch_keeps_a_restart_from_giving_out_the_same_work_again() {
+    let node = Node::signet();
+    let user = address(1, node.network);
+    let builder = PoolBuilder::new(&node)
+        .set("shards", "1")
+        .set("difficulty.pot_start", "-17")
+        .set("difficulty.pot_max", "-17");
+    let pool = builder.start();
+    let mut miner = Miner::connect(pool.v1(), &user, "sluice-fleet/epoch");
+    // The first share ends solo work; from here on the window pays one payee everything, then as after the restart.
+    let first = miner.mine_accepted_share();
+    let solo = first.params[1].clone();
+    miner.wait_for_job(|job| json!(job.id) != solo);
+    let shares: Vec<_> = (0..3).map(|_| miner.mine_accepted_share()).collect();
+    let coinbase = |miner: &Miner| miner.job.as_ref().unwrap().coinbase(&miner.extranonce1, &[0; 8]);
+    let tip = |miner: &Miner| miner.job.as_ref().unwrap().prev_hash();
+    let before = (coinbase(&miner), tip(&miner), miner.extranonce1.clone());
+    let pool = pool.kill().start();
+    let mut miner = Miner::connect(pool.v1(), &user, "sluice-fleet/epoch");
+    // By chance a block was found: then there is another tip, and nothing to show.
+    let (old, old_tip, prefix) = before;
+    if tip(&miner) != old_tip {
+        return;
+    }
+    assert_eq!(miner.extranonce1, prefix, "the first connection of each life has the same prefix");
+    let new = coinbase(&miner);
+    let differ: Vec<_> = (0..old.len()).filter(|at| old[*at] != new[*at]).collect();
+    assert_eq!((new.len(), differ.len()), (old.len(), 1), "nothing but the epoch has grown: {differ:?}");
+    for share in shares {
+        let again = miner.on_newest_job(&share);
+        assert_ne!(again.hash, share.hash);
+        let answer = miner.request("mining.submit", again.params);
+        assert_eq!(answer["error"][0], 23, "{answer}");
+    }
+}

@@ -214,6 +214,25 @@ impl Miner {
         }
     }
 
+    /// The numbers of a share rolled on the newest job.
+    pub fn on_newest_job(&self, share: &Share) -> Share {
+        let job = self.job.as_ref().expect("a job");
+        let text = |at: usize| share.params[at].as_str().unwrap();
+        let number = |at: usize| u32::from_str_radix(text(at), 16).unwrap().to_le_bytes();
+        let mut header = job.header(&self.extranonce1, &hex(text(2)));
+        header[68..72].copy_from_slice(&number(3));
+        header[76..80].copy_from_slice(&number(4));
+        let hash = sha256d::Hash::hash(&header).to_byte_array();
+        let big_endian = {
+            let mut hash = hash;
+            hash.reverse();
+            hash
+        };
+        let mut params = share.params.clone();
+        params[1] = json!(job.id);
+        Share { params, hash, is_block: big_endian <= target_of_nbits(job.nbits) }
+    }
+
     /// Finds a share and submits it.
     pub fn mine_share(&mut self) -> (Share, Value) {
         let share = self.find_share();

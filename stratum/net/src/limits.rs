@@ -86,11 +86,14 @@ pub enum Refusal {
     /// This address connects too often.
     #[error("this address connects too often")]
     TooOften,
+    /// Its shard has no extranonce prefix left (M13): the others go on.
+    #[error("no extranonce prefix is free")]
+    NoPrefix,
 }
 
 impl Refusal {
     /// One of each kind.
-    pub const ALL: [Refusal; 3] = [Self::Full, Self::AddressFull, Self::TooOften];
+    pub const ALL: [Refusal; 4] = [Self::Full, Self::AddressFull, Self::TooOften, Self::NoPrefix];
 
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
@@ -98,6 +101,7 @@ impl Refusal {
             Self::Full => "full",
             Self::AddressFull => "address_full",
             Self::TooOften => "too_often",
+            Self::NoPrefix => "no_prefix",
         }
     }
 }
