@@ -11,6 +11,7 @@ use bitcoin::Network;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
@@ -18,6 +19,10 @@ use tracing::{error, info, warn};
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// After a failed attempt to open a segment, commits fail without trying again for this long.
 pub const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// How long another owner of the directory is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Entries of one commit, encoded.
 #[derive(Debug, Default)]
@@ -101,14 +106,20 @@ enum State {
     Failed { since: Option<Instant> },
 }
 
+/// Waits a moment: a process that is just ending, or a child that has not let go of its parent's files yet, is no
+/// other owner.
 fn lock(dir: &Path) -> Result<File, LogError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| LogError::io("open", &path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(LogError::io("lock", &path, source)),
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(LogError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(LogError::io("lock", &path, source)),
+        }
     }
 }
 
