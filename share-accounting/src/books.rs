@@ -141,6 +141,8 @@ pub(crate) fn replay(dir: &Path, log_size: u64, window: Work) -> Result<Books, R
         let (index, entry) = entry?;
         books.apply(index, &entry)?;
         if books.size == log_size {
+            // From here on shares are kept for a window of this size, if it shrinks for a while.
+            let _ = books.window.resize(window);
             return Ok(books);
         }
     }

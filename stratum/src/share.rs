@@ -347,14 +347,21 @@ impl DuplicateSet {
         digest[..16].try_into().expect("half of 32 bytes")
     }
 
-    /// Makes room for a tip; the shares of the one left for longest are forgotten beyond [`TIPS_REMEMBERED`].
+    /// Makes room for a tip. Of the tips with shares the newest [`TIPS_REMEMBERED`] keep them; an old one without
+    /// has nothing to be remembered for, and a node that catches up tells of many.
     fn remember(&mut self, hash: BlockHash) {
         let known = self.tips.iter().position(|tip| tip.hash == hash);
         let known = known.and_then(|at| self.tips.remove(at));
         self.tips.push_back(known.unwrap_or_else(|| Tip { hash, seen: Some(HashSet::new()) }));
-        if let Some(left) = self.tips.len().checked_sub(TIPS_REMEMBERED + 1) {
-            self.tips[left].seen = None;
-        }
+        let is_empty = |tip: &Tip| tip.seen.as_ref().is_some_and(HashSet::is_empty);
+        let mut newer = self.tips.len();
+        self.tips.retain(|tip| {
+            newer -= 1;
+            newer < TIPS_REMEMBERED || !is_empty(tip)
+        });
+        // The newest will have shares.
+        let older = self.tips.iter_mut().rev().skip(1).filter(|tip| tip.seen.is_some() && !is_empty(tip));
+        older.skip(TIPS_REMEMBERED - 1).for_each(|tip| tip.seen = None);
         if self.tips.len() > TIPS_REMEMBERED + TIPS_LEFT_MAX {
             self.tips.pop_front();
         }

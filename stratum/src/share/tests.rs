@@ -131,6 +131,13 @@ fn m03_a_share_of_another_epoch_is_another_header() {
     assert_ne!(now.header(&roll(0)), before.header(&roll(0)));
 }
 
+/// The job on another tip.
+fn on_tip(job: &Job, seed: u8) -> Job {
+    let mut body = sample::body(HARD_NBITS);
+    body.prev_hash = sample::prev_hash(seed);
+    Job { body: Arc::new(body), ..job.clone() }
+}
+
 #[test]
 fn v1_44_ch_02_m04_the_tip_by_value_decides_what_is_remembered() {
     let (mut court, job) = (Court::new(), job(HARD_NBITS, -32));
@@ -142,8 +149,12 @@ fn v1_44_ch_02_m04_the_tip_by_value_decides_what_is_remembered() {
     court.tip(2);
     court.tip(1);
     assert_eq!(rejected(&court.check(&job, roll)), Reject::Duplicate);
-    // Four tips later it is forgotten, but then it is stale.
-    (2..6).for_each(|seed| court.tip(seed));
+    // Four tips with shares later it is forgotten, but then it is stale.
+    for seed in 2..6 {
+        court.tip(seed);
+        let other = on_tip(&job, seed);
+        accepted(court.check(&other, mined(&other, roll, false)));
+    }
     assert_eq!(rejected(&court.check(&job, roll)), Reject::Stale);
     // It stays so if the first tip comes back, and with it a job of the same coinbase.
     court.tip(1);
@@ -157,15 +168,29 @@ fn v1_44_ch_02_m04_the_tip_by_value_decides_what_is_remembered() {
 }
 
 #[test]
+fn m04_tips_that_nobody_worked_on_push_no_other_out() {
+    let (mut court, job) = (Court::new(), job(HARD_NBITS, -32));
+    let roll = mined(&job, roll(0), false);
+    accepted(court.check(&job, roll));
+    // A node that was killed begins again some blocks behind, and tells each tip on its way.
+    (2..20).for_each(|seed| court.tip(seed));
+    court.tip(1);
+    assert_eq!(rejected(&court.check(&job, roll)), Reject::Duplicate);
+    let next = mined(&job, Roll { nonce: roll.nonce + 1, ..roll }, false);
+    accepted(court.check(&job, next));
+}
+
+#[test]
 fn m04_the_tips_that_are_known_are_bounded() {
     let mut court = Court::new();
-    for n in 0..(2 * TIPS_LEFT_MAX) {
-        court.judge.new_tip(
-            BlockHash::from_byte_array(
-                bitcoin::hashes::sha256d::Hash::hash(&n.to_le_bytes()).to_byte_array(),
-            ),
-            court.now,
-        );
+    let mut job = job(HARD_NBITS, -32);
+    for n in 0..TIPS_LEFT_MAX + 100 {
+        let tip = BlockHash::from_byte_array(sha256d::Hash::hash(&n.to_le_bytes()).to_byte_array());
+        court.judge.new_tip(tip, court.now);
+        let mut body = sample::body(HARD_NBITS);
+        body.prev_hash = tip;
+        job.body = Arc::new(body);
+        accepted(court.check(&job, mined(&job, roll(0), false)));
     }
     let tips = &court.judge.duplicates.tips;
     assert_eq!(tips.len(), TIPS_REMEMBERED + TIPS_LEFT_MAX);

@@ -404,12 +404,14 @@ impl Keeper {
         }
     }
 
-    /// Goes on to the node that rests for the shortest time, in the order of the settings from here on.
+    /// Goes on to the node that rests for the shortest time, in the order of the settings from here on; stays if
+    /// that is this one.
     fn try_another(&mut self) {
         let (place, count) = (self.place(), self.links.len());
-        let others = (1..count).map(|step| (place + step) % count);
+        let from_the_next = (1..=count).map(|step| (place + step) % count);
         let now = Instant::now();
-        let Some(next) = others.min_by_key(|place| self.links[*place].rests_until.max(now)) else { return };
+        let next = from_the_next.min_by_key(|place| self.links[*place].rests_until.max(now));
+        let Some(next) = next.filter(|next| *next != place) else { return };
         tracing::error!(node = %self.settings.nodes[next].rpc.address, "trying the next node");
         self.switch(next);
     }

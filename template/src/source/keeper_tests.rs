@@ -399,8 +399,9 @@ fn one_wrong_node_of_two_ends_nothing() {
     assert_eq!(pair.tick(2), ["degraded", "tip 100", "work 101", "recovered"]);
     // The good one goes away for a while: the wrong one is asked again and still ends nothing.
     pair.scripts[1].say(|says| says.up = false);
-    let told = pair.tick(FAILURES_BEFORE_SWITCH + 1);
-    assert_eq!(told, ["degraded", "degraded"]);
+    assert_eq!(pair.tick(1), ["degraded"]);
+    pair.keeper.switch(0);
+    assert_eq!(pair.tick(1), ["degraded"]);
     assert_eq!(pair.keeper.current.as_ref().unwrap().template.height(), 101);
     // Only when each of them is wrong is there nothing left.
     pair.scripts[1].say(|says| *says = Says { up: true, ..wrong });
@@ -416,8 +417,10 @@ fn a_node_that_takes_over_is_not_believed_while_it_lags_behind_work_that_is_good
     pair.scripts[0].say(|says| says.up = false);
     assert_eq!(pair.tick(FAILURES_BEFORE_SWITCH), ["degraded"]);
     assert_eq!(pair.keeper.place(), 1);
+    pair.keeper.links[0].rests_until = Instant::now();
     assert_eq!(pair.tick(1), ["degraded"]);
     assert_eq!(pair.keeper.place(), 0, "there is nothing to be had from it");
+    pair.keeper.links[1].rests_until = Instant::now();
     // It has caught up.
     pair.scripts[1].say(|says| *says = Says::at(block(6), 106));
     assert_eq!(pair.tick(FAILURES_BEFORE_SWITCH + 1), ["tip 106", "work 107", "recovered"]);
@@ -435,6 +438,21 @@ fn before_the_work_is_too_old_a_node_that_lags_takes_over() {
     let served = &mut pair.keeper.current.as_mut().unwrap().at;
     *served = served.checked_sub(OUTLIVED).unwrap();
     assert_eq!(pair.tick(1), ["tip 103", "work 104", "recovered"]);
+}
+
+#[test]
+fn a_node_that_will_be_asked_soon_is_not_left_for_one_that_rests() {
+    let wrong = Says { network: Network::Regtest, ..Says::at(block(1), 100) };
+    let mut pair = Pair::new([wrong, Says::at(block(1), 100)]);
+    assert_eq!(pair.tick(2), ["degraded", "tip 100", "work 101", "recovered"]);
+    pair.scripts[1].say(|says| says.up = false);
+    // The wrong one rests for half a minute, this one for a second or two.
+    for _ in 0..2 * FAILURES_BEFORE_SWITCH {
+        assert_eq!(pair.keeper.place(), 1);
+        pair.tick(1);
+    }
+    pair.scripts[1].say(|says| says.up = true);
+    assert_eq!(pair.tick(1), ["recovered"]);
 }
 
 #[test]
