@@ -60,25 +60,22 @@ impl Nodes {
         answer
     }
 
-    /// Whether a block is in the chain that ends in `descendant`, which is higher. Only a node that has the
-    /// descendant on its own best chain can say: one that lags has not got there.
-    fn is_ancestor(&mut self, block: BlockHash, descendant: BlockHash) -> Result<bool, BooksError> {
+    /// The place of a node that has a block on its own best chain: only that can say what lies below it. One that
+    /// lags has not got there.
+    fn following(&mut self, hash: BlockHash) -> Result<usize, BooksError> {
         let mut failure = None;
         for step in 0..self.list.len() {
             let place = (self.place + step) % self.list.len();
-            let node = &mut self.list[place];
-            let answer = is_in_best_chain(node, descendant)
-                .and_then(|follows| follows.then(|| is_in_best_chain(node, block)).transpose());
-            match answer {
-                Ok(Some(answer)) => {
+            match is_in_best_chain(&mut self.list[place], hash) {
+                Ok(true) => {
                     self.place = place;
-                    return Ok(answer);
+                    return Ok(place);
                 }
-                Ok(None) => {}
+                Ok(false) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.map_or(BooksError::OtherChain(descendant), BooksError::Node))
+        Err(failure.map_or(BooksError::OtherChain(hash), BooksError::Node))
     }
 }
 
@@ -204,14 +201,19 @@ impl Books {
     /// Nothing is known of one above the tip, unless the chain that it was in was `left` below it.
     fn judge(&mut self, top: u32, left: bool) -> Result<Vec<ChainEvent>, BooksError> {
         let mut events = Vec::new();
+        let mut follower = None;
         for (block, state) in self.ledger.open_blocks(self.judged)? {
+            if block.height <= top {
+                // The list is lowest first: if a node fails in its middle, the next call goes on from here.
+                self.judged = self.judged.max(block.height.saturating_sub(1));
+            }
             let state = if block.height > top {
                 if !left || !state.is_in_chain() {
                     continue;
                 }
                 BlockState::Orphaned
             // Open below the judged height are those that were in the chain, and there it is the same.
-            } else if block.height > self.judged && !self.is_in_chain(&block)? {
+            } else if block.height > self.judged && !self.is_in_chain(&block, &mut follower)? {
                 BlockState::Orphaned
             } else if top - block.height + 1 >= MATURITY {
                 BlockState::Matured
@@ -224,15 +226,19 @@ impl Books {
         Ok(events)
     }
 
-    /// Whether a block that is not above the tip is in its chain; a node is asked about one deeper than the
-    /// view of the chain.
-    fn is_in_chain(&mut self, block: &PoolBlock) -> Result<bool, BooksError> {
+    /// Whether a block that is not above the tip is in its chain; one deeper than the view of the chain is asked
+    /// of a node that is found once a round: `follower`.
+    fn is_in_chain(&mut self, block: &PoolBlock, follower: &mut Option<usize>) -> Result<bool, BooksError> {
         match self.chain.standing(block.hash, block.height) {
             Standing::Confirmed(_) => Ok(true),
             Standing::Orphaned => Ok(false),
             Standing::Unknown => {
-                let oldest = self.chain.oldest().expect("the chain has a tip");
-                self.nodes.is_ancestor(block.hash, oldest)
+                let place = match *follower {
+                    Some(place) => place,
+                    None => self.nodes.following(self.chain.oldest().expect("the chain has a tip"))?,
+                };
+                *follower = Some(place);
+                Ok(is_in_best_chain(&mut self.nodes.list[place], block.hash)?)
             }
         }
     }

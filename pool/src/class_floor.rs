@@ -4,14 +4,13 @@
 //! carried as credit, so who finds blocks with small ones delays everybody else's pay. Whoever has more than 1 %
 //! of the window is therefore served 755 bytes at least (accounting §2.4).
 //!
-//! Except where the machine is what it says: at the pot of a hobby board a connection finds few blocks, and the
+//! Except where the machine is what it says: at the rate of a hobby board a connection finds few blocks, and the
 //! board may cut a larger coinbase without a word, so that all its shares would be wrong. In a cooperative of
 //! ten bitaxes each of them is above 1 %.
 
 use bitcoin::ScriptBuf;
 use std::collections::{BTreeMap, HashSet};
 use stratum::class::SizeClass;
-use stratum::pot::Pot;
 use stratum::target::Work;
 
 /// Smallest class for payees above the bound.
@@ -39,10 +38,10 @@ impl ClassFloor {
         Self { short, heavy: heavy.map(|(script, _)| script.clone()).collect() }
     }
 
-    /// The class of a machine that mines for `payee`, declares `declared` and works at `pot`.
-    pub fn class(&self, payee: &ScriptBuf, declared: SizeClass, pot: Pot) -> SizeClass {
+    /// The class of a machine that mines for `payee`, declares `declared` and does `hashes_per_s`.
+    pub fn class(&self, payee: &ScriptBuf, declared: SizeClass, hashes_per_s: f64) -> SizeClass {
         let harms = self.short[usize::from(declared.code())];
-        if harms && pot.get() > board_pot_max(declared) && self.heavy.contains(payee) {
+        if harms && hashes_per_s > board_hashes_per_s_max(declared) && self.heavy.contains(payee) {
             FLOOR
         } else {
             declared
@@ -50,13 +49,14 @@ impl ClassFloor {
     }
 }
 
-/// Highest pot at which a machine of a small class can be the board that it says it is.
-fn board_pot_max(declared: SizeClass) -> i8 {
+/// Rate up to which a machine of a small class can be the board that it says it is. What difficulty control knows
+/// of a rate is within a factor of two or three.
+fn board_hashes_per_s_max(declared: SizeClass) -> f64 {
     match declared {
-        // 2^28 hashes a share: a NerdMiner, at 1 MH/s at most, takes minutes for one.
-        SizeClass::B255 => -4,
-        // 2^46 hashes a share: 14 TH/s at 12 shares a minute; a NerdQAxe++ has about 6.
-        _ => 14,
+        // A NerdMiner does 1 MH/s at most.
+        SizeClass::B255 => 10e6,
+        // A bitaxe does 1 to 2 TH/s, boards of several such chips up to 12.
+        _ => 40e12,
     }
 }
 
@@ -68,9 +68,8 @@ mod tests {
         ScriptBuf::from_bytes(vec![0x51, n])
     }
 
-    fn pot(pot: i8) -> Pot {
-        Pot::try_from(pot).unwrap()
-    }
+    /// What no board does.
+    const FARM: f64 = 1e15;
 
     /// Payee 1 has exactly 1 % of the window, payee 2 one unit more; payee 3 has the rest.
     fn weights() -> BTreeMap<ScriptBuf, Work> {
@@ -82,27 +81,31 @@ mod tests {
         let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
         for small in [SizeClass::B255, SizeClass::B455] {
             for (payee, served) in [(1, small), (2, SizeClass::B755), (3, SizeClass::B755), (4, small)] {
-                assert_eq!(floor.class(&script(payee), small, pot(15)), served, "payee {payee}");
+                assert_eq!(floor.class(&script(payee), small, FARM), served, "payee {payee}");
             }
         }
         for large in &SizeClass::ALL[2..] {
-            assert_eq!(floor.class(&script(3), *large, pot(15)), *large);
+            assert_eq!(floor.class(&script(3), *large, FARM), *large);
         }
     }
 
     #[test]
     fn a_small_class_that_pays_as_many_is_left_to_everybody() {
         let floor = ClassFloor::new(&weights(), [2, 3, 3, 3, 3, 3]);
-        assert_eq!(floor.class(&script(3), SizeClass::B255, pot(15)), SizeClass::B755);
-        assert_eq!(floor.class(&script(3), SizeClass::B455, pot(15)), SizeClass::B455);
+        assert_eq!(floor.class(&script(3), SizeClass::B255, FARM), SizeClass::B755);
+        assert_eq!(floor.class(&script(3), SizeClass::B455, FARM), SizeClass::B455);
     }
 
     #[test]
     fn a_board_that_is_what_it_says_keeps_its_class() {
         let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
-        for (small, board) in [(SizeClass::B255, pot(-4)), (SizeClass::B455, pot(14))] {
-            assert_eq!(floor.class(&script(3), small, board), small);
-            assert_eq!(floor.class(&script(3), small, pot(board.get() + 1)), SizeClass::B755);
+        for (small, board) in [(SizeClass::B255, 1e6), (SizeClass::B455, 12e12)] {
+            // Three times the rate is what it may look like.
+            for (looks, served) in
+                [(0.0, small), (board, small), (3.0 * board, small), (11.0 * board, SizeClass::B755)]
+            {
+                assert_eq!(floor.class(&script(3), small, looks), served, "{looks}");
+            }
         }
     }
 }

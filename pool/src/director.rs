@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::newest_window::NewestWindow;
 use crate::shard::unix_ms;
 use crate::work::{Current, Planner, Standing, WorkSet};
+use bitcoin::BlockHash;
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::Credits;
 use share_accounting::{Accounting, Snapshot};
@@ -73,6 +74,14 @@ pub struct Outputs {
     pub metrics: Metrics,
 }
 
+/// What work is made from: the same again makes the same work again.
+#[derive(Debug)]
+struct Source {
+    template: Arc<Template>,
+    log_size: u64,
+    ledger_block: BlockHash,
+}
+
 /// The one who decides what is worked on.
 #[derive(Debug)]
 pub struct Director {
@@ -82,6 +91,8 @@ pub struct Director {
     planner: Planner,
     outputs: Outputs,
     template: Option<Arc<Template>>,
+    /// What the work given out was made from.
+    published: Option<Source>,
     /// Compact network target of the newest work.
     nbits: Option<u32>,
     retry_at: Option<Instant>,
@@ -107,6 +118,7 @@ impl Director {
             planner,
             outputs,
             template: None,
+            published: None,
             nbits: None,
             retry_at: None,
             failing_since: None,
@@ -156,6 +168,8 @@ impl Director {
             News::Submitted(event) => self.hear_verdict(&event),
             News::FirstShare => {
                 if self.outputs.current.borrow().work.as_ref().is_some_and(|work| work.is_solo()) {
+                    // A window that was asked for before holds no share.
+                    self.windows.ask_anew();
                     self.give_work();
                 }
             }
@@ -244,7 +258,10 @@ impl Director {
     }
 
     /// Gives other work, or none, to the shards; returns what they had.
-    fn set_work(&self, mut work: Option<Arc<WorkSet>>) -> Option<Arc<WorkSet>> {
+    fn set_work(&mut self, mut work: Option<Arc<WorkSet>>) -> Option<Arc<WorkSet>> {
+        if work.is_none() {
+            self.published = None;
+        }
         self.outputs.current.send_modify(|current| std::mem::swap(&mut current.work, &mut work));
         work
     }
@@ -256,7 +273,9 @@ impl Director {
         match self.plan(&template) {
             Ok(work) => {
                 self.failing_since = None;
-                self.publish(&template, work);
+                if let Some(work) = work {
+                    self.publish(&template, work);
+                }
             }
             Err(error) => self.plan_failed(&error.to_string(), Instant::now()),
         }
@@ -278,7 +297,8 @@ impl Director {
         }
     }
 
-    fn plan(&mut self, template: &Arc<Template>) -> anyhow::Result<WorkSet> {
+    /// Work on a template, unless that is what miners have already.
+    fn plan(&mut self, template: &Arc<Template>) -> anyhow::Result<Option<WorkSet>> {
         // The template may build on a block that was found a moment ago.
         self.take_found();
         let (credits, events) = self.books.at(template.prev_hash())?;
@@ -290,8 +310,17 @@ impl Director {
             warn!(entries = log_size, "planning from a window that is not the newest: the share log is slow");
             self.retry_at = Some(Instant::now() + RETRY_PAUSE);
         }
+        let is_out = |source: &Source| {
+            Arc::ptr_eq(&source.template, template)
+                && (source.log_size, source.ledger_block) == (log_size, ledger_block)
+        };
+        if self.published.as_ref().is_some_and(is_out) {
+            return Ok(None);
+        }
         let standing = Standing { log_size, weights, ledger_block, credits: by_script };
-        Ok(self.planner.plan(template, &standing)?)
+        let work = self.planner.plan(template, &standing)?;
+        self.published = Some(Source { template: template.clone(), log_size, ledger_block });
+        Ok(Some(work))
     }
 
     fn publish(&mut self, template: &Template, work: WorkSet) {

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sluice-pool: {error:#}");
+            logging::last_words(format!("sluice-pool: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -53,6 +53,11 @@ impl NewestWindow {
         Ok((known.snapshot.clone(), is_new))
     }
 
+    /// What was asked for before does not count any more.
+    pub fn ask_anew(&mut self) {
+        self.asked = None;
+    }
+
     /// Brings in an answer that has come late, or asks for a new one.
     fn ask(&mut self, network: Work, now: Instant) -> Result<(), WindowError> {
         if self.asked.as_ref().is_some_and(|asked| asked.network != network) {

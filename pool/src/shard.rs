@@ -200,9 +200,10 @@ impl Shard {
     fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(payee) = peer.session.payee() else { return };
-        let (class, pot) = (peer.session.class(), peer.session.pot());
-        let Some(job) = self.offer.job(&payee.script, class, pot) else { return };
-        peer.session.aim(self.rate.per_minute());
+        let per_minute = self.rate.per_minute();
+        let hashes_per_s = peer.session.hashes_per_s(per_minute);
+        let Some(job) = self.offer.job(&payee.script, peer.session.class(), hashes_per_s) else { return };
+        peer.session.aim(per_minute);
         peer.session.work(&job, now, actions);
     }
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::job::{Basis, JobBody, Payout, TemplateId};
-use stratum::pot::Pot;
 use stratum::target::Work;
 use stratum::v1::encode::EncodedJob;
 use template::assemble::job_body;
@@ -189,11 +188,16 @@ impl WorkSet {
         matches!(self.split, Split::Solo { .. })
     }
 
-    /// The job for a payee's machine that declares a size class and works at a pot, unless each payee has its own.
-    pub fn shared(&self, payee: &ScriptBuf, declared: SizeClass, pot: Pot) -> Option<&Arc<EncodedJob>> {
+    /// The job for a payee's machine of a declared size class and a rate, unless each payee has its own.
+    pub fn shared(
+        &self,
+        payee: &ScriptBuf,
+        declared: SizeClass,
+        hashes_per_s: f64,
+    ) -> Option<&Arc<EncodedJob>> {
         match &self.split {
             Split::Window { jobs, floor } => {
-                Some(&jobs[usize::from(floor.class(payee, declared, pot).code())])
+                Some(&jobs[usize::from(floor.class(payee, declared, hashes_per_s).code())])
             }
             Split::Solo { .. } => None,
         }

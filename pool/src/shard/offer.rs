@@ -5,7 +5,6 @@ use bitcoin::ScriptBuf;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
-use stratum::pot::Pot;
 use stratum::v1::encode::EncodedJob;
 
 /// Solo jobs that are kept: one for each payee and size class. The map starts over at the bound.
@@ -34,10 +33,15 @@ impl Offer {
         self.work.as_ref().is_some_and(|work| work.is_solo())
     }
 
-    /// The job for a machine of a payee, if there is work.
-    pub(super) fn job(&mut self, payee: &ScriptBuf, class: SizeClass, pot: Pot) -> Option<Arc<EncodedJob>> {
+    /// The job for a payee's machine that declares a size class and does so many hashes a second, if there is work.
+    pub(super) fn job(
+        &mut self,
+        payee: &ScriptBuf,
+        class: SizeClass,
+        hashes_per_s: f64,
+    ) -> Option<Arc<EncodedJob>> {
         let work = self.work.as_ref()?;
-        if let Some(job) = work.shared(payee, class, pot) {
+        if let Some(job) = work.shared(payee, class, hashes_per_s) {
             return Some(job.clone());
         }
         if self.solo.len() >= SOLO_JOBS_MAX {

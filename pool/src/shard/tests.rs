@@ -229,14 +229,14 @@ fn a_payee_above_one_percent_gets_no_coinbase_that_pays_fewer_miners() {
     // Ten payees of equal weight, more than 455 bytes hold, and one of less than 1 %.
     let weights = (1..=11).map(|n| (script(n), Work(if n == 11 { 1 } else { 1_000 }))).collect();
     let work = plan(0, MASK, weights).unwrap();
-    let bytes = |n, class, pot: i8| {
-        let job = work.shared(&script(n), class, pot.try_into().unwrap()).unwrap();
-        job.body().coinbase.bytes().len()
+    let bytes = |n, class, hashes_per_s| {
+        work.shared(&script(n), class, hashes_per_s).unwrap().body().coinbase.bytes().len()
     };
-    let stock = bytes(1, SizeClass::B755, 20);
-    assert_eq!(bytes(1, SizeClass::B455, 20), stock);
-    assert!(bytes(11, SizeClass::B455, 20) < stock, "little weight");
-    assert!(bytes(1, SizeClass::B455, 10) < stock, "a small board");
+    let (farm, board) = (1e15, 1e12);
+    let stock = bytes(1, SizeClass::B755, farm);
+    assert_eq!(bytes(1, SizeClass::B455, farm), stock);
+    assert!(bytes(11, SizeClass::B455, farm) < stock, "little weight");
+    assert!(bytes(1, SizeClass::B455, board) < stock, "a small board");
 }
 
 #[test]

@@ -4,11 +4,14 @@
 
 use serde::Deserialize;
 use std::io::IsTerminal;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// Lines that may wait to be written; at the bound new ones are lost.
 const LINES_WAITING_MAX: usize = 16_384;
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -53,5 +56,21 @@ pub fn init(settings: &Settings) -> Logging {
         Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
         Format::Json => lines.json().init(),
     }
+    // The usual one writes to standard error itself, and would wait for whoever reads there.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(%panic, %backtrace, "a thread has panicked: please report this");
+    }));
     Logging(guard)
+}
+
+/// Writes a last sentence to standard error, unless nobody takes it.
+pub fn last_words(text: String) {
+    let (written, done) = sync_channel(1);
+    // Detached: if it is stuck, the end of the process ends it.
+    std::thread::spawn(move || {
+        eprintln!("{text}");
+        let _ = written.send(());
+    });
+    let _ = done.recv_timeout(LAST_WORDS_PATIENCE);
 }

@@ -218,6 +218,15 @@ impl Session {
         self.pot
     }
 
+    /// Roughly what the machine does if it is steered to so many shares per minute; 0 before its first share.
+    pub fn hashes_per_s(&self, shares_per_minute: f64) -> f64 {
+        if !self.vardiff.has_seen_shares() {
+            return 0.0;
+        }
+        // A share of pot 0 takes 2^32 hashes.
+        f64::from(i32::from(self.pot.get()) + 32).exp2() * shares_per_minute / 60.0
+    }
+
     fn awaited(&self) -> (Instant, Awaited) {
         let settings = &self.settings;
         match self.active {
