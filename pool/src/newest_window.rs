@@ -85,21 +85,6 @@ impl NewestWindow {
 mod tests {
     use super::*;
     use crate::testing;
-    use share_accounting::Batch;
-    use std::sync::mpsc::sync_channel;
-
-    /// Keeps the accounting thread busy until the sender is dropped.
-    fn stall(accounting: &Accounting) -> std::sync::mpsc::SyncSender<()> {
-        let (release, released) = sync_channel::<()>(0);
-        let (begun, began) = sync_channel(0);
-        let done = Box::new(move |_, _| {
-            begun.send(()).unwrap();
-            let _ = released.recv();
-        });
-        accounting.commit(Batch { shares: Vec::new(), done }).unwrap();
-        began.recv().unwrap();
-        release
-    }
 
     /// Asks until there is an answer, however long it takes.
     fn insist(windows: &mut NewestWindow, network: Work, now: Instant) -> (Snapshot, bool) {
@@ -116,13 +101,13 @@ mod tests {
         let (accounting, thread, _dir) = testing::accounting();
         let mut windows = NewestWindow::new(accounting.clone());
         let (now, network) = (Instant::now(), Work(1_000));
-        let release = stall(&accounting);
+        let release = testing::stall(&accounting);
         assert_eq!(windows.get(network, now), Err(WindowError::Busy));
         drop(release);
         let (late, is_new) = insist(&mut windows, network, now);
         assert!(is_new);
 
-        let release = stall(&accounting);
+        let release = testing::stall(&accounting);
         let later = now + NEW_FOR + Duration::from_millis(1);
         assert_eq!(windows.get(network, later), Ok((late, false)), "better than none");
         assert_eq!(

@@ -1,14 +1,17 @@
 //! What the tests of several modules start from.
 
+pub mod headers;
+
 use crate::work::{Current, PlanError, Planner, Standing, WorkSet};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use serde_json::json;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
-use share_accounting::{Accounting, AccountingThread, entry, payout, window::Span};
+use share_accounting::{Accounting, AccountingThread, Batch, entry, payout, window::Span};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 use stratum::target::Work;
 use template::bitcoind::rpc;
@@ -30,6 +33,19 @@ pub fn split() -> payout::Params {
         min_payout: 5_000,
         reserve_script: script(200),
     }
+}
+
+/// Keeps the accounting thread busy until what is returned is dropped.
+pub fn stall(accounting: &Accounting) -> SyncSender<()> {
+    let (release, released) = sync_channel::<()>(0);
+    let (begun, began) = sync_channel(0);
+    let done = Box::new(move |_, _| {
+        begun.send(()).unwrap();
+        let _ = released.recv();
+    });
+    accounting.commit(Batch { shares: Vec::new(), done }).unwrap();
+    began.recv().unwrap();
+    release
 }
 
 /// A real log in a folder of its own, with a window of eight network difficulties.

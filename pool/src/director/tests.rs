@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::headers::StandIn;
 use crate::testing::{self, MASK, given, script};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
@@ -12,6 +13,7 @@ use template::coinbase::CoinbaseStyle;
 /// A director whose node is away, with solo work given out.
 struct Bench {
     director: Director,
+    accounting: Accounting,
     current: watch::Receiver<Current>,
     serving: watch::Receiver<Serving>,
     health: Arc<Health>,
@@ -23,8 +25,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// One whose node answers at an address.
+    fn on(address: Option<&str>) -> Self {
         let (accounting, thread, dir) = testing::accounting();
-        let away = testing::away(dir.path());
+        let mut away = testing::away(dir.path());
+        if let Some(address) = address {
+            away.address = address.to_owned();
+            std::fs::write(&away.credentials, "user:word").unwrap();
+        }
         let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
         let books = Books::new(ledger, vec![Rpc::new(&away, Purpose::Other)]);
         let health = Arc::new(Health::new(accounting.clone()));
@@ -41,9 +52,10 @@ impl Bench {
         health.working(1, Instant::now());
         let style = CoinbaseStyle::new(0, 0, "").unwrap();
         let planner = Planner::new(style, testing::split(), 0, MASK);
-        let director = Director::new(accounting, books, FoundBlocks::default(), planner, outputs);
+        let director = Director::new(accounting.clone(), books, FoundBlocks::default(), planner, outputs);
         Self {
             director,
+            accounting,
             current: shown,
             serving: said,
             health,
@@ -122,4 +134,34 @@ fn payees_are_noted_when_nothing_else_is_to_be_done() {
     stop.send(News::Stop).unwrap();
     assert!(bench.director.wait(&mailbox).is_ok());
     assert!(bench.director.payees.is_empty());
+}
+
+#[test]
+fn a_slow_log_makes_no_new_work_of_the_same_template_and_window() {
+    let node = StandIn::start();
+    let template = testing::template(0);
+    node.view().follow(&[template.prev_hash()]);
+    let mut bench = Bench::on(Some(&node.address));
+    let id = |bench: &Bench| bench.current.borrow().work.as_ref().unwrap().id();
+    let given = id(&bench);
+    bench.hear(SourceEvent::Template { id: given, template, stand_in: false });
+    let first = id(&bench);
+    assert_eq!((bench.director.failing_since, bench.director.retry_at), (None, None));
+    let planned = bench.current.has_changed().unwrap();
+    assert!(planned);
+    bench.current.mark_unchanged();
+    // The window is asked for again and again, and miners are left alone.
+    let release = testing::stall(&bench.accounting);
+    for _ in 0..3 {
+        bench.director.give_work();
+        assert!(bench.director.retry_at.is_some());
+    }
+    drop(release);
+    assert!(!bench.current.has_changed().unwrap());
+    assert_eq!(id(&bench), first);
+    // Work that was taken away is given out again.
+    bench.director.take_work_away(Serving::Waiting);
+    bench.director.template = Some(testing::template(0));
+    bench.director.give_work();
+    assert!(bench.has_work());
 }
