@@ -219,7 +219,10 @@ impl Director {
                 self.outputs.health.trouble(Some(reason.clone()));
                 self.take_work_away(Serving::Refused(reason));
             }
-            SourceEvent::Alarm(text) => error!(%text, "the node needs a look"),
+            SourceEvent::Alarm(text) => {
+                error!(%text, "the node needs a look");
+                self.outputs.metrics.alarm();
+            }
         }
     }
 

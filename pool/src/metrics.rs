@@ -19,6 +19,7 @@ pub struct Metrics {
     fan_out: Histogram,
     blocks: Counters,
     session_panics: IntCounter,
+    alarms: IntCounter,
     reserve_ratio: GaugeVec,
     /// Age of the work that miners have, in seconds.
     pub template_age_s: Gauge,
@@ -40,6 +41,8 @@ impl Metrics {
         let plain = |name: &str, help: &str| IntGauge::new(name, help).expect("a valid metric name");
         let float = |name: &str, help: &str| Gauge::new(name, help).expect("a valid metric name");
         let panics = IntCounter::new("sluice_pool_session_panics_total", "Sessions that failed by a bug.");
+        let alarms =
+            IntCounter::new("sluice_pool_alarms_total", "What a person should look at: the log says what.");
         let reserve_ratio = Opts::new(
             "sluice_pool_reserve_ratio",
             "Part of the reward that the coinbase of a size class cannot pay and holds in reserve.",
@@ -74,6 +77,7 @@ impl Metrics {
                 once("found").chain(Verdict::ALL.map(Verdict::label)),
             ),
             session_panics: register(&registry, panics.expect("a valid metric name")),
+            alarms: register(&registry, alarms.expect("a valid metric name")),
             reserve_ratio: register(&registry, reserve_ratio),
             template_age_s: register(
                 &registry,
@@ -126,6 +130,11 @@ impl Metrics {
     /// New work carries this part of the reward as credit.
     pub fn reserve(&self, class: SizeClass, ratio: f64) {
         self.reserve_ratio.with_label_values(&[&class.to_string()]).set(ratio);
+    }
+
+    /// A person should look at something (CH-03).
+    pub fn alarm(&self) {
+        self.alarms.inc();
     }
 
     /// A session failed by a bug of ours.

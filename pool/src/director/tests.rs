@@ -96,6 +96,14 @@ fn gb_07_a_template_that_expires_is_taken_back_and_a_node_in_trouble_is_not_enou
 }
 
 #[test]
+fn ch_03_an_alarm_is_counted_and_work_goes_on() {
+    let mut bench = Bench::new();
+    bench.hear(SourceEvent::Alarm("no block for 60 minutes".to_owned()));
+    assert!(bench.has_work() && bench.health.report(Instant::now()).ok);
+    assert!(bench.director.outputs.metrics.text().contains("sluice_pool_alarms_total 1\n"));
+}
+
+#[test]
 fn gb_02_a_node_that_turns_out_to_be_the_wrong_one_ends_all_work() {
     let mut bench = Bench::new();
     bench.hear(SourceEvent::Refused("this node follows another chain".to_owned()));
