@@ -232,9 +232,9 @@ impl Director {
             Outcome::Judged { verdict, words } => {
                 self.outputs.metrics.block_judged(*verdict);
                 if verdict.is_success() {
-                    info!(height, %hash, %node, %words, "block accepted");
+                    info!(height, %hash, %node, %verdict, %words, "block accepted");
                 } else if verdict.is_final() {
-                    error!(height, %hash, %node, %words, "block refused by the node: its file is kept");
+                    error!(height, %hash, %node, %verdict, %words, "block refused by the node: its file is kept");
                 } else {
                     warn!(height, %hash, %node, %words, "the node cannot judge the block yet");
                 }
@@ -246,9 +246,8 @@ impl Director {
             Outcome::Retrying(reason) => {
                 warn!(height, %hash, %node, %reason, "block not submitted yet, trying again")
             }
-            Outcome::NotOnDisk(reason) => {
-                error!(height, %hash, %reason, "block file not written; the block is submitted all the same");
-            }
+            // Told where it happened, with the block's note.
+            Outcome::NotOnDisk(_) => {}
         }
     }
 

@@ -313,25 +313,13 @@ impl Lane {
         if pending.told.as_ref() == Some(&outcome) {
             return;
         }
-        let block = &pending.block;
-        let (hash, height, node) = (block.hash, block.height, &self.shared.address);
-        match &outcome {
-            Outcome::Judged { verdict, words } if verdict.is_success() => {
-                tracing::info!(%hash, height, %node, %verdict, words, "block accepted");
-            }
-            Outcome::Judged { verdict, words } => {
-                tracing::error!(%hash, height, %node, %verdict, words, "block not accepted");
-            }
-            Outcome::Retrying(why) | Outcome::NotOnDisk(why) => {
-                tracing::error!(%hash, height, %node, why, "block submission failed; repeating it");
-            }
-        }
         pending.told = Some(outcome.clone());
+        let block = &pending.block;
         (self.shared.on_event)(SubmitEvent {
-            hash,
-            height,
+            hash: block.hash,
+            height: block.height,
             note: Arc::clone(&block.note),
-            node: Arc::clone(node),
+            node: Arc::clone(&self.shared.address),
             outcome,
         });
     }
