@@ -23,6 +23,9 @@ const UNKNOWN_BLOCK: i32 = -5;
 pub struct Books {
     ledger: Ledger,
     chain: BestChain,
+    /// The chain as it was when its tip was highest, until another takes its place: who goes back and then takes
+    /// another branch has left it.
+    highest: BestChain,
     /// Up to this height the ledger says which blocks are in `chain`: nobody is asked about them again.
     judged: u32,
     nodes: Nodes,
@@ -111,7 +114,14 @@ impl Books {
     pub fn new(ledger: Ledger, nodes: Vec<Rpc>) -> Self {
         assert!(!nodes.is_empty(), "the settings name at least one node");
         let nodes = Nodes { list: nodes, place: 0 };
-        Self { ledger, chain: BestChain::default(), judged: 0, nodes, unrecorded: Vec::new() }
+        Self {
+            ledger,
+            chain: BestChain::default(),
+            highest: BestChain::default(),
+            judged: 0,
+            nodes,
+            unrecorded: Vec::new(),
+        }
     }
 
     /// Whether the ledger knows a block; if it cannot say, it does not.
@@ -172,7 +182,7 @@ impl Books {
         let top = self.follow(tip)?;
         self.judged = self.judged.min(self.chain.shared_with(&before).unwrap_or(0));
         // With the block at the tip's height all above it left that chain, too.
-        let left = before.standing(tip, top) == Standing::Orphaned;
+        let left = self.highest.standing(tip, top) == Standing::Orphaned;
         if let Some((_, height)) = before.tip().filter(|(_, height)| *height > top) {
             warn!(
                 height = top,
@@ -181,6 +191,9 @@ impl Books {
             );
         }
         let events = self.judge(top, left)?;
+        if left || self.highest.tip().is_none_or(|(_, height)| height <= top) {
+            self.highest = self.chain.clone();
+        }
         Ok((self.ledger.credits(top)?, events))
     }
 

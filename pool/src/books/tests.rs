@@ -121,6 +121,26 @@ fn ch_02_a_node_that_is_built_anew_block_by_block_turns_no_block_around() {
 }
 
 #[test]
+fn ch_02_a_branch_that_was_left_step_by_step_is_orphaned_at_once() {
+    let mut scene = Scene::new(1);
+    let (mut branch, mut other) = (Vec::new(), Vec::new());
+    scene.grow(&mut branch, 4);
+    let block = pool_block(&branch, 4, &[(1, 100)]);
+    scene.nodes[0].view().follow(&branch);
+    scene.books.found(block.clone());
+    scene.books.at(branch[4]).unwrap();
+    assert_eq!(scene.state(&block), BlockState::InChain);
+    // The node goes back first, and takes the other branch then. That has more work, and is not as high.
+    other.extend_from_slice(&branch[..=1]);
+    scene.grow(&mut other, 2);
+    scene.nodes[0].view().follow(&branch[..=1]);
+    assert_eq!(scene.books.at(branch[1]).unwrap().1, []);
+    scene.nodes[0].view().follow(&other);
+    let (credits, events) = scene.books.at(other[2]).unwrap();
+    assert_eq!((credits, events), (fold([]).unwrap(), vec![ChainEvent::BlockOrphaned(block.hash)]));
+}
+
+#[test]
 fn ch_02_an_orphaned_block_comes_back_at_any_depth() {
     let mut scene = Scene::new(1);
     let (branch, given, _) = given_and_spent(&mut scene);
