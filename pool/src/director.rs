@@ -274,9 +274,11 @@ impl Director {
         let Some(template) = self.template.clone() else { return };
         match self.plan(&template) {
             Ok(work) => {
-                self.failing_since = None;
-                if let Some(work) = work {
-                    self.publish(&template, work);
+                let had_failed = self.failing_since.take().is_some();
+                match work {
+                    Some(work) => self.publish(&template, work),
+                    None if had_failed => drop(self.outputs.health.trouble(None)),
+                    None => {}
                 }
             }
             Err(error) => self.plan_failed(&error.to_string(), Instant::now()),

@@ -4,7 +4,8 @@
 //! - [`shard`], [`commits`], [`serve`]: miners' sessions, their shares, and the answers when they are durable
 //! - [`rate`]: how many shares each connection is steered to
 //! - [`work`]: from template, window and ledger to the jobs that miners get; [`class_floor`]: who gets no small one
-//! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay; [`books`]: the pool's blocks on the best chain, and what is owed
+//! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay
+//! - [`books`]: the pool's blocks on the best chain, and what is owed
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!

@@ -167,6 +167,11 @@ fn a_slow_log_makes_no_new_work_of_the_same_template_and_window() {
     drop(release);
     assert!(!bench.current.has_changed().unwrap());
     assert_eq!(id(&bench), first);
+    // A plan that failed meanwhile, as on a full disk, is no trouble any more, though nothing is given out.
+    bench.director.plan_failed("the ledger cannot be used", Instant::now());
+    assert!(!bench.health.report(Instant::now()).ok);
+    bench.director.give_work();
+    assert!(bench.health.report(Instant::now()).ok);
     // Work that was taken away is given out again.
     bench.director.take_work_away(Serving::Waiting);
     bench.director.template = Some(testing::template(0));

@@ -490,19 +490,7 @@ proptest! {
 
 #[test]
 fn every_reject_has_a_label_of_its_own() {
-    let all = [
-        Reject::Malformed(""),
-        Reject::UnknownJob,
-        Reject::Stale,
-        Reject::Duplicate,
-        Reject::LowDifficulty,
-        Reject::Unauthorized,
-        Reject::NotSubscribed,
-        Reject::BadVersionBits,
-        Reject::BadNtime,
-        Reject::DuplicateSetFull,
-        Reject::AccountingUnavailable,
-    ];
+    let all = Reject::ALL;
     assert_eq!(all.map(Reject::label).into_iter().collect::<HashSet<_>>().len(), all.len());
     assert!(Target::MAX.is_met_by(&[0xff; 32]));
 }

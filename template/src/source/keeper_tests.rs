@@ -372,8 +372,8 @@ impl Pair {
         let (give, events) = mpsc::channel(64);
         let stop = Canceller::default();
         let mut keeper = Keeper::new(settings, wake, give, stop);
-        // The watch for rivals has threads of its own, and is not what is looked at here.
-        keeper.cancellers().iter().skip(6).for_each(Canceller::cancel);
+        // The watch for rivals, behind three connections of each node, is not what is looked at here.
+        keeper.cancellers().split_off(3 * keeper.links.len()).iter().for_each(Canceller::cancel);
         keeper.links.iter_mut().for_each(|link| link.rests_until = Instant::now());
         Self { keeper, events, scripts: [one, two], nodes: [first, second], _woken: woken }
     }
