@@ -19,6 +19,8 @@ struct Stage {
     /// Read while something else was awaited.
     notifications: VecDeque<Value>,
     answers: VecDeque<Value>,
+    /// There is a new parent: jobs on the one before may still be on their way, and are not clean.
+    wants_clean: bool,
 }
 
 impl Stage {
@@ -51,7 +53,8 @@ impl Stage {
         // Jobs may come more often than written, each with its difficulty if that has changed.
         let said = loop {
             let said = self.next(true);
-            if said["method"] == method {
+            let outdated = method == "mining.notify" && self.wants_clean && said["params"][8] != true;
+            if said["method"] == method && !outdated {
                 break said;
             }
             let spontaneous = ["mining.notify", "mining.set_difficulty"];
@@ -59,6 +62,7 @@ impl Stage {
         };
         assert_eq!(said["id"], Value::Null);
         if method == "mining.notify" {
+            self.wants_clean = false;
             self.job = said["params"][0].as_str().unwrap().to_owned();
             self.ntime = said["params"][7].as_str().unwrap().to_owned();
         }
@@ -88,6 +92,7 @@ fn play(pool: &Pool, node: &Node, path: &Path) {
         ntime: String::new(),
         notifications: VecDeque::new(),
         answers: VecDeque::new(),
+        wants_clean: false,
     };
     for line in std::fs::read_to_string(path).unwrap().lines() {
         println!("{}: {line}", path.display());
@@ -99,6 +104,7 @@ fn play(pool: &Pool, node: &Node, path: &Path) {
             (kind, value) if kind == "do" && value == "new parent" => {
                 let tries = 1_000_000_000;
                 node.call("generatetoaddress", &[json!(1), json!(address(7, node.network)), json!(tries)]);
+                stage.wants_clean = true;
             }
             _ => {}
         }
