@@ -2,7 +2,8 @@
 //!
 //! - units: [`target`] (targets and work), [`pot`] (share difficulty), [`class`] (coinbase size classes)
 //! - [`payee`]: who is paid; [`extranonce`]: which work is whose
-//! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`share`]: the one share check
+//! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`ring`]: which jobs may still be
+//!   submitted; [`share`]: the one share check
 //! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed
 //! - [`v1`]: Stratum V1, the server's side of a connection and the words both sides share
 //!
@@ -21,6 +22,7 @@ pub mod job;
 pub mod merkle;
 pub mod payee;
 pub mod pot;
+pub mod ring;
 #[cfg(test)]
 mod sample;
 pub mod share;

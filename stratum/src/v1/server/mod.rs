@@ -1,8 +1,7 @@
 //! A V1 connection as the server sees it: bytes, jobs, verdicts and time in; actions out.
 //!
-//! - [`Session`] decides; [`reply`] keeps replies in order; [`jobs`] what may be submitted;
-//!   [`workers`] who may; `submit`, `configure` and `hint` read parameters; [`patience`] counts
-//!   nonsense
+//! - [`Session`] decides; [`reply`] keeps replies in order; [`workers`] says who may submit;
+//!   `submit`, `configure` and `hint` read parameters; [`patience`] counts nonsense
 //!
 //! A machine mines once it is subscribed *and* authorized, in either order; before that nothing but
 //! replies is sent: cpuminer takes the first line for the answer to its subscribe, cgminer the next
@@ -10,7 +9,6 @@
 
 mod configure;
 mod hint;
-pub mod jobs;
 pub mod patience;
 pub mod reply;
 mod settings;
@@ -29,10 +27,10 @@ use crate::fault::{Awaited, Fault};
 use crate::job::Roll;
 use crate::payee::{Payee, WorkerName};
 use crate::pot::Pot;
+use crate::ring::{Announcement, JobRing};
 use crate::share::{PendingShare, Reject};
 use crate::vardiff::Vardiff;
 use bytes::Bytes;
-use jobs::Jobs;
 use patience::Patience;
 use reply::Replies;
 use serde_json::Value;
@@ -84,7 +82,9 @@ pub struct Session {
     workers: Workers,
     /// Version bits that may be rolled, if that was agreed.
     mask: Option<u32>,
-    jobs: Jobs,
+    jobs: JobRing,
+    /// What the newest job was made from.
+    newest: Option<Arc<EncodedJob>>,
     pot: Pot,
     /// Set by `minimum-difficulty`.
     floor: Option<Pot>,
@@ -114,7 +114,8 @@ impl Session {
             client: None,
             workers: Workers::default(),
             mask: None,
-            jobs: Jobs::new(first_job),
+            jobs: JobRing::new(first_job),
+            newest: None,
             pot: settings.pot_start,
             floor: None,
             hints_left: HINTS_MAX,
@@ -149,12 +150,17 @@ impl Session {
         let (Some(payee), Some(_)) = (self.workers.any(), &self.client) else { return };
         self.pot = self.within(self.pot, encoded);
         let tag = payee.tag;
-        let message = self.jobs.send(encoded, tag, self.pot, self.mask.unwrap_or(0), now);
-        if message.difficulty.is_some() {
+        let body = encoded.body();
+        let Announcement { id, clean, pot_changed } =
+            self.jobs.send(body, tag, self.pot, self.mask.unwrap_or(0), now);
+        self.newest = Some(encoded.clone());
+        if pot_changed {
             self.vardiff.restart(now);
         }
         self.replies.flush(out);
-        out.push(Action::Job(message));
+        let difficulty = pot_changed.then_some(self.pot);
+        let mark = body.coinbase.mark(tag, self.pot);
+        out.push(Action::Job(JobMessage { difficulty, id, encoded: encoded.clone(), mark, clean }));
     }
 
     /// Steers the connection to another number of shares per minute from here on; what was measured stays.
@@ -188,7 +194,7 @@ impl Session {
     pub fn deadline(&self) -> Instant {
         let (until, _) = self.awaited();
         match self.vardiff.deadline() {
-            Some(silence) if self.jobs.newest().is_some() => until.min(silence),
+            Some(silence) if self.newest.is_some() => until.min(silence),
             _ => until,
         }
     }
@@ -373,7 +379,7 @@ impl Session {
 
     /// A wish for a difficulty. Once shares have come, measuring knows better.
     fn hint(&mut self, pot: Pot, now: Instant, out: &mut Vec<Action>) {
-        if self.jobs.newest().is_none() {
+        if self.newest.is_none() {
             self.pot = pot.max(self.settings.pot_min).min(self.settings.pot_max);
         } else if !self.vardiff.has_seen_shares() && self.hints_left > 0 && self.go_to(pot, now, out) {
             self.hints_left -= 1;
@@ -409,7 +415,7 @@ impl Session {
         if self.client.is_none() {
             return Err(Reject::NotSubscribed);
         }
-        let sent = self.jobs.find(&submit.job).ok_or(Reject::UnknownJob)?;
+        let sent = submit::job_id(&submit.job).and_then(|id| self.jobs.find(id)).ok_or(Reject::UnknownJob)?;
         let rolled = submit.decode()?;
         let worker = self.workers.find(&submit.user).cloned().ok_or(Reject::Unauthorized);
         let (version, allowed) =
@@ -429,7 +435,7 @@ impl Session {
     }
 
     fn retarget(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let Some(newest) = self.jobs.newest() else { return };
+        let Some(newest) = &self.newest else { return };
         let bounds = self.within(Pot::MIN, newest)..=self.within(Pot::MAX, newest);
         if let Some(pot) = self.vardiff.retarget(now, self.pot, bounds) {
             self.go_to(pot, now, out);
@@ -439,7 +445,7 @@ impl Session {
     /// Makes `pot`, or what the bounds leave of it, the connection's difficulty: with a new job if one
     /// was sent before. Whether it changed.
     fn go_to(&mut self, pot: Pot, now: Instant, out: &mut Vec<Action>) -> bool {
-        let Some(newest) = self.jobs.newest().cloned() else { return false };
+        let Some(newest) = self.newest.clone() else { return false };
         let changed = self.within(pot, &newest) != self.pot;
         if changed {
             self.pot = pot;

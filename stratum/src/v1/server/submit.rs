@@ -1,7 +1,8 @@
 //! `mining.submit`: from text to the values that were rolled.
 
-use super::jobs::Sent;
 use crate::extranonce::{EXTRANONCE2_BYTES, Extranonce2};
+use crate::job::JobId;
+use crate::ring::Sent;
 use crate::share::Reject;
 use crate::v1::message::Params;
 use std::borrow::Cow;
@@ -47,6 +48,15 @@ impl<'a> Submit<'a> {
             },
         })
     }
+}
+
+/// A job's id as it was sent; any other spelling of it names no job.
+pub(super) fn job_id(text: &str) -> Option<JobId> {
+    let digits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if text.is_empty() || text.len() > 1 && text.starts_with('0') || !text.bytes().all(digits) {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok().map(JobId)
 }
 
 /// The header version that the miner hashed, and whether policy allows it.

@@ -27,7 +27,7 @@ impl Machine {
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
-    assert_eq!(size_of::<jobs::Sent>(), 56);
+    assert_eq!(size_of::<crate::ring::Sent>(), 56);
     let mut peer = Peer::mining();
     let tickets: Vec<_> = (0..500).map(|_| peer.submit(share()).0).collect();
     tickets.into_iter().for_each(|ticket| peer.session.answer(ticket, Ok(()), &mut peer.actions));

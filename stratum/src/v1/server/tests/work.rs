@@ -1,6 +1,7 @@
 //! Jobs and their ids: what stays known, and for how long.
 
 use super::*;
+use crate::ring::JOBS_MAX;
 
 #[test]
 fn m14_only_the_exact_id_of_a_live_job_is_known() {
@@ -47,7 +48,7 @@ fn v1_28_job_ids_are_never_reused_and_count_up_from_the_seed() {
 #[test]
 fn the_job_ring_keeps_thirty_two_and_drops_dead_parents() {
     let mut peer = Peer::mining();
-    for _ in 1..jobs::JOBS_MAX {
+    for _ in 1..JOBS_MAX {
         peer.work(&body_on(1));
     }
     peer.actions.clear();
