@@ -6,6 +6,7 @@
 //!   submitted; [`share`]: the one share check
 //! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed
 //! - [`v1`]: Stratum V1, the server's side of a connection and the words both sides share
+//! - [`v2`]: Stratum V2, the words both sides share
 //!
 //! What this crate does not do: it touches no socket, file, clock, thread or random source. Time
 //! comes in as an argument; whoever calls it decides when to read the clock and when to send.
@@ -28,4 +29,5 @@ mod sample;
 pub mod share;
 pub mod target;
 pub mod v1;
+pub mod v2;
 pub mod vardiff;

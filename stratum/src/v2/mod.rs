@@ -1,0 +1,13 @@
+//! Stratum V2: binary messages in encrypted frames.
+//!
+//! - [`codec`]: data types; [`message`]: the table of messages, [`error_code`] and [`flag`]: the words in them
+//! - [`frame`]: the header before each payload, and what a session takes, skips or ends at
+//!
+//! Known are the common messages and the mining protocol. Job declaration, template distribution
+//! and every extension are not: their frames are judged by their header alone.
+
+pub mod codec;
+pub mod error_code;
+pub mod flag;
+pub mod frame;
+pub mod message;
