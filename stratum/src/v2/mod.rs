@@ -1,6 +1,7 @@
 //! Stratum V2: binary messages in encrypted frames.
 //!
 //! - [`codec`]: data types; [`message`]: the table of messages, [`error_code`] and [`flag`]: the words in them
+//! - [`keys`]: who a server is and who vouches for it; [`noise`]: the handshake and the encrypted transport
 //! - [`frame`]: the header before each payload, and what a session takes, skips or ends at
 //!
 //! Known are the common messages and the mining protocol. Job declaration, template distribution
@@ -10,4 +11,6 @@ pub mod codec;
 pub mod error_code;
 pub mod flag;
 pub mod frame;
+pub mod keys;
 pub mod message;
+pub mod noise;
