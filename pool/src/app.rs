@@ -3,6 +3,7 @@
 use crate::blocks::{BlockSink, FoundBlocks, read_note};
 use crate::books::Books;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
+use crate::doors::{Doors, listen};
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
@@ -10,7 +11,7 @@ use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
 use crate::serve::{self, Feeds};
 use crate::settings::Settings;
-use crate::shard::{Exits, RETURNS_QUEUE_LEN, Shard};
+use crate::shard::{Exits, RETURNS_QUEUE_LEN, SessionSettings, Shard};
 use crate::work::{Current, Planner, check_room};
 use anyhow::{Context, anyhow, bail};
 use prometheus::Registry;
@@ -18,21 +19,19 @@ use share_accounting::entry::Params;
 use share_accounting::ledger::Ledger;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::{Accounting, AccountingThread};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use stratum::v1;
-use stratum_net::acceptor::{ShardEntrance, accept};
-use stratum_net::limits::{Gate, Limits, RESERVED_FILES, raise_file_limit};
+use stratum::{v1, v2};
+use stratum_net::acceptor::ShardEntrance;
+use stratum_net::limits::{Limits, RESERVED_FILES, raise_file_limit};
 use stratum_net::{shard, shutdown};
 use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::source::{Source, SourceNode, SourceSettings};
 use template::submit::{self, Recovered, Submitter};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -57,7 +56,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     settings.limits = within_file_limit(settings.limits);
-    let listeners = listen(&settings.v1_listen, "v1.listen").await?;
+    let doors = Doors::open(&settings).await?;
     let http = listen(&[settings.http_listen], "http.listen").await?.remove(0);
     let metrics = Metrics::new(Registry::new());
     let stop = CancellationToken::new();
@@ -71,7 +70,7 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let mut core = Core::start(&settings, &metrics)?;
     tokio::spawn(http::serve(http, core.health.clone(), metrics.clone(), stop.clone()));
     let outcome = match core.wait_for_work(&stop).await {
-        Ok(true) => serve_miners(&settings, &core, listeners, &metrics, &stop).await,
+        Ok(true) => serve_miners(&settings, &core, doors, &metrics, &stop).await,
         Ok(false) => Ok(()),
         Err(refused) => Err(refused),
     };
@@ -103,17 +102,6 @@ fn within_file_limit(mut limits: Limits) -> Limits {
         limits.connections_max = files;
     }
     limits
-}
-
-async fn listen(addresses: &[SocketAddr], key: &str) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: end what uses it, or set {key} to another address")
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }
 
 /// Everything behind the miners: accounting, blocks, templates and the director.
@@ -166,7 +154,7 @@ impl Core {
             metrics: metrics.clone(),
         };
         let planner =
-            Planner::new(style, settings.payout.params.clone(), accounting.epoch(), settings.version_mask);
+            Planner::new(style, settings.payout.params.clone(), accounting.epoch(), settings.rolled_bits());
         let found = FoundBlocks::default();
         let director = Director::new(accounting.clone(), books, found.clone(), planner, outputs);
         let director = thread("director", move || director.run(&mailbox))?;
@@ -330,7 +318,7 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 async fn serve_miners(
     settings: &Settings,
     core: &Core,
-    listeners: Vec<TcpListener>,
+    doors: Doors,
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -342,19 +330,14 @@ async fn serve_miners(
     };
     let (entrances, shards) = start_shards(settings, &exits, &core.current, stop)?;
     drop(exits);
-    let gate = Gate::new(settings.limits.clone());
-    for listener in listeners {
-        info!(address = %listener.local_addr()?, "serving V1 miners");
-        let metrics = metrics.connections.clone();
-        tokio::spawn(accept(listener, gate.clone(), entrances.clone(), metrics, stop.clone()));
-    }
+    let receiving = doors.receive(&settings.limits, entrances, &metrics.connections, stop)?;
     let mut pulse = tokio::time::interval(PULSE);
     let died = loop {
         tokio::select! {
             () = stop.cancelled() => break None,
             _ = pulse.tick() => {
                 let shard = shards.iter().any(JoinHandle::is_finished).then_some("shard");
-                if let Some(part) = core.dead_part().or(shard) {
+                if let Some(part) = core.dead_part().or(shard).or(receiving.dead_part()) {
                     break Some(part);
                 }
             }
@@ -377,7 +360,7 @@ fn start_shards(
     current: &watch::Receiver<Current>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Shards> {
-    let session = Arc::new(v1::server::Settings {
+    let v1 = Arc::new(v1::server::Settings {
         pot_start: settings.difficulty.start,
         pot_min: settings.difficulty.min,
         pot_max: settings.difficulty.max,
@@ -387,6 +370,16 @@ fn start_shards(
         idle: settings.idle_max,
         ..v1::server::Settings::new(settings.network)
     });
+    let v2 = Arc::new(v2::server::Settings {
+        pot_start: settings.difficulty.start,
+        pot_min: settings.difficulty.min,
+        pot_max: settings.difficulty.max,
+        shares_per_minute: f64::from(settings.difficulty.shares_per_minute),
+        version_mask: settings.v2.version_mask,
+        idle: settings.v2.idle_max,
+        ..v2::server::Settings::new(settings.network)
+    });
+    let session = SessionSettings { v1, v2 };
     let stale_credit = settings.stale_credit;
     let difficulty = &settings.difficulty;
     let rate = ShareRate::new(difficulty.shares_per_minute, difficulty.credited_shares_per_s_max);

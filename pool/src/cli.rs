@@ -21,6 +21,33 @@ pub enum Command {
     /// Check the settings, then the node: propose a block of every coinbase size to it. Exit 0, 1 (node) or 64
     /// (settings).
     Check(Overrides),
+    /// Keys of the V2 server: `new` and `sign` where the authority's key is kept, which is best not here; `show` here.
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make an authority key: write its secret to FILE, which must not exist, and print the public key that miners get.
+    New {
+        /// Where the secret goes.
+        file: PathBuf,
+    },
+    /// Sign a server's key: print the certificate file that goes to the server as `v2.certificate_file`.
+    Sign {
+        /// File of the authority's secret.
+        #[arg(long, value_name = "FILE")]
+        authority: PathBuf,
+        /// How long the certificate is good, from now.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_650))]
+        days: u32,
+        /// The server's key, as `keys show` prints it there.
+        server_key: String,
+    },
+    /// Print the server's key, how long its certificate is good, and the URL for miners. The key is made if there is
+    /// none.
+    Show(Overrides),
 }
 
 /// Where the settings come from: file, then environment, then flags; the last one wins.

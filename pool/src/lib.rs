@@ -7,6 +7,8 @@
 //! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay
 //! - [`books`]: the pool's blocks on the best chain, and what is owed
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
+//! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
+//! - [`doors`]: where miners come in
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -21,8 +23,11 @@ pub mod class_floor;
 pub mod cli;
 pub mod commits;
 pub mod director;
+pub mod doors;
 pub mod health;
 pub mod http;
+pub mod identity;
+pub mod keys;
 pub mod metrics;
 pub mod newest_window;
 pub mod rate;

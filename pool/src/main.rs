@@ -4,7 +4,7 @@
 use clap::Parser;
 use pool::cli::{Cli, Command};
 use pool::settings::Settings;
-use pool::{app, check};
+use pool::{app, check, keys};
 use std::process::ExitCode;
 use stratum_net::logging;
 use stratum_net::settings::Mistakes;
@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         let _ = error.print();
         std::process::exit(code)
     });
-    let (Command::Run(overrides) | Command::Check(overrides)) = &cli.command;
+    let overrides = match &cli.command {
+        Command::Run(overrides) | Command::Check(overrides) => overrides,
+        Command::Keys(command) => return end(keys::run(command)),
+    };
     let settings = match Settings::load(overrides) {
         Ok(settings) => settings,
         Err(mistakes) => return usage(&mistakes),
@@ -26,10 +29,14 @@ fn main() -> ExitCode {
     let log = logging::init(&settings.log);
     let ended = match cli.command {
         Command::Run(_) => app::run(settings),
-        Command::Check(_) => check::run(&settings),
+        Command::Check(_) | Command::Keys(_) => check::run(&settings),
     };
     // The last word comes last.
     drop(log);
+    end(ended)
+}
+
+fn end(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,13 +8,17 @@ use stratum::share::Reject;
 use stratum_net::metrics::{ConnectionMetrics, Counters, gauge, register};
 use template::submit::Verdict;
 
+/// What miners speak.
+const PROTOCOLS: [&str; 2] = ["v1", "v2"];
+
 /// Counters and gauges of the pool; a handle.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     /// What happens to connections.
     pub connections: ConnectionMetrics,
-    shares: Counters,
+    /// By protocol.
+    shares: [(&'static str, Counters); 2],
     share_check: Histogram,
     fan_out: Histogram,
     blocks: Counters,
@@ -51,13 +55,8 @@ impl Metrics {
         let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            connections: ConnectionMetrics::new(&registry, "sluice_pool", &["v1"]),
-            shares: Counters::new(
-                &registry,
-                Opts::new("sluice_pool_shares_total", "Shares by answer.").const_label("protocol", "v1"),
-                "result",
-                once("accepted").chain(Reject::ALL.map(Reject::label)),
-            ),
+            connections: ConnectionMetrics::new(&registry, "sluice_pool", &PROTOCOLS),
+            shares: PROTOCOLS.map(|protocol| (protocol, shares(&registry, protocol))),
             share_check: histogram(
                 &registry,
                 "sluice_pool_share_check_seconds",
@@ -106,10 +105,15 @@ impl Metrics {
         self.share_check.observe(took.as_secs_f64());
     }
 
-    /// A miner was told about its share.
-    pub fn share_answered(&self, answer: Result<(), Reject>) {
+    /// A miner of this protocol was told about its share, or nobody was.
+    pub fn share_answered(&self, protocol: Option<&'static str>, answer: Result<(), Reject>) {
         let result = answer.map_or_else(Reject::label, |()| "accepted");
-        self.shares.inc(result);
+        let (_, shares) = match protocol {
+            Some(protocol) => self.shares.iter().find(|(known, _)| *known == protocol),
+            None => None,
+        }
+        .unwrap_or(&self.shares[0]);
+        shares.inc(result);
     }
 
     /// A shard has queued new work for all its miners.
@@ -146,6 +150,13 @@ impl Metrics {
     pub fn text(&self) -> String {
         stratum_net::metrics::text(&self.registry)
     }
+}
+
+/// Answers to the shares of a protocol.
+fn shares(registry: &Registry, protocol: &'static str) -> Counters {
+    let options =
+        Opts::new("sluice_pool_shares_total", "Shares by answer.").const_label("protocol", protocol);
+    Counters::new(registry, options, "result", once("accepted").chain(Reject::ALL.map(Reject::label)))
 }
 
 /// A histogram whose buckets start at `first` seconds and grow fourfold.

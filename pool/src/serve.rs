@@ -1,7 +1,7 @@
 //! Runs a shard: its connections, its commits, its new work, and its end.
 
 use crate::metrics::Metrics;
-use crate::shard::{PeerKey, Return, Shard};
+use crate::shard::{Return, Shard};
 use crate::work::Current;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use stratum_net::acceptor::Incoming;
+use stratum_net::connections::PeerKey;
 use stratum_net::driver::{Ending, drive};
 use stratum_net::limits::Refusal;
 use tokio::net::TcpStream;
@@ -117,18 +118,20 @@ struct Connection {
 struct Registration<'a> {
     connection: &'a Connection,
     key: PeerKey,
+    protocol: &'static str,
     ending: Ending,
 }
 
 impl Connection {
     async fn run(self, incoming: Incoming, scratch: Rc<RefCell<Vec<u8>>>) {
-        let Incoming { stream, address, permit } = incoming;
+        let Incoming { stream, address, permit, wire } = incoming;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return debug!(%address, %error, "connection lost before it began"),
         };
         let wake = Rc::new(Notify::new());
-        let opened = self.shard.borrow_mut().open(wake.clone(), Instant::now());
+        let protocol = wire.protocol();
+        let opened = self.shard.borrow_mut().open(wire, wake.clone(), Instant::now());
         let key = match opened {
             Ok(key) => key,
             Err(error) => {
@@ -137,9 +140,9 @@ impl Connection {
             }
         };
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.metrics.connections.opened("v1");
-        debug!(?key, %address, "connection opened");
-        let mut registration = Registration { connection: &self, key, ending: Ending::Panicked };
+        self.metrics.connections.opened(protocol);
+        debug!(?key, %address, protocol, "connection opened");
+        let mut registration = Registration { connection: &self, key, protocol, ending: Ending::Panicked };
         registration.ending = drive(self.shard.clone(), key, stream, wake, scratch).await;
         drop(registration);
         drop(permit);
@@ -150,6 +153,6 @@ impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.connection.shard.borrow_mut().close(self.key, self.ending, Instant::now());
         self.connection.load.fetch_sub(1, Ordering::Relaxed);
-        self.connection.metrics.connections.closed("v1", self.ending);
+        self.connection.metrics.connections.closed(self.protocol, self.ending);
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use share_accounting::payout::{Donation, Params};
 use share_accounting::window::Span;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stratum::pot::Pot;
 use stratum_net::limits::Limits;
@@ -30,6 +30,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Plain V1.
     pub v1_listen: Vec<SocketAddr>,
+    /// Stratum V2.
+    pub v2: V2,
     /// /health and /metrics.
     pub http_listen: SocketAddr,
     /// Nodes, best first.
@@ -52,6 +54,21 @@ pub struct Settings {
     pub limits: Limits,
     /// Logs.
     pub log: logging::Settings,
+}
+
+/// Stratum V2.
+#[derive(Debug, Clone, Default)]
+pub struct V2 {
+    /// Where it is served; nowhere if empty.
+    pub listen: Vec<SocketAddr>,
+    /// The server's own key.
+    pub key_file: PathBuf,
+    /// What its authority says of it.
+    pub certificate_file: PathBuf,
+    /// A connection without a share this long is closed.
+    pub idle_max: Duration,
+    /// Version bits that miners may roll.
+    pub version_mask: u32,
 }
 
 /// One Bitcoin node.
@@ -127,9 +144,11 @@ impl Settings {
     pub fn resolve(mut reader: Reader) -> Result<Self, Mistakes> {
         let r = &mut reader;
         let network = network(r);
+        let data_dir = data_dir(r);
         let settings = Self {
             network,
-            data_dir: data_dir(r),
+            v2: v2(r, &data_dir),
+            data_dir,
             site: r.or("site", 0),
             shards: shards(r),
             shutdown_grace: Duration::from_secs(r.in_range("shutdown_grace_s", 10, 1..=300)),
@@ -141,13 +160,20 @@ impl Settings {
             difficulty: difficulty(r),
             stale_credit: Duration::from_millis(r.in_range("shares.stale_credit_ms", 0, 0..=2_000)),
             idle_max: Duration::from_secs(r.in_range("v1.idle_max_s", 900, 60..=86_400)),
-            version_mask: version_mask(r),
+            version_mask: version_mask(r, "v1.version_mask", "1fffe000"),
             zero_bits_when_missing: r.or("v1.zero_bits_when_missing", false),
             limits: limits(r),
             log: log(r),
         };
         reader.finish()?;
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Version bits that any miner may roll.
+    pub fn rolled_bits(&self) -> u32 {
+        if self.v2.listen.is_empty() { self.version_mask } else { self.version_mask | self.v2.version_mask }
     }
 }
 
@@ -189,8 +215,8 @@ fn shards(r: &mut Reader) -> usize {
     usize::try_from(r.in_range("shards", cores, 1..=64)).expect("at most 64")
 }
 
-fn addresses(r: &mut Reader, key: &str, default: &str) -> Vec<SocketAddr> {
-    let texts: Vec<String> = r.or(key, vec![default.to_owned()]);
+fn addresses(r: &mut Reader, key: &str, default: &[&str]) -> Vec<SocketAddr> {
+    let texts: Vec<String> = r.or(key, default.iter().map(|text| (*text).to_owned()).collect());
     let mut addresses = Vec::new();
     for text in texts {
         match text.parse() {
@@ -210,7 +236,7 @@ fn is_private(address: IpAddr) -> bool {
 
 fn v1_listen(r: &mut Reader) -> Vec<SocketAddr> {
     let public_allowed = r.or("v1.allow_plain_public", false);
-    let addresses = addresses(r, "v1.listen", "127.0.0.1:3333");
+    let addresses = addresses(r, "v1.listen", &["127.0.0.1:3333"]);
     for address in &addresses {
         if !public_allowed && !is_private(address.ip()) {
             let text = format!(
@@ -221,6 +247,17 @@ fn v1_listen(r: &mut Reader) -> Vec<SocketAddr> {
         }
     }
     addresses
+}
+
+fn v2(r: &mut Reader, data_dir: &Path) -> V2 {
+    let below = |name: &str| data_dir.join(name);
+    V2 {
+        listen: addresses(r, "v2.listen", &[]),
+        key_file: r.or("v2.key_file", below("v2.key")),
+        certificate_file: r.or("v2.certificate_file", below("v2.certificate")),
+        idle_max: Duration::from_secs(r.in_range("v2.idle_max_s", 900, 60..=86_400)),
+        version_mask: version_mask(r, "v2.version_mask", "1fffffe0"),
+    }
 }
 
 fn http_listen(r: &mut Reader) -> SocketAddr {
@@ -273,7 +310,7 @@ fn credentials(table: &mut Reader) -> Option<PathBuf> {
 }
 
 /// A secret that others can read is no secret.
-fn owner_only(file: &std::path::Path) -> Result<(), String> {
+pub(crate) fn owner_only(file: &Path) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::metadata(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -371,13 +408,13 @@ fn difficulty(r: &mut Reader) -> Difficulty {
     Difficulty { start, min, max, shares_per_minute: per_minute, credited_shares_per_s_max: per_s_max }
 }
 
-fn version_mask(r: &mut Reader) -> u32 {
-    let text: String = r.or("v1.version_mask", "1fffe000".to_owned());
+fn version_mask(r: &mut Reader, key: &str, default: &str) -> u32 {
+    let text: String = r.or(key, default.to_owned());
     match u32::from_str_radix(&text, 16) {
         // Bits outside BIP 320 and BIP 323 carry meaning for the network.
         Ok(mask) if mask & !0x1fff_ffe0 == 0 => mask,
         _ => {
-            r.mistake("v1.version_mask", format!("\"{text}\" is no mask within 1fffffe0 (eight hex digits)"));
+            r.mistake(key, format!("\"{text}\" is no mask within 1fffffe0 (eight hex digits)"));
             0
         }
     }

@@ -1,9 +1,12 @@
 //! One shard of the pool: it owns its miners' sessions, judges their shares and answers when they are durable.
 
 mod offer;
+mod places;
 mod returns;
+mod sessions;
 
 pub use returns::{RETURNS_QUEUE_LEN, Return};
+pub use sessions::SessionSettings;
 
 use crate::blocks::BlockSink;
 use crate::commits::{Commits, Settled};
@@ -13,6 +16,7 @@ use crate::rate::ShareRate;
 use crate::work::Current;
 use bitcoin::BlockHash;
 use offer::Offer;
+use places::Places;
 use returns::tell;
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::{HashMap, HashSet};
@@ -21,25 +25,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
+use stratum::extranonce::PrefixesExhausted;
 use stratum::fault::Fault;
 use stratum::payee::Payee;
-use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, SUPERSEDED_MAX, Verdict};
-use stratum::v1::server::{Action, Session, Settings, Ticket};
+use stratum::pot::Pot;
+use stratum::session::{Action, Miner, Session, Ticket};
+use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, Verdict};
+use stratum::v2;
+use stratum_net::acceptor::Wire;
+use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::driver::{Ending, Peers};
-use stratum_net::outbox::{Outbox, OutboxFull};
+use stratum_net::outbox::Outbox;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error};
-
-/// A freed extranonce prefix rests longer than any job sent with it can earn credit.
-const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
-
-/// Why a connection's own calls find its peer.
-const REGISTERED: &str = "a connection is driven only between open and close";
-
-/// Names a connection of a shard for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PeerKey(u64);
 
 /// Shares that wait for their block's file; beyond that the shard stops reading.
 const HELD_SHARES_MAX: usize = 256;
@@ -59,12 +57,11 @@ pub struct Exits {
 /// The state of a shard. Only its own thread touches it.
 #[derive(Debug)]
 pub struct Shard {
-    settings: Arc<Settings>,
-    rate: ShareRate,
+    settings: SessionSettings,
     exits: Exits,
-    peers: HashMap<PeerKey, Peer>,
-    next_key: u64,
-    prefixes: PrefixAllocator,
+    /// With each, the payees that the director was told of: at most as many as the session has workers.
+    connections: Connections<HashSet<Arc<Payee>>>,
+    places: Places,
     judge: Judge,
     offer: Offer,
     commits: Commits<JudgedShare, Waiting>,
@@ -81,6 +78,13 @@ struct Waiting {
     key: PeerKey,
     ticket: Ticket,
     payee: Arc<Payee>,
+    pot: Pot,
+}
+
+impl Waiting {
+    fn new(key: PeerKey, ticket: Ticket, share: &JudgedShare) -> Self {
+        Self { key, ticket, payee: share.payee().clone(), pot: share.pot() }
+    }
 }
 
 /// Whether the shard takes input.
@@ -94,23 +98,12 @@ enum Reading {
     Stopped,
 }
 
-#[derive(Debug)]
-struct Peer {
-    session: Session,
-    outbox: Outbox,
-    wake: Rc<Notify>,
-    /// Payees that the director was told of: at most as many as the session has workers.
-    noted: HashSet<Arc<Payee>>,
-    /// Set when the connection is to be closed for a reason that its own task does not see.
-    ending: Option<Ending>,
-}
-
 impl Shard {
     /// A shard without connections. What others do for it comes back through `returns`, which has
     /// [`RETURNS_QUEUE_LEN`] places.
     pub fn new(
         index: u8,
-        settings: Arc<Settings>,
+        settings: SessionSettings,
         rate: ShareRate,
         stale_credit: Duration,
         exits: Exits,
@@ -118,11 +111,9 @@ impl Shard {
     ) -> Self {
         Self {
             settings,
-            rate,
             exits,
-            peers: HashMap::new(),
-            next_key: 0,
-            prefixes: PrefixAllocator::new(index, PREFIX_REST),
+            connections: Connections::default(),
+            places: Places::new(index, rate),
             judge: Judge::new(stale_credit),
             offer: Offer::default(),
             commits: Commits::default(),
@@ -137,36 +128,27 @@ impl Shard {
     ///
     /// # Errors
     /// No extranonce prefix is free; the connection is to be closed.
-    pub fn open(&mut self, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
-        let prefix = self.prefixes.allocate(now)?;
-        let key = PeerKey(self.next_key);
-        self.next_key += 1;
-        // Job ids of different connections differ, so that nobody's share fits another's job by chance.
-        let first_job = (key.0 as u32).wrapping_mul(0x9e37_79b1) >> 8; // the low bits are enough
-        let session = Session::new(self.settings.clone(), prefix, first_job, now);
-        let ending = (self.reading != Reading::Open).then_some(Ending::Released);
-        self.peers
-            .insert(key, Peer { session, outbox: Outbox::default(), wake, noted: HashSet::new(), ending });
-        self.rate.opened();
+    pub fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
+        let number = self.connections.next_key().number();
+        let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
+        let key = self.connections.insert(session, outbox, wake, HashSet::new());
+        if self.reading != Reading::Open {
+            self.connections.end(key, Ending::Released);
+        }
         Ok(key)
     }
 
     /// Forgets a connection that has ended. Its shares on their way to the log stay there.
     pub fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
-        if let Some(peer) = self.peers.remove(&key) {
-            self.rate.closed();
-            self.prefixes.free(peer.session.prefix(), now);
-            debug!(conn = key.0, reason = ending.label(), "connection closed");
+        if let Some(peer) = self.connections.remove(key) {
+            peer.session.prefixes().for_each(|prefix| self.places.free(prefix, now));
+            debug!(conn = key.number(), reason = ending.label(), "connection closed");
         }
-    }
-
-    fn peer(&self, key: PeerKey) -> &Peer {
-        self.peers.get(&key).expect(REGISTERED)
     }
 
     /// Keys of all connections, for walking over them in portions.
     pub fn keys(&self) -> Vec<PeerKey> {
-        self.peers.keys().copied().collect()
+        self.connections.keys()
     }
 
     /// From here on shares are judged by this. `true` if there is other work, for [`Shard::offer_work`] to give
@@ -188,7 +170,7 @@ impl Shard {
         self.offer.replace(current.work)
     }
 
-    /// Sends current work to one miner, if it is ready for it.
+    /// Sends current work to the miners of one connection that are ready for it.
     pub fn offer_work(&mut self, key: PeerKey, now: Instant) {
         self.guarded(key, |shard| {
             let mut actions = Vec::new();
@@ -198,60 +180,66 @@ impl Shard {
     }
 
     fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let Some(payee) = peer.session.payee() else { return };
-        let per_minute = self.rate.per_minute();
-        let hashes_per_s = peer.session.hashes_per_s(per_minute);
-        let Some(job) = self.offer.job(&payee.script, peer.session.class(), hashes_per_s) else { return };
-        peer.session.aim(per_minute);
-        peer.session.work(&job, now, actions);
+        let Some(peer) = self.connections.find(key) else { return };
+        peer.session.aim(self.places.shares_per_minute());
+        let mut number = 0;
+        while let Some(Miner { payee, class, hashes_per_s }) = peer.session.miner(number) {
+            let Some(job) = self.offer.job(&payee.script, class, hashes_per_s) else { return };
+            peer.session.work(number, &job, now, actions);
+            number += 1;
+        }
+    }
+
+    /// Opens a channel on a V2 connection, or tells its client why not.
+    fn open_channel(
+        &mut self,
+        key: PeerKey,
+        opening: v2::server::Opening,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let job = self.offer.job(&opening.payee.script, opening.class, opening.hashes_per_s());
+        let prefix = self.places.take(now).ok();
+        match self.connections.find(key).map(|peer| &mut peer.session) {
+            Some(Session::V2(session)) => session.open(opening, prefix, job.as_ref(), now, out),
+            _ => unreachable!("a V2 session has asked, and it is there while its actions are done"),
+        }
     }
 
     /// Runs a session's code outside its connection's own task: if it panics, that connection alone ends.
     ///
     /// What a session leaves half-changed is its own; the shard's state changes only between its calls.
     fn guarded(&mut self, key: PeerKey, run: impl FnOnce(&mut Self)) {
-        let failed_before = |peer: &Peer| peer.ending == Some(Ending::Panicked);
-        if self.peers.get(&key).is_some_and(failed_before) {
+        if self.connections.ending(key) == Some(Ending::Panicked) {
             return;
         }
         if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
             self.exits.metrics.session_panicked();
-            error!(conn = key.0, "a session failed and is closed: please report this");
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.ending = Some(Ending::Panicked);
-                peer.wake.notify_one();
-            }
+            error!(conn = key.number(), "a session failed and is closed: please report this");
+            self.connections.end(key, Ending::Panicked);
         }
     }
 
-    /// Does what a session asks for, and what follows from that, until nothing is left.
-    fn act(&mut self, key: PeerKey, mut actions: Vec<Action>, now: Instant) {
+    /// Does what a session asks for, in its order: what follows from one action comes before the next.
+    fn act(&mut self, key: PeerKey, actions: Vec<Action>, now: Instant) {
         let mut next = Vec::new();
-        while !actions.is_empty() {
-            for action in actions.drain(..) {
-                match action {
-                    Action::Send(bytes) => self.send(key, |outbox| outbox.send(bytes)),
-                    Action::Job(job) => self.send(key, |outbox| {
-                        outbox.send_job(job);
-                        Ok(())
-                    }),
-                    Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
-                    Action::Unanswered(share) => self.judge_unanswered(share, now),
-                    Action::Refused(reject) => self.exits.metrics.share_answered(Err(reject)),
-                    Action::NeedWork => self.prepare_work(key, now, &mut next),
-                }
+        for action in actions {
+            match action {
+                Action::Send(bytes) => self.connections.send(key, |outbox| outbox.send(bytes)),
+                Action::Job(job) => self.connections.send(key, |outbox| {
+                    outbox.send_job(job);
+                    Ok(())
+                }),
+                Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
+                Action::Unanswered(share) => self.judge_unanswered(share, now),
+                Action::Refused(reject) => self.count(key, Err(reject)),
+                Action::NeedWork => self.prepare_work(key, now, &mut next),
+                Action::Open(opening) => self.open_channel(key, *opening, now, &mut next),
+                Action::Closed(prefix) => self.places.free(prefix, now),
             }
-            std::mem::swap(&mut actions, &mut next);
-        }
-    }
-
-    fn send(&mut self, key: PeerKey, put: impl FnOnce(&mut Outbox) -> Result<(), OutboxFull>) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            if put(&mut peer.outbox).is_err() {
-                peer.ending = Some(Ending::Fault(Fault::TooSlow));
+            if !next.is_empty() {
+                self.act(key, std::mem::take(&mut next), now);
             }
-            peer.wake.notify_one();
         }
     }
 
@@ -285,14 +273,14 @@ impl Shard {
         match verdict.outcome {
             Outcome::Accepted(_) if solves => {}
             Outcome::Accepted(share) => {
-                let payee = share.payee().clone();
-                self.commits.push(share, Some(Waiting { key, ticket, payee }), now);
+                let waiting = Waiting::new(key, ticket, &share);
+                self.commits.push(share, Some(waiting), now);
             }
             Outcome::Stale(share) => {
                 self.commits.push(share, None, now);
-                self.answer(key, ticket, Err(Reject::Stale), out);
+                self.refuse(key, ticket, Reject::Stale, out);
             }
-            Outcome::Rejected(reject) => self.answer(key, ticket, Err(reject), out),
+            Outcome::Rejected(reject) => self.refuse(key, ticket, reject, out),
         }
     }
 
@@ -314,11 +302,27 @@ impl Shard {
         verdict
     }
 
-    fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<(), Reject>, out: &mut Vec<Action>) {
-        self.exits.metrics.share_answered(answer);
-        if let Some(peer) = self.peers.get_mut(&key) {
+    fn refuse(&mut self, key: PeerKey, ticket: Ticket, reject: Reject, out: &mut Vec<Action>) {
+        self.answer(key, ticket, Err(reject), out);
+        self.flush_answers(key, out);
+    }
+
+    fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
+        self.count(key, answer.map(|_| ()));
+        if let Some(peer) = self.connections.find(key) {
             peer.session.answer(ticket, answer, out);
         }
+    }
+
+    fn flush_answers(&mut self, key: PeerKey, out: &mut Vec<Action>) {
+        if let Some(peer) = self.connections.find(key) {
+            peer.session.flush(out);
+        }
+    }
+
+    fn count(&self, key: PeerKey, answer: Result<(), Reject>) {
+        // A connection that is gone is not told, and nobody knows its protocol any more.
+        self.exits.metrics.share_answered(self.connections.protocol(key), answer);
     }
 
     /// Sends the open batch on its way, if none is under way.
@@ -345,8 +349,8 @@ impl Shard {
             Return::Failed(shares) => self.settled(Some(shares), now),
             Return::BlockStored(hash) => {
                 if let Some((share, key, ticket)) = self.held.remove(&hash) {
-                    let payee = share.payee().clone();
-                    self.commits.push(share, Some(Waiting { key, ticket, payee }), now);
+                    let waiting = Waiting::new(key, ticket, &share);
+                    self.commits.push(share, Some(waiting), now);
                 }
             }
         }
@@ -369,13 +373,25 @@ impl Shard {
             // If the director is busy, the next commit tells it again.
             let _ = self.exits.director.try_send(News::FirstShare);
         }
-        for Waiting { key, ticket, payee } in waiting {
+        let mut answered = Vec::new();
+        for Waiting { key, ticket, payee, pot } in waiting {
             if answer.is_ok() {
                 self.note_payee(key, payee);
             }
+            answered.push(key);
             self.guarded(key, |shard| {
                 let mut actions = Vec::new();
-                shard.answer(key, ticket, answer, &mut actions);
+                shard.answer(key, ticket, answer.map(|()| pot), &mut actions);
+                shard.act(key, actions, now);
+            });
+        }
+        // What a commit has brought to a connection leaves together.
+        answered.sort_unstable();
+        answered.dedup();
+        for key in answered {
+            self.guarded(key, |shard| {
+                let mut actions = Vec::new();
+                shard.flush_answers(key, &mut actions);
                 shard.act(key, actions, now);
             });
         }
@@ -387,10 +403,10 @@ impl Shard {
 
     /// Has a payee noted at its first durable share of a connection.
     fn note_payee(&mut self, key: PeerKey, payee: Arc<Payee>) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        if !peer.noted.contains(&payee) && self.exits.director.try_send(News::Payee(payee.clone())).is_ok() {
+        let Some(peer) = self.connections.find(key) else { return };
+        if !peer.own.contains(&payee) && self.exits.director.try_send(News::Payee(payee.clone())).is_ok() {
             // If the director is busy, the next share tells it again.
-            peer.noted.insert(payee);
+            peer.own.insert(payee);
         }
     }
 
@@ -407,7 +423,7 @@ impl Shard {
     /// Takes no input any more: what was judged can be answered, and nothing is added to it.
     pub fn stop_reading(&mut self) {
         self.reading = Reading::Stopped;
-        self.peers.values().for_each(|peer| peer.wake.notify_one());
+        self.connections.wake_all();
     }
 
     /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
@@ -421,10 +437,7 @@ impl Shard {
 
     /// Lets all connections go, once what waits for them has been offered to them.
     pub fn release_all(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.ending = Some(Ending::Released);
-            peer.wake.notify_one();
-        }
+        self.connections.end_all(Ending::Released);
     }
 }
 
@@ -432,7 +445,7 @@ impl Peers for Shard {
     type Key = PeerKey;
 
     fn receive(&mut self, key: PeerKey, bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let peer = self.peers.get_mut(&key).expect(REGISTERED);
+        let peer = self.connections.driven(key);
         let mut actions = Vec::new();
         let received = peer.session.receive(bytes, now, &mut actions);
         self.act(key, actions, now);
@@ -441,7 +454,7 @@ impl Peers for Shard {
     }
 
     fn tick(&mut self, key: PeerKey, now: Instant) -> Result<(), Fault> {
-        let peer = self.peers.get_mut(&key).expect(REGISTERED);
+        let peer = self.connections.driven(key);
         let mut actions = Vec::new();
         let ticked = peer.session.tick(now, &mut actions);
         self.act(key, actions, now);
@@ -449,15 +462,15 @@ impl Peers for Shard {
     }
 
     fn deadline(&self, key: PeerKey) -> Instant {
-        self.peer(key).session.deadline()
+        self.connections.deadline(key)
     }
 
     fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
-        &mut self.peers.get_mut(&key).expect(REGISTERED).outbox
+        self.connections.outbox(key)
     }
 
     fn ended(&self, key: PeerKey) -> Option<Ending> {
-        self.peer(key).ending
+        self.connections.ending(key)
     }
 
     fn may_read(&mut self, key: PeerKey) -> bool {
@@ -466,7 +479,7 @@ impl Peers for Shard {
         }
         let room = self.has_room();
         if !room {
-            self.paused.push(self.peer(key).wake.clone());
+            self.paused.push(self.connections.waker(key));
         }
         room
     }

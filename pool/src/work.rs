@@ -49,7 +49,7 @@ pub enum PlanError {
     /// Miners that roll such a bit away would make blocks that count for nothing. No node that we know asks
     /// for one (Core's `vbrequired` is always 0), so it is refused and not dealt with job by job.
     #[error(
-        "the node requires the version bits {0:08x} that miners may roll: take them out of v1.version_mask"
+        "the node requires the version bits {0:08x} that miners may roll: take them out of v1.version_mask and v2.version_mask"
     )]
     VersionBits(u32),
 }

@@ -22,6 +22,11 @@ pub struct Extranonce1(pub [u8; EXTRANONCE1_BYTES]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Extranonce2(pub [u8; EXTRANONCE2_BYTES]);
 
+impl Extranonce2 {
+    /// What stands in the coinbase of a machine that rolls nothing (V2 standard channels).
+    pub const ZERO: Self = Self([0; EXTRANONCE2_BYTES]);
+}
+
 /// Values of the three counter bytes.
 const COUNTERS: u32 = 1 << 24;
 

@@ -12,6 +12,9 @@ pub enum Fault {
     /// Well-formed, but nothing a peer may do, or too often.
     #[error("misbehaved: {0}")]
     Misbehaved(&'static str),
+    /// V2: it and we cannot work together; it was told why.
+    #[error("incompatible: it needs what is not offered here")]
+    Incompatible,
     /// Does not read what we send.
     #[error("too slow: its outbox is full")]
     TooSlow,
@@ -29,6 +32,10 @@ pub enum Fault {
 pub enum Awaited {
     /// Anything at all.
     FirstBytes,
+    /// V2: `SetupConnection`.
+    Setup,
+    /// V2: the first channel.
+    Channel,
     /// V1: `mining.subscribe`.
     Subscribe,
     /// V1: a successful `mining.authorize`.
@@ -39,12 +46,15 @@ pub enum Awaited {
 
 impl Fault {
     /// One of each kind.
-    pub const ALL: [Fault; 8] = [
+    pub const ALL: [Fault; 11] = [
         Self::Malformed(""),
         Self::Misbehaved(""),
+        Self::Incompatible,
         Self::TooSlow,
         Self::TooFast,
         Self::TimedOut(Awaited::FirstBytes),
+        Self::TimedOut(Awaited::Setup),
+        Self::TimedOut(Awaited::Channel),
         Self::TimedOut(Awaited::Subscribe),
         Self::TimedOut(Awaited::Authorize),
         Self::TimedOut(Awaited::Share),
@@ -55,9 +65,12 @@ impl Fault {
         match self {
             Self::Malformed(_) => "malformed",
             Self::Misbehaved(_) => "misbehaved",
+            Self::Incompatible => "incompatible",
             Self::TooSlow => "too_slow",
             Self::TooFast => "too_fast",
             Self::TimedOut(Awaited::FirstBytes) => "no_first_bytes",
+            Self::TimedOut(Awaited::Setup) => "no_setup",
+            Self::TimedOut(Awaited::Channel) => "no_channel",
             Self::TimedOut(Awaited::Subscribe) => "no_subscribe",
             Self::TimedOut(Awaited::Authorize) => "no_authorize",
             Self::TimedOut(Awaited::Share) => "no_share",
@@ -69,6 +82,8 @@ impl fmt::Display for Awaited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FirstBytes => "bytes",
+            Self::Setup => "setup",
+            Self::Channel => "channel",
             Self::Subscribe => "subscribe",
             Self::Authorize => "authorize",
             Self::Share => "share",

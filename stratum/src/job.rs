@@ -171,9 +171,9 @@ pub struct Transactions {
     pub bytes: Bytes,
 }
 
-/// Identifies a job on one connection; never reused while anyone may submit it.
+/// Identifies a job on one connection or channel; never reused while anyone may submit it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(pub u64);
+pub struct JobId(pub u32);
 
 /// One connection's job.
 #[derive(Debug, Clone)]
@@ -229,16 +229,21 @@ impl Job {
         bytes.into()
     }
 
-    /// The header as the miner hashed it.
-    pub fn header(&self, roll: &Roll) -> [u8; 80] {
+    /// The merkle root over the coinbase with this extranonce.
+    pub fn merkle_root(&self, extranonce1: Extranonce1, extranonce2: Extranonce2) -> [u8; 32] {
         let coinbase = &self.body.coinbase;
         let mut engine = Sha256d::new();
         engine.update(&coinbase.bytes[..coinbase.tag_offset]);
         engine.update(&coinbase.mark(self.tag, self.pot));
-        engine.update(&roll.extranonce1.0);
-        engine.update(&roll.extranonce2.0);
+        engine.update(&extranonce1.0);
+        engine.update(&extranonce2.0);
         engine.update(&coinbase.bytes[coinbase.extranonce_offset() + EXTRANONCE_BYTES..]);
-        let root = merkle::root(engine.finish(), &self.body.merkle_branch);
+        merkle::root(engine.finish(), &self.body.merkle_branch)
+    }
+
+    /// The header as the miner hashed it.
+    pub fn header(&self, roll: &Roll) -> [u8; 80] {
+        let root = self.merkle_root(roll.extranonce1, roll.extranonce2);
         let mut header = [0; 80];
         header[..4].copy_from_slice(&roll.version.to_le_bytes());
         header[4..36].copy_from_slice(self.body.prev_hash.as_byte_array());

@@ -4,9 +4,9 @@
 //! - [`payee`]: who is paid; [`extranonce`]: which work is whose
 //! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`ring`]: which jobs may still be
 //!   submitted; [`share`]: the one share check
-//! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed
-//! - [`v1`]: Stratum V1, the server's side of a connection and the words both sides share
-//! - [`v2`]: Stratum V2, the words both sides share
+//! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is
+//!   closed; [`patience`]: how much nonsense it may send
+//! - [`session`]: a miner's connection, whichever protocol it speaks; [`v1`], [`v2`]: Stratum V1 and V2, both sides
 //!
 //! What this crate does not do: it touches no socket, file, clock, thread or random source. Time
 //! comes in as an argument; whoever calls it decides when to read the clock and when to send.
@@ -21,11 +21,13 @@ pub mod extranonce;
 pub mod fault;
 pub mod job;
 pub mod merkle;
+pub mod patience;
 pub mod payee;
 pub mod pot;
 pub mod ring;
 #[cfg(test)]
 mod sample;
+pub mod session;
 pub mod share;
 pub mod target;
 pub mod v1;

@@ -54,6 +54,11 @@ impl Pot {
         pot
     }
 
+    /// The easiest pot whose target is not easier than `limit`; `None` if even [`Pot::MAX`]'s is.
+    pub fn easiest_within(limit: Target) -> Option<Pot> {
+        (Self::MIN.0..=Self::MAX.0).map(Pot).find(|pot| pot.target() <= limit)
+    }
+
     /// The largest pot whose difficulty is at most `difficulty`; `None` for what is no positive number.
     ///
     /// Difficulties reach us as JSON floats (`mining.suggest_difficulty`, `mining.set_difficulty`).
@@ -128,6 +133,18 @@ mod tests {
         assert_eq!(Pot::hardest_within(regtest), Pot::MIN);
         let signet = Target::from_nbits(0x1e03_77ae).unwrap();
         assert_eq!(Pot::hardest_within(signet).get(), -10);
+    }
+
+    #[test]
+    fn the_easiest_pot_within_a_target_is_the_first_one_that_fits() {
+        for pot in all() {
+            assert_eq!(Pot::easiest_within(pot.target()), Some(pot));
+        }
+        assert_eq!(Pot::easiest_within(Target::MAX), Some(Pot::MIN));
+        let signet = Target::from_nbits(0x1e03_77ae).unwrap();
+        assert_eq!(Pot::easiest_within(signet).map(Pot::get), Some(-9));
+        let harder_than_all = Target::new(U256::from(1) << 128).unwrap();
+        assert_eq!(Pot::easiest_within(harder_than_all), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Instant;
 /// are about a quarter of an hour on one parent. A machine holds a few seconds of work, and a job
 /// earns nothing [`SUPERSEDED_MAX`] after it was superseded: what an older one could still bring is a
 /// block, from a machine that has not listened for a quarter of an hour. More would not be free: each
-/// job costs 56 bytes here, of the some 3 KB of a connection, and holds its template's transactions,
+/// job costs 48 bytes here, of the some 3 KB of a connection, and holds its template's transactions,
 /// up to 4 MB for all connections together.
 pub const JOBS_MAX: usize = 32;
 
@@ -44,8 +44,9 @@ pub struct Announcement {
 /// of them are too late for credit, but their blocks are still found.
 #[derive(Debug)]
 pub struct JobRing {
-    /// Oldest first; ids are consecutive.
+    /// Oldest first; ids are consecutive and wrap.
     ring: VecDeque<Sent>,
+    first: JobId,
     next: JobId,
     /// Difficulty that the miner was told last.
     told: Option<Pot>,
@@ -54,7 +55,7 @@ pub struct JobRing {
 impl JobRing {
     /// An empty ring whose ids count up from `first`.
     pub fn new(first: u32) -> Self {
-        Self { ring: VecDeque::new(), next: JobId(first.into()), told: None }
+        Self { ring: VecDeque::new(), first: JobId(first), next: JobId(first), told: None }
     }
 
     /// The newest job.
@@ -64,9 +65,13 @@ impl JobRing {
 
     /// Finds a job that may still be submitted.
     pub fn find(&self, id: JobId) -> Option<&Sent> {
-        let at = id.0.checked_sub(self.ring.front()?.id.0)?;
-        let sent = self.ring.get(usize::try_from(at).ok()?)?;
-        (sent.id == id).then_some(sent)
+        let at = id.0.wrapping_sub(self.ring.front()?.id.0);
+        self.ring.get(usize::try_from(at).ok()?)
+    }
+
+    /// Whether a job of this id was ever made.
+    pub fn was_sent(&self, id: JobId) -> bool {
+        id.0.wrapping_sub(self.first.0) < self.next.0.wrapping_sub(self.first.0)
     }
 
     /// Makes the newest job.
@@ -94,7 +99,7 @@ impl JobRing {
             self.ring.pop_front();
         }
         let id = self.next;
-        self.next = JobId(id.0 + 1);
+        self.next = JobId(id.0.wrapping_add(1));
         let job = Job { body: body.clone(), tag, pot, superseded_at: None };
         self.ring.push_back(Sent { id, mask, job });
         Announcement { id, clean, pot_changed: self.told.replace(pot) != Some(pot) }

@@ -54,6 +54,9 @@ pub enum Reject {
     /// Version bits outside the agreed mask were changed.
     #[error("version bits outside the mask")]
     BadVersionBits,
+    /// V2: the extranonce is not as long as the channel's.
+    #[error("extranonce of a wrong size")]
+    BadExtranonceSize,
     /// Header time is outside what consensus will take.
     #[error("ntime out of range")]
     BadNtime,
@@ -67,7 +70,7 @@ pub enum Reject {
 
 impl Reject {
     /// One of each kind.
-    pub const ALL: [Reject; 11] = [
+    pub const ALL: [Reject; 12] = [
         Self::Malformed(""),
         Self::UnknownJob,
         Self::Stale,
@@ -76,6 +79,7 @@ impl Reject {
         Self::Unauthorized,
         Self::NotSubscribed,
         Self::BadVersionBits,
+        Self::BadExtranonceSize,
         Self::BadNtime,
         Self::DuplicateSetFull,
         Self::AccountingUnavailable,
@@ -92,6 +96,7 @@ impl Reject {
             Self::Unauthorized => "unauthorized",
             Self::NotSubscribed => "not_subscribed",
             Self::BadVersionBits => "version_bits",
+            Self::BadExtranonceSize => "extranonce_size",
             Self::BadNtime => "ntime",
             Self::DuplicateSetFull => "duplicate_set_full",
             Self::AccountingUnavailable => "accounting_unavailable",

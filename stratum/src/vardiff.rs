@@ -108,6 +108,17 @@ impl Vardiff {
         self.seen_shares
     }
 
+    /// The wanted number of shares per minute.
+    pub fn shares_per_minute(&self) -> f64 {
+        self.per_second * 60.0
+    }
+
+    /// What a machine does that sends the wanted number of shares of this pot.
+    pub fn hashes_per_s(&self, pot: Pot) -> f64 {
+        // A share of pot 0 takes 2^32 hashes.
+        f64::from(i32::from(pot.get()) + 32).exp2() * self.per_second
+    }
+
     /// Starts a new window: the pot has changed.
     pub fn restart(&mut self, now: Instant) {
         (self.since, self.last_share, self.shares) = (now, now, 0.0);

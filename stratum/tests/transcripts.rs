@@ -10,8 +10,9 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
+use stratum::session::{Action, JobMessage, Ticket};
 use stratum::share::Reject;
-use stratum::v1::server::{Action, Session, Ticket};
+use stratum::v1::server::Session;
 
 #[path = "../src/sample.rs"]
 mod sample;
@@ -39,7 +40,7 @@ impl Stage {
         for action in actions {
             match action {
                 Action::Send(bytes) => pieces.push(bytes),
-                Action::Job(message) => message.write_to(&mut pieces),
+                Action::Job(JobMessage::V1(message)) => message.write_to(&mut pieces),
                 Action::Share { ticket, share } => {
                     assert!(share.payee.is_ok(), "{:?}", share.payee);
                     self.shares.push_back(ticket);
@@ -47,6 +48,7 @@ impl Stage {
                 Action::Unanswered(_) => panic!("no transcript is that fast"),
                 Action::Refused(_) => {}
                 Action::NeedWork => self.wants_work = true,
+                Action::Job(JobMessage::V2(_)) | Action::Open(_) | Action::Closed(_) => panic!("this is V1"),
             }
         }
         let text = String::from_utf8(pieces.concat()).unwrap();
@@ -91,7 +93,8 @@ impl Stage {
             "accept" | "refuse" => {
                 let answer = if what == "accept" { Ok(()) } else { Err(Reject::LowDifficulty) };
                 let ticket = self.shares.pop_front().expect("a share waits");
-                self.session.answer(ticket, answer, &mut actions);
+                self.session.answer(ticket, answer);
+                self.session.flush(&mut actions);
             }
             other => panic!("nobody can {other}"),
         }

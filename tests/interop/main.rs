@@ -1,6 +1,8 @@
-//! Against the software of others: their library crates as the other side, in one process.
+//! Our Stratum V2 against the reference implementation's crates, without sockets: what one side
+//! writes the other reads as the same, and what one side refuses the other refuses.
 //!
-//! - [`noise`]: the V2 handshake and transport against the reference implementation
+//! - [`messages`]: payloads and frame headers; [`noise`]: handshake and transport, in both roles
 #![forbid(unsafe_code)]
 
+mod messages;
 mod noise;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
 use stratum::class::SizeClass;
 use stratum::target::Work;
+use stratum::v1;
 use template::submit::Submitter;
 
 /// A shard with a real log behind it, and a node that is away.
@@ -42,19 +43,20 @@ impl Bench {
             director,
             metrics: metrics.clone(),
         };
-        let settings = Settings { pot_start: stratum::pot::Pot::MIN, ..Settings::new(Network::Regtest) };
-        let settings = Settings { pot_min: stratum::pot::Pot::MIN, ..settings };
+        let (pot_start, pot_min) = (Pot::MIN, Pot::MIN);
+        let v1 = v1::server::Settings { pot_start, pot_min, ..v1::server::Settings::new(Network::Regtest) };
+        let v2 = v2::server::Settings { pot_start, pot_min, ..v2::server::Settings::new(Network::Regtest) };
+        let settings = SessionSettings { v1: Arc::new(v1), v2: Arc::new(v2) };
         let (to_shard, returns) = mpsc::channel(RETURNS_QUEUE_LEN);
         let now = Instant::now();
-        let mut shard =
-            Shard::new(0, Arc::new(settings), ShareRate::new(12, 500), Duration::ZERO, exits, to_shard);
+        let mut shard = Shard::new(0, settings, ShareRate::new(12, 500), Duration::ZERO, exits, to_shard);
         shard.follow(given(work()), now);
         Self { shard, returns, news, metrics, now, _accounting: thread, dir }
     }
 
     /// A connection that mines for payee `n`.
     fn mining(&mut self, n: u8) -> PeerKey {
-        let key = self.shard.open(Rc::new(Notify::new()), self.now).unwrap();
+        let key = self.shard.open(Wire::Lines, Rc::new(Notify::new()), self.now).unwrap();
         let user = format!("{}.rig", address(n));
         for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
             let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
@@ -69,7 +71,7 @@ impl Bench {
         let mut text = Vec::new();
         while !outbox.is_empty() {
             let mut slices = Vec::new();
-            outbox.slices(&mut slices);
+            outbox.slices(&mut slices).unwrap();
             let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             outbox.written(offered.len());
             text.extend(offered);
@@ -121,7 +123,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     bench.shard.receive(sound, line.as_bytes(), bench.now).unwrap();
     let line = bench.share(broken, 1, 0);
     let mut actions = Vec::new();
-    let peer = bench.shard.peers.get_mut(&broken).unwrap();
+    let peer = bench.shard.connections.find(broken).unwrap();
     peer.session.receive(line.as_bytes(), bench.now, &mut actions).unwrap();
     let Some(Action::Share { ticket, .. }) = actions.iter().find(|a| matches!(a, Action::Share { .. }))
     else {
@@ -130,7 +132,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     let ticket = *ticket;
     bench.shard.act(broken, actions, bench.now);
     // A bug of ours: the share is answered before it is durable. The second answer makes its session panic.
-    bench.shard.answer(broken, ticket, Ok(()), &mut Vec::new());
+    bench.shard.answer(broken, ticket, Ok(Pot::MIN), &mut Vec::new());
     bench.settle();
     assert!(bench.panics());
     assert_eq!(bench.shard.ended(broken), Some(Ending::Panicked));
@@ -167,7 +169,7 @@ fn b01_without_work_miners_are_let_go_until_there_is_work_again() {
     let key = bench.mining(1);
     bench.shard.follow(Current { work: None, ..given(work()) }, bench.now);
     assert_eq!(bench.shard.ended(key), Some(Ending::Released));
-    let late = bench.shard.open(Rc::new(Notify::new()), bench.now).unwrap();
+    let late = bench.shard.open(Wire::Lines, Rc::new(Notify::new()), bench.now).unwrap();
     assert_eq!(bench.shard.ended(late), Some(Ending::Released));
     bench.shard.follow(given(work()), bench.now);
     let back = bench.mining(1);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use stratum::v2::noise::Transport;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,27 @@ pub struct Incoming {
     pub address: SocketAddr,
     /// Its place in the limits, to be held for the connection's life.
     pub permit: Permit,
+    /// What is spoken on it.
+    pub wire: Wire,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug)]
+pub enum Wire {
+    /// Stratum V1: lines.
+    Lines,
+    /// Stratum V2: sealed frames; the handshake is done.
+    Sealed(Box<Transport>),
+}
+
+impl Wire {
+    /// Its protocol, as it stands in metrics.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::Lines => "v1",
+            Self::Sealed(_) => "v2",
+        }
+    }
 }
 
 /// The way into one shard.
@@ -79,39 +101,45 @@ async fn hand_over(
     shards: &[ShardEntrance],
     metrics: &ConnectionMetrics,
 ) {
-    let permit = match gate.enter(address.ip(), Instant::now()) {
-        Ok(permit) => permit,
+    let Some(permit) = admit(address, gate, metrics) else { return };
+    let prepared = prepare(&stream).and_then(|()| stream.into_std());
+    match prepared {
+        Ok(stream) => enter(Incoming { stream, address, permit, wire: Wire::Lines }, shards).await,
+        Err(error) => debug!(%address, %error, "connection lost before it began"),
+    }
+}
+
+/// Asks for a place for a connection; one that gets none is closed.
+pub(crate) fn admit(address: SocketAddr, gate: &Gate, metrics: &ConnectionMetrics) -> Option<Permit> {
+    match gate.enter(address.ip(), Instant::now()) {
+        Ok(permit) => Some(permit),
         Err(refusal) => {
             metrics.refused(refusal);
             debug!(%address, %refusal, "connection refused");
-            return;
+            None
         }
-    };
-    let stream = match prepare(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            debug!(%address, %error, "connection lost before it began");
-            return;
-        }
-    };
+    }
+}
+
+/// Gives a connection to the least loaded shard. Waits while that is behind: the kernel's backlog takes the pressure.
+pub(crate) async fn enter(incoming: Incoming, shards: &[ShardEntrance]) {
     let Some(shard) = shards.iter().min_by_key(|shard| shard.load()) else { return };
-    // Waits while the shard is behind: the kernel's backlog takes the pressure.
-    if shard.queue.send(Incoming { stream, address, permit }).await.is_err() {
+    let address = incoming.address;
+    if shard.queue.send(incoming).await.is_err() {
         debug!(%address, "connection refused: the shard has stopped");
     }
 }
 
-fn prepare(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
-    let stream = stream.into_std()?;
-    let socket = socket2::SockRef::from(&stream);
+/// Small messages leave at once, and dead peers are noticed.
+pub(crate) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     // A dead peer is noticed after 90 s: first probe after 60 s, then three, ten seconds apart (V1-10).
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    Ok(stream)
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 #[cfg(test)]

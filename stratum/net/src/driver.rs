@@ -146,7 +146,7 @@ fn flush<P: Peers>(peers: &RefCell<P>, key: P::Key, stream: &TcpStream) -> io::R
     let mut progress = false;
     while !outbox.is_empty() {
         let mut slices = Vec::with_capacity(8);
-        outbox.slices(&mut slices);
+        outbox.slices(&mut slices).map_err(io::Error::other)?;
         match stream.try_write_vectored(&slices) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {

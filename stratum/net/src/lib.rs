@@ -1,8 +1,9 @@
 //! Everything between sockets and sessions that the Sluice servers share.
 //!
 //! - [`acceptor`]: listeners, connection limits, hand-off to the least loaded shard; [`limits`]: who may connect
+//! - [`handshake`]: V2 listeners, whose handshakes are done before a connection reaches a shard
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
-//! - [`shard`]: one thread with one single-threaded runtime
+//! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`]; [`shutdown`]
 //!
 //! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
@@ -10,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod acceptor;
+pub mod connections;
 pub mod driver;
+pub mod handshake;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

@@ -89,11 +89,18 @@ pub enum Refusal {
     /// Its shard has no extranonce prefix left (M13): the others go on.
     #[error("no extranonce prefix is free")]
     NoPrefix,
+    /// V2: it did not complete the handshake, or not in time.
+    #[error("no handshake")]
+    NoHandshake,
+    /// V2: too many others came to shake hands after it.
+    #[error("too many handshakes wait")]
+    Crowded,
 }
 
 impl Refusal {
     /// One of each kind.
-    pub const ALL: [Refusal; 4] = [Self::Full, Self::AddressFull, Self::TooOften, Self::NoPrefix];
+    pub const ALL: [Refusal; 6] =
+        [Self::Full, Self::AddressFull, Self::TooOften, Self::NoPrefix, Self::NoHandshake, Self::Crowded];
 
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
@@ -102,6 +109,8 @@ impl Refusal {
             Self::AddressFull => "address_full",
             Self::TooOften => "too_often",
             Self::NoPrefix => "no_prefix",
+            Self::NoHandshake => "no_handshake",
+            Self::Crowded => "crowded",
         }
     }
 }

@@ -3,25 +3,33 @@
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use stratum::v1::encode::JobMessage;
+use stratum::session::JobMessage;
+use stratum::v2::frame::HEADER_BYTES;
+use stratum::v2::noise::{NonceExhausted, Sealer};
 
 /// Bytes of a peer's own (replies, small notices) that may wait; shared job bytes do not count.
 pub const OWN_BYTES_MAX: usize = 64 * 1024;
 /// Pieces gathered into one write.
 const PIECES_PER_WRITE: usize = 64;
+/// Frames are sealed for one write until there are this many bytes of them.
+const SEALED_BYTES_PER_WRITE: usize = 16 * 1024;
 
 /// The peer does not read what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {OWN_BYTES_MAX} bytes wait for a peer that does not read")]
 pub struct OutboxFull;
 
-/// Messages to one peer, in order. At most one job waits: a newer one takes the place of the older.
+/// Messages to one peer, in order. At most one job for each of its miners waits: a newer one takes the place of the
+/// older. Frames are sealed only when they are about to be written, for sealed ones can be neither replaced nor left
+/// out.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Pieces of messages that are being written; may end inside a message.
     writing: VecDeque<Bytes>,
     waiting: VecDeque<Message>,
     own_bytes: usize,
+    /// For a peer that speaks V2.
+    sealer: Option<Sealer>,
 }
 
 #[derive(Debug)]
@@ -31,7 +39,12 @@ enum Message {
 }
 
 impl Outbox {
-    /// Queues bytes of the peer's own.
+    /// An outbox for a peer that reads frames sealed by `sealer`; the default one is for a peer that reads lines.
+    pub fn sealed(sealer: Sealer) -> Self {
+        Self { sealer: Some(sealer), ..Self::default() }
+    }
+
+    /// Queues bytes of the peer's own: whole lines, or one plain frame.
     ///
     /// # Errors
     /// [`OutboxFull`]: the peer is to be closed.
@@ -44,11 +57,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a job; one that still waits is replaced, at the place of the newer.
+    /// Queues a job; one to the same miner that still waits is replaced, at the place of the newer.
     pub fn send_job(&mut self, mut job: JobMessage) {
-        let older = self.waiting.iter().position(|message| matches!(message, Message::Job(_)));
-        if let Some(Message::Job(older)) = older.and_then(|at| self.waiting.remove(at)) {
-            job.absorb(&older);
+        let older = self.waiting.iter().position(|message| match message {
+            Message::Job(older) => job.absorb(older),
+            Message::Own(_) => false,
+        });
+        if let Some(at) = older {
+            self.waiting.remove(at);
         }
         self.waiting.push_back(Message::Job(job));
     }
@@ -59,19 +75,34 @@ impl Outbox {
     }
 
     /// The next pieces to write, as many as one write takes.
-    pub fn slices<'a>(&'a mut self, slices: &mut Vec<IoSlice<'a>>) {
+    ///
+    /// # Errors
+    /// The connection's key may seal nothing more: the peer is to be closed, and connects anew.
+    pub fn slices<'a>(&'a mut self, slices: &mut Vec<IoSlice<'a>>) -> Result<(), NonceExhausted> {
+        match &mut self.sealer {
+            Some(sealer) if self.writing.is_empty() => {
+                self.writing.extend(seal(sealer, &mut self.waiting)?);
+            }
+            Some(_) => {}
+            None => self.gather_lines(),
+        }
+        slices.extend(self.writing.iter().take(PIECES_PER_WRITE).map(|piece| IoSlice::new(piece)));
+        Ok(())
+    }
+
+    fn gather_lines(&mut self) {
         while self.writing.len() < PIECES_PER_WRITE {
             match self.waiting.pop_front() {
                 Some(Message::Own(bytes)) => self.writing.push_back(bytes),
-                Some(Message::Job(job)) => {
+                Some(Message::Job(JobMessage::V1(job))) => {
                     let mut pieces = Vec::with_capacity(5);
                     job.write_to(&mut pieces);
                     self.writing.extend(pieces);
                 }
+                Some(Message::Job(JobMessage::V2(_))) => unreachable!("a V1 session makes V1 jobs"),
                 None => break,
             }
         }
-        slices.extend(self.writing.iter().take(PIECES_PER_WRITE).map(|piece| IoSlice::new(piece)));
     }
 
     /// Takes off what has been written.
@@ -106,6 +137,31 @@ impl Message {
     }
 }
 
+/// Seals what waits, up to one write's worth.
+fn seal(sealer: &mut Sealer, waiting: &mut VecDeque<Message>) -> Result<Option<Bytes>, NonceExhausted> {
+    let mut sealed = Vec::new();
+    while sealed.len() < SEALED_BYTES_PER_WRITE
+        && let Some(message) = waiting.pop_front()
+    {
+        match message {
+            Message::Own(frame) => seal_frame(sealer, &frame, &mut sealed)?,
+            Message::Job(JobMessage::V2(job)) => {
+                let mut done = Ok(());
+                job.frames(|frame| done = done.and_then(|()| seal_frame(sealer, frame, &mut sealed)));
+                done?;
+            }
+            Message::Job(JobMessage::V1(_)) => unreachable!("a V2 session makes V2 jobs"),
+        }
+    }
+    Ok((!sealed.is_empty()).then(|| sealed.into()))
+}
+
+fn seal_frame(sealer: &mut Sealer, frame: &[u8], sealed: &mut Vec<u8>) -> Result<(), NonceExhausted> {
+    let (header, payload) =
+        frame.split_first_chunk::<HEADER_BYTES>().expect("a frame starts with its header");
+    sealer.seal(header, payload, sealed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,9 +172,9 @@ mod tests {
     use stratum::job::{Basis, Coinbase, JobBody, JobId, MARK_BYTES, Payout, TemplateId, Transactions};
     use stratum::pot::Pot;
     use stratum::target::Target;
-    use stratum::v1::encode::EncodedJob;
+    use stratum::v1::encode::{self, EncodedJob};
 
-    fn job(id: u64, difficulty: Option<i8>, clean: bool) -> JobMessage {
+    fn job(id: u32, difficulty: Option<i8>, clean: bool) -> JobMessage {
         let payout = Payout { outputs: Vec::new(), basis: Basis::Solo(bitcoin::ScriptBuf::new()) };
         let body = JobBody {
             template: TemplateId(1),
@@ -136,13 +192,13 @@ mod tests {
             payout: Arc::new(payout),
             transactions: Transactions::default(),
         };
-        JobMessage {
+        JobMessage::V1(encode::JobMessage {
             difficulty: difficulty.map(|pot| Pot::try_from(pot).unwrap()),
             id: JobId(id),
             encoded: Arc::new(EncodedJob::new(Arc::new(body))),
             mark: [0; MARK_BYTES],
             clean,
-        }
+        })
     }
 
     /// Everything that waits, taken `step` bytes at a time.
@@ -150,7 +206,7 @@ mod tests {
         let mut text = Vec::new();
         while !outbox.is_empty() {
             let mut slices = Vec::new();
-            outbox.slices(&mut slices);
+            outbox.slices(&mut slices).unwrap();
             let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             let taken = step.min(offered.len());
             text.extend_from_slice(&offered[..taken]);
@@ -191,7 +247,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.send_job(job(1, None, true));
         let mut slices = Vec::new();
-        outbox.slices(&mut slices);
+        outbox.slices(&mut slices).unwrap();
         outbox.written(1);
         outbox.send_job(job(2, None, false));
         let text = drain(&mut outbox, 1000);

@@ -92,6 +92,7 @@ pub mod code {
             Reject::NotSubscribed => NOT_SUBSCRIBED,
             Reject::Malformed(_)
             | Reject::BadVersionBits
+            | Reject::BadExtranonceSize
             | Reject::BadNtime
             | Reject::DuplicateSetFull
             | Reject::AccountingUnavailable => OTHER,

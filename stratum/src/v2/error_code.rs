@@ -100,10 +100,10 @@ error_codes! {
     INVALID_NON_ROLLABLE_VERSION_BIT = "invalid-non-rollable-version-bit";
     /// A share that is refused for any other reason.
     INVALID_SHARE = "invalid-share";
-    /// A share with a time below its job's minimum (ours).
-    NTIME_TOO_OLD = "ntime-too-old";
-    /// A share with a time that is too far ahead (ours).
-    NTIME_TOO_NEW = "ntime-too-new";
+    /// A share that could not be made durable; it may be sent again (ours).
+    ACCOUNTING_UNAVAILABLE = "accounting-unavailable";
+    /// A share too many since the last block: no more can be told apart (ours).
+    TOO_MANY_SHARES = "too-many-shares";
 
     /// A custom job: this server does not take any.
     JD_NOT_SUPPORTED = "jd-not-supported";

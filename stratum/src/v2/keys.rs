@@ -28,7 +28,7 @@ const AUTHORITY_PREFIX: [u8; 2] = [1, 0];
 /// Bytes of a secret key, and of a public key without the sign of its y.
 const KEY_BYTES: usize = 32;
 
-/// Building one costs a multiplication on the curve, half of what a handshake may add; it is only read.
+/// Building one costs about as much as a signature; afterwards it is only read.
 pub(super) static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(Secp256k1::new);
 
 /// The public key that clients pin: who may say which servers belong to this pool.
@@ -101,8 +101,8 @@ impl FromStr for AuthorityKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let bytes = decode(text)?;
         let expected = AUTHORITY_PREFIX.len() + KEY_BYTES;
+        let bytes = decode(text, expected)?;
         if bytes.len() != expected {
             return Err(KeyError::Length { found: bytes.len(), expected });
         }
@@ -156,7 +156,7 @@ impl FromStr for AuthoritySecret {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let mut bytes = decode(text)?;
+        let mut bytes = decode(text, KEY_BYTES)?;
         let length = KeyError::Length { found: bytes.len(), expected: KEY_BYTES };
         let secret = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).map_err(|_| length);
         bytes.zeroize();
@@ -223,11 +223,11 @@ impl KeyPair {
     }
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, KeyError> {
+fn decode(text: &str, expected: usize) -> Result<Vec<u8>, KeyError> {
     base58::decode_check(text).map_err(|error| match error {
         base58::Error::Decode(_) => KeyError::NoBase58,
         // Fewer bytes than a checksum has.
-        base58::Error::TooShort(_) => KeyError::Length { found: 0, expected: KEY_BYTES },
+        base58::Error::TooShort(_) => KeyError::Length { found: 0, expected },
         _ => KeyError::Checksum,
     })
 }

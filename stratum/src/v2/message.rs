@@ -4,6 +4,7 @@
 //! number, the session judges.
 
 use super::codec::{Bytes32, Bytes64K, Bytes255, Field, Malformed, Reader, Seq64K, Seq255, Str255, U256};
+use super::frame::write_frame;
 
 /// A message of the table.
 pub trait Wire: Sized {
@@ -93,9 +94,9 @@ macro_rules! messages {
             }
 
             #[cfg(test)]
-            impl super::codec::draw::Draw for $name {
-                fn draw(source: &mut super::codec::draw::Source<'_>) -> Self {
-                    Self { $($field: super::codec::draw::Draw::draw(source),)* }
+            impl crate::v2::codec::draw::Draw for $name {
+                fn draw(source: &mut crate::v2::codec::draw::Source<'_>) -> Self {
+                    Self { $($field: crate::v2::codec::draw::Draw::draw(source),)* }
                 }
             }
         )*
@@ -131,6 +132,13 @@ macro_rules! messages {
                 }
             }
 
+            /// Appends the whole frame; see [`write_frame`].
+            pub fn write_frame(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(message) => write_frame(message, out),)*
+                }
+            }
+
             /// Its row of the table.
             pub const fn shape(&self) -> Shape {
                 match self {
@@ -147,8 +155,8 @@ macro_rules! messages {
             }
 
             #[cfg(test)]
-            pub(super) fn draw_each(source: &mut super::codec::draw::Source<'_>) -> Vec<Self> {
-                use super::codec::draw::Draw;
+            pub(in crate::v2) fn draw_each(source: &mut crate::v2::codec::draw::Source<'_>) -> Vec<Self> {
+                use crate::v2::codec::draw::Draw;
                 vec![$(Self::$name($name::draw(source))),*]
             }
         }

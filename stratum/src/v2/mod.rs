@@ -11,6 +11,8 @@ pub mod codec;
 pub mod error_code;
 pub mod flag;
 pub mod frame;
+mod frames;
 pub mod keys;
 pub mod message;
 pub mod noise;
+pub mod server;

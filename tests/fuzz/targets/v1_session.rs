@@ -12,9 +12,10 @@ use libfuzzer_sys::fuzz_target;
 use stratum::class::SizeClass;
 use stratum::extranonce::Extranonce1;
 use stratum::job::{Basis, Payout, TemplateId};
+use stratum::session::{Action, JobMessage};
 use stratum::share::{Judge, Outcome, PendingShare, Reject};
 use stratum::v1::encode::EncodedJob;
-use stratum::v1::server::{Action, Session, Settings};
+use stratum::v1::server::{Session, Settings};
 use template::assemble::job_body;
 use template::coinbase::CoinbaseStyle;
 use template::template::Template;
@@ -66,18 +67,22 @@ impl Server {
             for action in left {
                 match action {
                     Action::Send(lines) => check_lines(&lines),
-                    Action::Job(job) => {
+                    Action::Job(JobMessage::V1(job)) => {
                         let mut pieces = Vec::new();
                         job.write_to(&mut pieces);
                         check_lines(&pieces.concat());
                     }
                     Action::Share { ticket, share } => {
                         let answer = self.judged(share, now);
-                        self.session.answer(ticket, answer, &mut next);
+                        self.session.answer(ticket, answer);
+                        self.session.flush(&mut next);
                     }
                     Action::NeedWork => self.session.work(&self.work, now, &mut next),
                     Action::Unanswered(share) => drop(self.judged(share, now)),
                     Action::Refused(_) => {}
+                    Action::Job(JobMessage::V2(_)) | Action::Open(_) | Action::Closed(_) => {
+                        unreachable!("this is V1")
+                    }
                 }
             }
             left = next;

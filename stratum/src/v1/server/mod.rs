@@ -1,7 +1,7 @@
 //! A V1 connection as the server sees it: bytes, jobs, verdicts and time in; actions out.
 //!
 //! - [`Session`] decides; [`reply`] keeps replies in order; [`workers`] says who may submit;
-//!   `submit`, `configure` and `hint` read parameters; [`patience`] counts nonsense
+//!   `submit`, `configure` and `hint` read parameters
 //!
 //! A machine mines once it is subscribed *and* authorized, in either order; before that nothing but
 //! replies is sent: cpuminer takes the first line for the answer to its subscribe, cgminer the next
@@ -9,13 +9,11 @@
 
 mod configure;
 mod hint;
-pub mod patience;
 pub mod reply;
 mod settings;
 mod submit;
 pub mod workers;
 
-pub use reply::Ticket;
 pub use settings::{Settings, VERSION_MASK};
 
 use super::encode::{EncodedJob, JobMessage, push_hex};
@@ -25,13 +23,13 @@ use crate::class::SizeClass;
 use crate::extranonce::{EXTRANONCE2_BYTES, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::job::Roll;
-use crate::payee::{Payee, WorkerName};
+use crate::patience::Patience;
+use crate::payee::WorkerName;
 use crate::pot::Pot;
 use crate::ring::{Announcement, JobRing};
+use crate::session::{self, Action, Miner, Ticket};
 use crate::share::{PendingShare, Reject};
 use crate::vardiff::Vardiff;
-use bytes::Bytes;
-use patience::Patience;
 use reply::Replies;
 use serde_json::Value;
 use std::sync::Arc;
@@ -40,29 +38,6 @@ use workers::Workers;
 
 /// Hints about difficulty that take effect after the first job, each at the price of a new job.
 const HINTS_MAX: u8 = 4;
-
-/// What a session wants done, in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Send these complete lines.
-    Send(Bytes),
-    /// Send this job; it may take the place of one that is not sent yet ([`JobMessage::absorb`]).
-    Job(JobMessage),
-    /// Judge this share, then call [`Session::answer`].
-    Share {
-        /// Names the share in the answer.
-        ticket: Ticket,
-        /// What to judge.
-        share: PendingShare,
-    },
-    /// Judge this share too, though nobody can be told: the connection ends for want of room for the reply. It may
-    /// be a block, and the one to blame may be our disk.
-    Unanswered(PendingShare),
-    /// A share was refused and answered before it could be judged: to be counted.
-    Refused(Reject),
-    /// The machine is ready: call [`Session::work`], now and for every new job.
-    NeedWork,
-}
 
 /// One V1 connection.
 #[derive(Debug)]
@@ -160,7 +135,8 @@ impl Session {
         self.replies.flush(out);
         let difficulty = pot_changed.then_some(self.pot);
         let mark = body.coinbase.mark(tag, self.pot);
-        out.push(Action::Job(JobMessage { difficulty, id, encoded: encoded.clone(), mark, clean }));
+        let message = JobMessage { difficulty, id, encoded: encoded.clone(), mark, clean };
+        out.push(Action::Job(session::JobMessage::V1(message)));
     }
 
     /// Steers the connection to another number of shares per minute from here on; what was measured stays.
@@ -168,12 +144,16 @@ impl Session {
         self.vardiff.aim(shares_per_minute);
     }
 
-    /// The answer to a share: its rejection, or that it is durable.
+    /// The answer to a share: its rejection, or that it is durable. [`Session::flush`] sends what it leads to.
     ///
     /// # Panics
     /// If the ticket was answered before.
-    pub fn answer(&mut self, ticket: Ticket, answer: Result<(), Reject>, out: &mut Vec<Action>) {
+    pub fn answer(&mut self, ticket: Ticket, answer: Result<(), Reject>) {
         self.replies.answer(ticket, answer);
+    }
+
+    /// Sends the answers that wait for no earlier one.
+    pub fn flush(&mut self, out: &mut Vec<Action>) {
         self.replies.flush(out);
     }
 
@@ -199,14 +179,10 @@ impl Session {
         }
     }
 
-    /// Whom the connection works for, once it is authorized.
-    pub fn payee(&self) -> Option<&Arc<Payee>> {
-        self.workers.any()
-    }
-
-    /// How large a coinbase the machine can take.
-    pub fn class(&self) -> SizeClass {
-        self.client.as_ref().map_or_else(SizeClass::default, |client| client.class)
+    /// Who mines here, once there is one: subscribed and authorized.
+    pub fn miner(&self) -> Option<Miner<'_>> {
+        let (payee, client) = (self.workers.any()?, self.client.as_ref()?);
+        Some(Miner { payee, class: client.class, hashes_per_s: self.hashes_per_s() })
     }
 
     /// The machine's software, escaped; empty if it did not say.
@@ -224,13 +200,9 @@ impl Session {
         self.pot
     }
 
-    /// Roughly what the machine does if it is steered to so many shares per minute; 0 before its first share.
-    pub fn hashes_per_s(&self, shares_per_minute: f64) -> f64 {
-        if !self.vardiff.has_seen_shares() {
-            return 0.0;
-        }
-        // A share of pot 0 takes 2^32 hashes.
-        f64::from(i32::from(self.pot.get()) + 32).exp2() * shares_per_minute / 60.0
+    /// Roughly what the machine does; 0 before its first share.
+    fn hashes_per_s(&self) -> f64 {
+        if self.vardiff.has_seen_shares() { self.vardiff.hashes_per_s(self.pot) } else { 0.0 }
     }
 
     fn awaited(&self) -> (Instant, Awaited) {

@@ -1,7 +1,7 @@
 //! Replies in the order of their requests: some machines use one id for every share (I14).
 
-use super::Action;
 use crate::fault::Fault;
+use crate::session::{Action, Ticket};
 use crate::share::Reject;
 use crate::v1::message::{Id, code};
 use std::collections::VecDeque;
@@ -11,10 +11,6 @@ use std::fmt::{Display, Write as _};
 pub const UNANSWERED_MAX: usize = 1_024;
 /// Capacity that an empty queue may keep.
 const IDLE_CAPACITY: usize = 8;
-
-/// The place of a share's reply among its connection's replies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
 
 #[derive(Debug)]
 enum Slot {

@@ -56,7 +56,7 @@ pub(super) fn job_id(text: &str) -> Option<JobId> {
     if text.is_empty() || text.len() > 1 && text.starts_with('0') || !text.bytes().all(digits) {
         return None;
     }
-    u64::from_str_radix(text, 16).ok().map(JobId)
+    u32::from_str_radix(text, 16).ok().map(JobId)
 }
 
 /// The header version that the miner hashed, and whether policy allows it.

@@ -84,10 +84,15 @@ impl Peer {
         (answer["error"][0].as_i64().unwrap(), answer["error"][1].as_str().unwrap().to_owned())
     }
 
+    fn answer(&mut self, ticket: Ticket, answer: Result<(), Reject>) {
+        self.session.answer(ticket, answer);
+        self.session.flush(&mut self.actions);
+    }
+
     /// Submits and answers that it is accepted.
     fn accept(&mut self, params: Value) -> PendingShare {
         let (ticket, share) = self.submit(params);
-        self.session.answer(ticket, Ok(()), &mut self.actions);
+        self.answer(ticket, Ok(()));
         self.actions.clear();
         share
     }
@@ -111,8 +116,8 @@ fn lines(actions: Vec<Action>) -> Vec<Value> {
     for action in actions {
         match action {
             Action::Send(bytes) => pieces.push(bytes),
-            Action::Job(message) => message.write_to(&mut pieces),
-            Action::Share { .. } | Action::Unanswered(_) | Action::Refused(_) | Action::NeedWork => {}
+            Action::Job(session::JobMessage::V1(message)) => message.write_to(&mut pieces),
+            _ => {}
         }
     }
     let text = String::from_utf8(pieces.concat()).unwrap();

@@ -1,6 +1,7 @@
 use super::*;
 use bitcoin::hashes::{Hash as _, HashEngine as _, Hmac, HmacEngine, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey, ellswift::ElligatorSwiftParty};
+use noise_protocol::DH;
 use proptest::prelude::*;
 
 use crate::v2::keys::AuthoritySecret;
@@ -143,7 +144,6 @@ fn ns_05_the_shared_secret_of_bip_324() {
     key[32..96].copy_from_slice(&ours);
     let key = crate::v2::keys::Secret::new(key);
     let theirs = theirs.try_into().unwrap();
-    use noise_protocol::DH;
     assert_eq!(EllSwiftDh::<Initiating>::dh(&key, &theirs).unwrap().bytes()[..], shared);
     assert_ne!(EllSwiftDh::<Responding>::dh(&key, &theirs).unwrap().bytes()[..], shared);
 }

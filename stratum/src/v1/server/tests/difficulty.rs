@@ -151,8 +151,8 @@ fn m08_shares_that_the_session_refuses_raise_the_difficulty_like_any_others() {
 #[test]
 fn a_machines_rate_is_known_from_its_first_share_on() {
     let mut peer = Peer::mining();
-    assert_eq!(peer.session.hashes_per_s(12.0), 0.0);
+    assert_eq!(peer.session.miner().unwrap().hashes_per_s, 0.0);
     peer.submit(share());
     let expected = 2_f64.powi(32 + i32::from(peer.session.pot().get())) / 5.0;
-    assert_eq!(peer.session.hashes_per_s(12.0), expected);
+    assert_eq!(peer.session.miner().unwrap().hashes_per_s, expected);
 }

@@ -32,7 +32,7 @@ fn v1_20_v1_21_subscribe_takes_what_firmware_sends_and_resumes_nothing() {
     ] {
         let mut peer = Peer::fresh();
         assert_eq!(peer.ask("mining.subscribe", params)["result"][1], "01020304");
-        assert_eq!((peer.session.agent(), peer.session.class()), (agent, class));
+        assert_eq!((peer.session.agent(), peer.session.client.as_ref().unwrap().class), (agent, class));
     }
 }
 
@@ -113,9 +113,9 @@ fn v1_24_users_are_an_address_and_a_worker_and_errors_say_what_is_wrong() {
         let mut peer = Peer::fresh();
         peer.ask("mining.subscribe", json!([]));
         assert_eq!(peer.refused("mining.authorize", params), (24, why));
-        assert!(peer.session.payee().is_none());
+        assert!(peer.session.workers.any().is_none());
         assert_eq!(peer.ask("mining.authorize", json!([ADDRESS]))["result"], true);
-        assert_eq!(peer.session.payee().unwrap().worker.as_str(), "");
+        assert_eq!(peer.session.workers.any().unwrap().worker.as_str(), "");
     }
 }
 

@@ -27,10 +27,10 @@ impl Machine {
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
-    assert_eq!(size_of::<crate::ring::Sent>(), 56);
+    assert_eq!(size_of::<crate::ring::Sent>(), 48);
     let mut peer = Peer::mining();
     let tickets: Vec<_> = (0..500).map(|_| peer.submit(share()).0).collect();
-    tickets.into_iter().for_each(|ticket| peer.session.answer(ticket, Ok(()), &mut peer.actions));
+    tickets.into_iter().for_each(|ticket| peer.answer(ticket, Ok(())));
     assert!(peer.session.replies.idle_bytes() <= 8 * 32);
 }
 
@@ -67,7 +67,7 @@ proptest! {
                     });
                     if let Some((ticket, pot)) = taken {
                         prop_assert_eq!(pot.difficulty(), difficulty);
-                        peer.session.answer(ticket, Ok(()), &mut peer.actions);
+                        peer.answer(ticket, Ok(()));
                     }
                 }
             }
@@ -160,13 +160,13 @@ proptest! {
                 _ => {
                     let ticket = open.swap_remove(which % open.len());
                     let answer = if good { Ok(()) } else { Err(Reject::LowDifficulty) };
-                    peer.session.answer(ticket, answer, &mut peer.actions);
+                    peer.answer(ticket, answer);
                 }
             }
             heard.extend(peer.answers().iter().map(|line| line["id"].as_u64().unwrap()));
         }
         for ticket in open {
-            peer.session.answer(ticket, Ok(()), &mut peer.actions);
+            peer.answer(ticket, Ok(()));
         }
         heard.extend(peer.answers().iter().map(|line| line["id"].as_u64().unwrap()));
         prop_assert_eq!(heard, (0..next).collect::<Vec<_>>());

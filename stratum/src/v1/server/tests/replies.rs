@@ -10,7 +10,7 @@ fn i14_replies_leave_in_request_order_and_jobs_do_not_wait() {
     peer.say(json!({"id": 11, "method": "mining.submit", "params": []}));
     peer.work(&body_on(2));
     assert_eq!(methods(&peer.heard()), ["mining.notify"]);
-    peer.session.answer(first, Err(Reject::AccountingUnavailable), &mut peer.actions);
+    peer.answer(first, Err(Reject::AccountingUnavailable));
     let ids: Vec<_> = peer.heard().iter().map(|line| line["id"].clone()).collect();
     assert_eq!(ids, [9, 10, 11]);
 }
@@ -20,8 +20,8 @@ fn i14_replies_leave_in_request_order_and_jobs_do_not_wait() {
 fn a_ticket_cannot_be_answered_twice() {
     let mut peer = Peer::mining();
     let (ticket, _) = peer.submit(share());
-    peer.session.answer(ticket, Ok(()), &mut peer.actions);
-    peer.session.answer(ticket, Ok(()), &mut peer.actions);
+    peer.answer(ticket, Ok(()));
+    peer.answer(ticket, Ok(()));
 }
 
 #[test]
@@ -29,6 +29,7 @@ fn v1_40_every_reject_has_its_code_on_the_wire() {
     for (reject, code) in [
         (Reject::Malformed("x"), 20),
         (Reject::BadVersionBits, 20),
+        (Reject::BadExtranonceSize, 20),
         (Reject::BadNtime, 20),
         (Reject::DuplicateSetFull, 20),
         (Reject::AccountingUnavailable, 20),
@@ -41,7 +42,7 @@ fn v1_40_every_reject_has_its_code_on_the_wire() {
     ] {
         let mut peer = Peer::mining();
         let (ticket, _) = peer.submit(share());
-        peer.session.answer(ticket, Err(reject), &mut peer.actions);
+        peer.answer(ticket, Err(reject));
         assert_eq!(peer.heard()[0]["error"], json!([code, reject.to_string(), null]));
     }
 }

@@ -44,9 +44,9 @@ fn v1_04_ids_of_every_kind_come_back_and_shares_may_share_one() {
                 .unwrap()
         })
         .collect();
-    peer.session.answer(tickets[1], Ok(()), &mut peer.actions);
+    peer.answer(tickets[1], Ok(()));
     assert!(peer.heard().is_empty());
-    peer.session.answer(tickets[0], Err(Reject::Duplicate), &mut peer.actions);
+    peer.answer(tickets[0], Err(Reject::Duplicate));
     assert_eq!(
         peer.heard(),
         [
@@ -84,7 +84,7 @@ fn n02_bad_messages_are_answered_if_they_have_an_id_and_end_the_connection_if_th
         ("{\"id\":1,\"method\":\"mining.ping\",\"method\":\"mining.ping\"}\n", true),
     ] {
         let mut peer = Peer::mining();
-        for _ in 0..patience::BAD_MESSAGES {
+        for _ in 0..crate::patience::BAD_MESSAGES {
             peer.raw(line).unwrap();
         }
         let answers = peer.heard();
@@ -93,7 +93,7 @@ fn n02_bad_messages_are_answered_if_they_have_an_id_and_end_the_connection_if_th
         let mut later = peer.now;
         assert_eq!(peer.raw(line), Err(Fault::Misbehaved("too many bad messages")), "{line}");
         // Patience comes back once a minute.
-        later += patience::BAD_MESSAGE_REFILL;
+        later += crate::patience::BAD_MESSAGE_REFILL;
         peer.now = later;
         peer.raw(line).unwrap();
         assert!(peer.raw(line).is_err());
@@ -211,6 +211,6 @@ fn v1_05_every_answer_has_a_result_and_an_error_and_one_of_them_is_null() {
         peer.work(&body_on(1));
         peer.submit(share())
     };
-    peer.session.answer(ticket, Ok(()), &mut peer.actions);
+    peer.answer(ticket, Ok(()));
     assert_eq!(peer.heard().pop(), Some(json!({"id": 9, "result": true, "error": null})));
 }

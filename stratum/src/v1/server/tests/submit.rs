@@ -152,6 +152,6 @@ fn v1_47_an_unauthorized_user_is_judged_all_the_same() {
     let (ticket, share) = peer.submit(params);
     assert_eq!(share.payee, Err(Reject::Unauthorized));
     assert_eq!(share.job.tag, sample::payee().tag);
-    peer.session.answer(ticket, Err(Reject::Unauthorized), &mut peer.actions);
+    peer.answer(ticket, Err(Reject::Unauthorized));
     assert_eq!(peer.heard()[0]["error"], json!([24, "unauthorized worker", null]));
 }

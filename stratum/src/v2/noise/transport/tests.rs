@@ -101,7 +101,8 @@ fn ns_13_n16_a_nonce_is_never_reused() {
 fn ns_13_n16_a_peer_that_seals_beyond_the_limit_is_not_read() {
     for next in [NONCES_MAX, u64::MAX] {
         let mut header = HEADER.to_vec();
-        header.extend(ChaChaPoly::seal(&key(), next, &[], &mut header));
+        let tag = ChaChaPoly::seal(&key(), next, &[], &mut header);
+        header.extend(tag);
         let mut opener = Opener::new(key(), next);
         assert_eq!(opener.header(&header.try_into().unwrap()), Err(Broken));
         assert_eq!(opener.next, next);

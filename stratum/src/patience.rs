@@ -14,23 +14,23 @@ const FULL: u32 = BAD_MESSAGES * UNKNOWN_PER_BAD;
 
 /// Starts full.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     left: u32,
     since: Instant,
 }
 
 impl Patience {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { left: FULL, since: now }
     }
 
     /// A line that is no message, or a message that is no sense.
-    pub(super) fn bad(&mut self, now: Instant) -> Result<(), Fault> {
+    pub(crate) fn bad(&mut self, now: Instant) -> Result<(), Fault> {
         self.take(UNKNOWN_PER_BAD, now).ok_or(Fault::Misbehaved("too many bad messages"))
     }
 
     /// A method that we do not know.
-    pub(super) fn unknown(&mut self, now: Instant) -> Result<(), Fault> {
+    pub(crate) fn unknown(&mut self, now: Instant) -> Result<(), Fault> {
         self.take(1, now).ok_or(Fault::Misbehaved("too many unknown methods"))
     }
 

@@ -1,0 +1,144 @@
+//! A shard's connections: their sessions, what waits for their peers, and why they are to be closed.
+
+use crate::driver::Ending;
+use crate::outbox::{Outbox, OutboxFull};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+use stratum::fault::Fault;
+use stratum::session::Session;
+use tokio::sync::Notify;
+
+/// Why a connection's own calls find its peer.
+const REGISTERED: &str = "a connection is driven only between open and close";
+
+/// Names a connection of a shard for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(u64);
+
+impl PeerKey {
+    /// The number that it is.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Connections by their keys; `Own` is what the shard keeps of each beside its session.
+#[derive(Debug)]
+pub struct Connections<Own> {
+    peers: HashMap<PeerKey, Peer<Own>>,
+    next_key: u64,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer<Own> {
+    /// Its protocol.
+    pub session: Session,
+    /// What the shard keeps of it.
+    pub own: Own,
+    outbox: Outbox,
+    wake: Rc<Notify>,
+    /// Set when the connection is to be closed for a reason that its own task does not see.
+    ending: Option<Ending>,
+}
+
+impl<Own> Default for Connections<Own> {
+    fn default() -> Self {
+        Self { peers: HashMap::new(), next_key: 0 }
+    }
+}
+
+impl<Own> Connections<Own> {
+    /// The key of the next connection.
+    pub fn next_key(&self) -> PeerKey {
+        PeerKey(self.next_key)
+    }
+
+    /// Takes in a connection, whose task is woken by `wake`.
+    pub fn insert(&mut self, session: Session, outbox: Outbox, wake: Rc<Notify>, own: Own) -> PeerKey {
+        let key = self.next_key();
+        self.next_key += 1;
+        self.peers.insert(key, Peer { session, own, outbox, wake, ending: None });
+        key
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn remove(&mut self, key: PeerKey) -> Option<Peer<Own>> {
+        self.peers.remove(&key)
+    }
+
+    /// A connection that may have ended.
+    pub fn find(&mut self, key: PeerKey) -> Option<&mut Peer<Own>> {
+        self.peers.get_mut(&key)
+    }
+
+    /// A connection that is being driven.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn driven(&mut self, key: PeerKey) -> &mut Peer<Own> {
+        self.peers.get_mut(&key).expect(REGISTERED)
+    }
+
+    /// Keys of all connections, for walking over them in portions.
+    pub fn keys(&self) -> Vec<PeerKey> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// The protocol that is spoken on a connection, while it lasts.
+    pub fn protocol(&self, key: PeerKey) -> Option<&'static str> {
+        self.peers.get(&key).map(|peer| peer.session.protocol())
+    }
+
+    /// Queues a message of `put` for a peer; one that does not read what it is sent is closed.
+    pub fn send(&mut self, key: PeerKey, put: impl FnOnce(&mut Outbox) -> Result<(), OutboxFull>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            if put(&mut peer.outbox).is_err() {
+                peer.ending = Some(Ending::Fault(Fault::TooSlow));
+            }
+            peer.wake.notify_one();
+        }
+    }
+
+    /// Has a connection closed.
+    pub fn end(&mut self, key: PeerKey, ending: Ending) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.ending = Some(ending);
+            peer.wake.notify_one();
+        }
+    }
+
+    /// Has all connections closed, once what waits for them has been offered to them.
+    pub fn end_all(&mut self, ending: Ending) {
+        for peer in self.peers.values_mut() {
+            peer.ending = Some(ending);
+            peer.wake.notify_one();
+        }
+    }
+
+    /// Has all connections look again whether they may read.
+    pub fn wake_all(&self) {
+        self.peers.values().for_each(|peer| peer.wake.notify_one());
+    }
+
+    /// Why a connection is to be closed, once it is.
+    pub fn ending(&self, key: PeerKey) -> Option<Ending> {
+        self.peers.get(&key).and_then(|peer| peer.ending)
+    }
+
+    /// When a driven connection is to be ticked next.
+    pub fn deadline(&self, key: PeerKey) -> Instant {
+        self.peers.get(&key).expect(REGISTERED).session.deadline()
+    }
+
+    /// What waits for the peer of a driven connection.
+    pub fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
+        &mut self.driven(key).outbox
+    }
+
+    /// Wakes the task of a driven connection.
+    pub fn waker(&self, key: PeerKey) -> Rc<Notify> {
+        self.peers.get(&key).expect(REGISTERED).wake.clone()
+    }
+}
