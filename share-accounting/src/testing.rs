@@ -38,6 +38,7 @@ pub fn body(template: u64) -> Arc<JobBody> {
         prev_hash: BlockHash::from_byte_array([1; 32]),
         nbits: NBITS,
         network_target: Target::from_nbits(0x1e03_77ae).unwrap(),
+        hardest_share: Target::from_nbits(0x1e03_77ae).unwrap(),
         ntime_min: 1,
         ntime: 2,
         coinbase: Coinbase::new(vec![0; 100].into(), 40),
@@ -80,7 +81,7 @@ impl Miner {
             };
             let roll = Roll {
                 extranonce1: Extranonce1([9, 0, 0, 1]),
-                extranonce2: Extranonce2([5; 8]),
+                extranonce2: Extranonce2::from([5; 8]),
                 ntime: 100,
                 nonce: self.nonce,
                 version: 0x2000_0000,

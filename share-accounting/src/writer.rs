@@ -252,9 +252,7 @@ impl Writer {
             staged.credits.push((script, share.pot()));
         }
         let roll = share.roll();
-        let mut extranonce = [0; stratum::extranonce::EXTRANONCE_BYTES];
-        extranonce[..4].copy_from_slice(&roll.extranonce1.0);
-        extranonce[4..].copy_from_slice(&roll.extranonce2.0);
+        let extranonce = [&roll.extranonce1.0, roll.extranonce2.as_bytes()].concat();
         staged.commit.push(&Entry::Share(Share {
             pot: share.pot(),
             site: self.log.site(),
@@ -263,7 +261,7 @@ impl Writer {
             ntime: roll.ntime,
             nonce: roll.nonce,
             version: roll.version,
-            extranonce: Extranonce::new(&extranonce).expect("12 bytes fit 16"),
+            extranonce: Extranonce::new(&extranonce).expect("4 and at most 12 bytes fit 16"),
             credited: share.credited(),
             block_candidate: share.block_candidate(),
             received_unix_ms: share.received_unix_ms(),

@@ -5,26 +5,57 @@
 //! prefixes never cross shards.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// Bytes of extranonce1.
 pub const EXTRANONCE1_BYTES: usize = 4;
 /// Bytes of extranonce2 that a V1 machine rolls. Some devices fail above 8, rental proxies below 6.
 pub const EXTRANONCE2_BYTES: usize = 8;
-/// Both together, as they stand in the coinbase.
+/// Both together, as they stand in the coinbase of our own work.
 pub const EXTRANONCE_BYTES: usize = EXTRANONCE1_BYTES + EXTRANONCE2_BYTES;
 
 /// A connection's own prefix of the extranonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Extranonce1(pub [u8; EXTRANONCE1_BYTES]);
 
-/// What the machine rolls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Extranonce2(pub [u8; EXTRANONCE2_BYTES]);
+/// Most bytes that a machine or a V2 client may roll, so that all of it fits the share log.
+pub const EXTRANONCE2_BYTES_MAX: usize = 12;
+/// What the machine rolls: at most [`EXTRANONCE2_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extranonce2 {
+    // Behind `len` all bytes are 0, so that derived comparison is right.
+    bytes: [u8; EXTRANONCE2_BYTES_MAX],
+    len: u8,
+}
 
 impl Extranonce2 {
     /// What stands in the coinbase of a machine that rolls nothing (V2 standard channels).
-    pub const ZERO: Self = Self([0; EXTRANONCE2_BYTES]);
+    pub const ZERO: Self = Self { bytes: [0; EXTRANONCE2_BYTES_MAX], len: EXTRANONCE2_BYTES as u8 }; // 8
+
+    /// Takes the bytes; `None` if they are too many.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let mut all = [0; EXTRANONCE2_BYTES_MAX];
+        all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(Self { bytes: all, len: bytes.len() as u8 }) // at most 12
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len.into()]
+    }
+}
+
+impl From<[u8; EXTRANONCE2_BYTES]> for Extranonce2 {
+    fn from(bytes: [u8; EXTRANONCE2_BYTES]) -> Self {
+        Self::new(&bytes).expect("8 bytes fit 12")
+    }
+}
+
+impl fmt::Debug for Extranonce2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Values of the three counter bytes.

@@ -61,32 +61,57 @@ pub enum Basis {
         /// Change of each payee's credit in satoshis if this job's block stays in the chain, by script.
         credit_delta: Vec<(ScriptBuf, i64)>,
     },
+    /// Not ours: a pool upstream has made the job and knows whom it pays.
+    Upstream(Upstream),
 }
 
-/// A stripped coinbase transaction with gaps for tag, pot and extranonce.
+/// Where a job from upstream is to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upstream {
+    /// Which of the channels that were ever opened: never used again by another.
+    pub channel: u64,
+    /// The job's name there.
+    pub job_id: u32,
+    /// What upstream pays for: a share that meets it is worth forwarding.
+    pub target: Target,
+    /// Zeros before the machine's extranonce, which fill what upstream leaves to be rolled.
+    pub padding_bytes: u8,
+}
+
+/// A stripped coinbase transaction with gaps for what is not the same in all jobs made from it.
 ///
-/// The gap starts at `tag_offset`: payee tag (8) ‖ pot (1) ‖ site (2) ‖ epoch (2) ‖ extranonce (12).
-/// Site and epoch are already filled in; tag, pot and extranonce are zero.
+/// In our own work the gap starts at `tag_offset`: payee tag (8) ‖ pot (1) ‖ site (2) ‖ epoch (2) ‖ extranonce (12).
+/// Site and epoch are already filled in; tag, pot and extranonce are zero. In work from upstream there is a gap for
+/// the extranonce alone: what stands before it is upstream's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coinbase {
     bytes: Bytes,
-    tag_offset: usize,
+    mark_offset: usize,
+    extranonce_offset: usize,
+    extranonce_bytes: usize,
 }
 
 /// Bytes of payee tag, pot, site and epoch together.
 pub const MARK_BYTES: usize = 8 + 1 + 2 + 2;
 
 impl Coinbase {
-    /// Takes serialized bytes whose gap starts at `tag_offset`.
+    /// A coinbase of our own: serialized bytes whose gap starts at `tag_offset`.
     ///
     /// # Panics
     /// If the gap does not lie inside the bytes: the builder is at fault.
     pub fn new(bytes: Bytes, tag_offset: usize) -> Self {
-        assert!(
-            tag_offset + MARK_BYTES + EXTRANONCE_BYTES <= bytes.len(),
-            "the gap lies inside the coinbase"
-        );
-        Self { bytes, tag_offset }
+        Self::with_gap(bytes, tag_offset, tag_offset + MARK_BYTES, EXTRANONCE_BYTES)
+    }
+
+    /// A coinbase from upstream: what stands before and behind `extranonce_bytes` of extranonce.
+    pub fn from_upstream(before: &[u8], extranonce_bytes: usize, behind: &[u8]) -> Self {
+        let bytes = [before, &vec![0; extranonce_bytes], behind].concat();
+        Self::with_gap(bytes.into(), before.len(), before.len(), extranonce_bytes)
+    }
+
+    fn with_gap(bytes: Bytes, mark_offset: usize, extranonce_offset: usize, extranonce_bytes: usize) -> Self {
+        assert!(extranonce_offset + extranonce_bytes <= bytes.len(), "the gap lies inside the coinbase");
+        Self { bytes, mark_offset, extranonce_offset, extranonce_bytes }
     }
 
     /// The whole stripped transaction, gaps unfilled.
@@ -96,36 +121,37 @@ impl Coinbase {
 
     /// Offset of the payee tag.
     pub fn tag_offset(&self) -> usize {
-        self.tag_offset
+        self.mark_offset
     }
 
     /// Offset of the pot byte.
     pub fn pot_offset(&self) -> usize {
-        self.tag_offset + 8
+        self.mark_offset + 8
     }
 
     /// Offset of the extranonce.
     pub fn extranonce_offset(&self) -> usize {
-        self.tag_offset + MARK_BYTES
+        self.extranonce_offset
     }
 
-    /// Everything before the payee tag.
+    /// Everything before the payee tag, or before the extranonce if there is none.
     pub fn head(&self) -> Bytes {
-        self.bytes.slice(..self.tag_offset)
+        self.bytes.slice(..self.mark_offset)
     }
 
-    /// Payee tag, pot, site and epoch as they go between [`Coinbase::head`] and the extranonce.
-    pub fn mark(&self, tag: PayeeTag, pot: Pot) -> [u8; MARK_BYTES] {
-        let mut mark = [0; MARK_BYTES];
-        mark.copy_from_slice(&self.bytes[self.tag_offset..self.extranonce_offset()]);
+    /// Payee tag, pot, site and epoch as they go between [`Coinbase::head`] and the extranonce; `None` in work from
+    /// upstream.
+    pub fn mark(&self, tag: PayeeTag, pot: Pot) -> Option<[u8; MARK_BYTES]> {
+        let zeroed = &self.bytes[self.mark_offset..self.extranonce_offset];
+        let mut mark: [u8; MARK_BYTES] = zeroed.try_into().ok()?;
         mark[..8].copy_from_slice(&tag.0);
         mark[8] = pot.get().to_le_bytes()[0];
-        mark
+        Some(mark)
     }
 
     /// Everything behind the extranonce.
     pub fn tail(&self) -> Bytes {
-        self.bytes.slice(self.extranonce_offset() + EXTRANONCE_BYTES..)
+        self.bytes.slice(self.extranonce_offset + self.extranonce_bytes..)
     }
 }
 
@@ -144,6 +170,9 @@ pub struct JobBody {
     pub nbits: u32,
     /// The same, expanded.
     pub network_target: Target,
+    /// The hardest target that a share may be asked for: the network's, so that no block hides below a share; in work
+    /// from upstream the one that upstream asks for, if that is easier.
+    pub hardest_share: Target,
     /// Earliest header time that consensus allows, in Unix seconds.
     pub ntime_min: u32,
     /// Header time sent with the job, in Unix seconds.
@@ -219,26 +248,41 @@ pub struct Solution {
 impl Job {
     /// The coinbase as the miner hashed it, stripped.
     pub fn coinbase(&self, roll: &Roll) -> Bytes {
-        let coinbase = &self.body.coinbase;
-        let mut bytes = coinbase.bytes.to_vec();
-        bytes[coinbase.tag_offset..coinbase.extranonce_offset()]
-            .copy_from_slice(&coinbase.mark(self.tag, self.pot));
-        let gap = coinbase.extranonce_offset();
-        bytes[gap..gap + 4].copy_from_slice(&roll.extranonce1.0);
-        bytes[gap + 4..gap + EXTRANONCE_BYTES].copy_from_slice(&roll.extranonce2.0);
-        bytes.into()
+        self.coinbase_parts(roll.extranonce1, &roll.extranonce2, |parts| parts.concat()).into()
     }
 
     /// The merkle root over the coinbase with this extranonce.
     pub fn merkle_root(&self, extranonce1: Extranonce1, extranonce2: Extranonce2) -> [u8; 32] {
-        let coinbase = &self.body.coinbase;
         let mut engine = Sha256d::new();
-        engine.update(&coinbase.bytes[..coinbase.tag_offset]);
-        engine.update(&coinbase.mark(self.tag, self.pot));
-        engine.update(&extranonce1.0);
-        engine.update(&extranonce2.0);
-        engine.update(&coinbase.bytes[coinbase.extranonce_offset() + EXTRANONCE_BYTES..]);
+        self.coinbase_parts(extranonce1, &extranonce2, |parts| {
+            parts.iter().for_each(|part| engine.update(part));
+        });
         merkle::root(engine.finish(), &self.body.merkle_branch)
+    }
+
+    /// Calls `take` with the coinbase in pieces.
+    fn coinbase_parts<T>(
+        &self,
+        extranonce1: Extranonce1,
+        extranonce2: &Extranonce2,
+        take: impl FnOnce(&[&[u8]]) -> T,
+    ) -> T {
+        let Coinbase { bytes, mark_offset, extranonce_offset, extranonce_bytes } = &self.body.coinbase;
+        let rolled = extranonce2.as_bytes();
+        assert_eq!(
+            extranonce1.0.len() + rolled.len(),
+            *extranonce_bytes,
+            "the session has checked the size of what was rolled"
+        );
+        let mark = self.body.coinbase.mark(self.tag, self.pot);
+        let mark = mark.as_ref().map_or(&[][..], |mark| mark);
+        take(&[
+            &bytes[..*mark_offset],
+            mark,
+            &extranonce1.0,
+            rolled,
+            &bytes[extranonce_offset + extranonce_bytes..],
+        ])
     }
 
     /// The header as the miner hashed it.

@@ -71,6 +71,7 @@ pub fn body(nbits: u32) -> JobBody {
         prev_hash: prev_hash(1),
         nbits,
         network_target: Target::from_nbits(nbits).unwrap(),
+        hardest_share: Target::from_nbits(nbits).unwrap(),
         ntime_min: UNIX_S - 600,
         ntime: UNIX_S,
         coinbase: coinbase(script),

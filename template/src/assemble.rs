@@ -31,6 +31,7 @@ pub fn job_body(
         prev_hash: template.prev_hash(),
         nbits: template.nbits(),
         network_target: template.target(),
+        hardest_share: template.target(),
         ntime_min: template.mintime(),
         ntime: template.ntime(),
         coinbase,

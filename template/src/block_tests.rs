@@ -31,7 +31,7 @@ proptest! {
         let job = Job { body: Arc::new(body), tag: PayeeTag([1; 8]), pot: Pot::MIN, superseded_at: None };
         let roll = Roll {
             extranonce1: Extranonce1(*extranonce.first_chunk().unwrap()),
-            extranonce2: Extranonce2(*extranonce.last_chunk().unwrap()),
+            extranonce2: Extranonce2::new(&extranonce[4..]).unwrap(),
             ntime: job.body.ntime,
             nonce,
             version: job.body.version,

@@ -78,7 +78,7 @@ proptest! {
         let value = outputs.len() as u64;
         let coinbase = style.build(height, class, &outputs, &commitment(), value).unwrap();
         // As a miner puts it together, piece by piece.
-        let mark = coinbase.mark(PayeeTag(tag), Pot::try_from(pot).unwrap());
+        let mark = coinbase.mark(PayeeTag(tag), Pot::try_from(pot).unwrap()).unwrap();
         let mined = [&coinbase.head()[..], &mark, &extranonce, &coinbase.tail()].concat();
         prop_assert!(mined.len() > 64, "no inner node of a merkle tree (CB-10)");
         let tx: Transaction = deserialize(&mined).unwrap();

@@ -43,7 +43,7 @@ pub fn propose(rpc: &mut Rpc, network: Network, body: &Arc<JobBody>) -> Result<(
     let roll = Roll {
         // Bytes that read as OP_CHECKMULTISIG: the worst that a machine can roll.
         extranonce1: Extranonce1([0xae; 4]),
-        extranonce2: Extranonce2([0xae; 8]),
+        extranonce2: Extranonce2::from([0xae; 8]),
         ntime: body.ntime,
         nonce: 0,
         version: body.version,

@@ -34,6 +34,7 @@ fn solution(nonce: u8) -> Solution {
         prev_hash: BlockHash::all_zeros(),
         nbits: 0,
         network_target: Target::MAX,
+        hardest_share: Target::MAX,
         ntime_min: 0,
         ntime: 0,
         coinbase,

@@ -84,7 +84,7 @@ fn mine_at(body: &Arc<JobBody>, ntime: u32) -> (Roll, Solution) {
     for nonce in 0.. {
         let roll = Roll {
             extranonce1: Extranonce1([0xae; 4]),
-            extranonce2: Extranonce2([0xae; 8]),
+            extranonce2: Extranonce2::from([0xae; 8]),
             ntime,
             nonce,
             version: body.version,

@@ -52,6 +52,7 @@ pub enum PlanEntry {
 impl From<&JobBody> for JobEntry {
     fn from(body: &JobBody) -> Self {
         let plan = match &body.payout.basis {
+            Basis::Upstream(_) => unreachable!("a pool logs shares of its own work"),
             Basis::Solo(script) => PlanEntry::Solo(script.clone()),
             Basis::Window { log_size, ledger_block, .. } => {
                 PlanEntry::Window { log_size: *log_size, ledger_block: *ledger_block }

@@ -183,6 +183,7 @@ mod tests {
             prev_hash: BlockHash::all_zeros(),
             nbits: 0x207f_ffff,
             network_target: Target::from_nbits(0x207f_ffff).unwrap(),
+            hardest_share: Target::from_nbits(0x207f_ffff).unwrap(),
             ntime_min: 0,
             ntime: 0,
             coinbase: Coinbase::new(Bytes::from(vec![0; 100]), 40),
@@ -196,7 +197,7 @@ mod tests {
             difficulty: difficulty.map(|pot| Pot::try_from(pot).unwrap()),
             id: JobId(id),
             encoded: Arc::new(EncodedJob::new(Arc::new(body))),
-            mark: [0; MARK_BYTES],
+            mark: Some([0; MARK_BYTES]),
             clean,
         })
     }

@@ -52,7 +52,7 @@ fn job(nbits: u32, pot: i8) -> Job {
 fn roll(nonce: u32) -> Roll {
     Roll {
         extranonce1: Extranonce1([1, 2, 3, 4]),
-        extranonce2: Extranonce2([0; 8]),
+        extranonce2: Extranonce2::from([0; 8]),
         ntime: UNIX_S,
         nonce,
         version: 0x2000_0000,
@@ -380,7 +380,7 @@ fn oracle(job: &Job, roll: &Roll) -> block::Header {
     script.extend(job.pot.get().to_be_bytes());
     script.extend([0x51, 0x17, 0xe9, 0x0c]);
     script.extend(roll.extranonce1.0);
-    script.extend(roll.extranonce2.0);
+    script.extend(roll.extranonce2.as_bytes());
     script.extend(b"/sluice/");
     coinbase.input[0].script_sig = ScriptBuf::from_bytes(script);
     let root = job.body.merkle_branch.iter().fold(coinbase.compute_txid().to_raw_hash(), |left, right| {
@@ -410,7 +410,7 @@ proptest! {
         let mut body = sample::body(if easy { REGTEST_NBITS } else { 0x1f00_ffff });
         body.merkle_branch = branch;
         let job = Job { body: Arc::new(body), ..job(HARD_NBITS, pot) };
-        let roll = Roll { extranonce2: Extranonce2(extranonce2), version, nonce, ntime, ..roll(0) };
+        let roll = Roll { extranonce2: Extranonce2::from(extranonce2), version, nonce, ntime, ..roll(0) };
         let header = oracle(&job, &roll);
         let hash = header.block_hash();
         prop_assert_eq!(job.header(&roll).to_vec(), bitcoin::consensus::serialize(&header));

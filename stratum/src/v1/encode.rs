@@ -44,7 +44,7 @@ impl EncodedJob {
         write!(tail, ",\"{version:08x}\",\"{nbits:08x}\",\"{ntime:08x}\",{CLEAN}")
             .expect("writing to a String does not fail");
         Self {
-            pot_max: Pot::hardest_within(body.network_target),
+            pot_max: Pot::hardest_within(body.hardest_share),
             head: head.into_bytes().into(),
             tail: tail.into_bytes().into(),
             body,
@@ -56,7 +56,7 @@ impl EncodedJob {
         &self.body
     }
 
-    /// The hardest pot a share of this body may have: its target is not below the network's.
+    /// The hardest pot a share of this body may have, see [`JobBody::hardest_share`].
     pub fn pot_max(&self) -> Pot {
         self.pot_max
     }
@@ -74,8 +74,8 @@ pub struct JobMessage {
     pub id: JobId,
     /// What all connections share.
     pub encoded: Arc<EncodedJob>,
-    /// The connection's own end of coinb1: payee tag, pot, site, epoch.
-    pub mark: [u8; MARK_BYTES],
+    /// The connection's own end of coinb1: payee tag, pot, site, epoch. Absent in work from upstream.
+    pub mark: Option<[u8; MARK_BYTES]>,
     /// Whether it voids all older jobs.
     pub clean: bool,
 }
@@ -97,7 +97,7 @@ impl JobMessage {
         own.push_str(r#"{"id":null,"method":"mining.notify","params":[""#);
         push_job_id(&mut own, self.id);
         let front = own.len();
-        push_hex(&mut own, &self.mark);
+        push_hex(&mut own, self.mark.as_ref().map_or(&[], <[u8; MARK_BYTES]>::as_slice));
         let own = Bytes::from(own.into_bytes());
         pieces.push(own.slice(..front));
         pieces.push(self.encoded.head.clone());
@@ -166,7 +166,7 @@ mod tests {
         let params = &notify["params"];
         let mut coinbase = unhex(&params[2]);
         coinbase.extend(roll.extranonce1.0);
-        coinbase.extend(roll.extranonce2.0);
+        coinbase.extend(roll.extranonce2.as_bytes());
         coinbase.extend(unhex(&params[3]));
         let mut root = bitcoin::hashes::sha256d::Hash::hash(&coinbase).to_byte_array().to_vec();
         for sibling in params[4].as_array().unwrap() {
@@ -199,7 +199,7 @@ mod tests {
             let encoded = sample::encoded(body);
             let pot = Pot::try_from(pot).unwrap();
             let job = Job { body: encoded.body().clone(), tag: sample::payee().tag, pot, superseded_at: None };
-            let roll = Roll { extranonce1: PREFIX, extranonce2: Extranonce2(extranonce2), ntime, nonce, version };
+            let roll = Roll { extranonce1: PREFIX, extranonce2: Extranonce2::from(extranonce2), ntime, nonce, version };
             let lines = lines(&message(&encoded, pot, true));
             prop_assert_eq!(machine_header(&lines[1], &roll), job.header(&roll).to_vec());
         }

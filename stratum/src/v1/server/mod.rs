@@ -14,7 +14,7 @@ mod settings;
 mod submit;
 pub mod workers;
 
-pub use settings::{Settings, VERSION_MASK};
+pub use settings::{Settings, Users, VERSION_MASK};
 
 use super::encode::{EncodedJob, JobMessage, push_hex};
 use super::line::Lines;
@@ -44,6 +44,8 @@ const HINTS_MAX: u8 = 4;
 pub struct Session {
     settings: Arc<Settings>,
     prefix: Extranonce1,
+    /// What the machine rolls behind it: at most [`EXTRANONCE2_BYTES`].
+    extranonce2_bytes: usize,
     lines: Lines,
     replies: Replies,
     patience: Patience,
@@ -80,6 +82,7 @@ impl Session {
     pub fn new(settings: Arc<Settings>, prefix: Extranonce1, first_job: u32, now: Instant) -> Self {
         Self {
             prefix,
+            extranonce2_bytes: EXTRANONCE2_BYTES,
             lines: Lines::new(settings.line_bytes_max),
             replies: Replies::default(),
             patience: Patience::new(now),
@@ -97,6 +100,16 @@ impl Session {
             vardiff: Vardiff::new(settings.shares_per_minute, now),
             settings,
         }
+    }
+
+    /// Has the machine roll fewer bytes than [`EXTRANONCE2_BYTES`]: upstream leaves no more. To be called before its
+    /// first bytes are received.
+    ///
+    /// # Panics
+    /// If they are more, or none.
+    pub fn with_extranonce2(self, extranonce2_bytes: usize) -> Self {
+        assert!((1..=EXTRANONCE2_BYTES).contains(&extranonce2_bytes), "1 to {EXTRANONCE2_BYTES} bytes");
+        Self { extranonce2_bytes, ..self }
     }
 
     /// Takes bytes as they come, cut anywhere.
@@ -303,13 +316,14 @@ impl Session {
         let mut prefix = String::new();
         push_hex(&mut prefix, &self.prefix.0);
         let [difficulty, notify] = [method::SET_DIFFICULTY, method::NOTIFY];
-        format!(r#"[[["{difficulty}","{prefix}"],["{notify}","{prefix}"]],"{prefix}",{EXTRANONCE2_BYTES}]"#)
+        let bytes = self.extranonce2_bytes;
+        format!(r#"[[["{difficulty}","{prefix}"],["{notify}","{prefix}"]],"{prefix}",{bytes}]"#)
     }
 
     fn authorize(&mut self, params: &[Value]) -> Result<(), String> {
         let user = params.first().and_then(Value::as_str).unwrap_or_default();
         self.workers
-            .authorize(user, self.settings.network, self.settings.workers_max)
+            .authorize(user, self.settings.users, self.settings.workers_max)
             .map_err(|refusal| refusal.to_string())?;
         if self.active.is_none()
             && let Some(pot) = params.get(1).and_then(Value::as_str).and_then(hint::in_password)
@@ -388,7 +402,7 @@ impl Session {
             return Err(Reject::NotSubscribed);
         }
         let sent = submit::job_id(&submit.job).and_then(|id| self.jobs.find(id)).ok_or(Reject::UnknownJob)?;
-        let rolled = submit.decode()?;
+        let rolled = submit.decode(self.extranonce2_bytes)?;
         let worker = self.workers.find(&submit.user).cloned().ok_or(Reject::Unauthorized);
         let (version, allowed) =
             submit::version(sent, self.mask, rolled.version_bits, self.settings.zero_bits_when_missing);

@@ -9,11 +9,20 @@ use std::time::Duration;
 /// BIP 320: the 16 version bits that devices know.
 pub const VERSION_MASK: u32 = 0x1fff_e000;
 
+/// Who may be named as user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// Payment addresses of this network, each perhaps with the name of a worker.
+    Payees(Network),
+    /// Whoever: all work is for one account upstream, and names only tell machines apart.
+    Anyone,
+}
+
 /// Settings of all sessions of a listener.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Network that payment addresses must be of.
-    pub network: Network,
+    /// Who may be named as user.
+    pub users: Users,
     /// Difficulty of a connection's first job, unless it gave a hint.
     pub pot_start: Pot,
     /// Lowest share difficulty; only the network target may force a lower one.
@@ -46,7 +55,7 @@ impl Settings {
     pub fn new(network: Network) -> Self {
         let pot = |pot: i8| Pot::try_from(pot).expect("a constant between -32 and 95");
         Self {
-            network,
+            users: Users::Payees(network),
             pot_start: pot(13),
             pot_min: pot(-16),
             pot_max: Pot::MAX,

@@ -1,6 +1,6 @@
 //! `mining.submit`: from text to the values that were rolled.
 
-use crate::extranonce::{EXTRANONCE2_BYTES, Extranonce2};
+use crate::extranonce::{EXTRANONCE2_BYTES_MAX, Extranonce2};
 use crate::job::JobId;
 use crate::ring::Sent;
 use crate::share::Reject;
@@ -34,12 +34,11 @@ impl<'a> Submit<'a> {
         Ok(Self { user, job, extranonce2, ntime, nonce, version_bits })
     }
 
-    pub(super) fn decode(&self) -> Result<Rolled, Reject> {
+    pub(super) fn decode(&self, extranonce2_bytes: usize) -> Result<Rolled, Reject> {
         let number = |text, why| hex::<4>(text).map(u32::from_be_bytes).ok_or(Reject::Malformed(why));
         Ok(Rolled {
-            extranonce2: hex::<EXTRANONCE2_BYTES>(&self.extranonce2)
-                .map(Extranonce2)
-                .ok_or(Reject::Malformed("extranonce2 is not 16 hex digits"))?,
+            extranonce2: extranonce2(&self.extranonce2, extranonce2_bytes)
+                .ok_or(Reject::Malformed("extranonce2 is not hex of the agreed size"))?,
             ntime: number(&self.ntime, "ntime is not 8 hex digits")?,
             nonce: number(&self.nonce, "nonce is not 8 hex digits")?,
             version_bits: match &self.version_bits {
@@ -84,17 +83,31 @@ pub(super) fn version(
     (rolled, allowed)
 }
 
-/// Exactly `N` bytes of hex in either case.
+/// Exactly so many bytes of hex.
+fn extranonce2(text: &str, bytes: usize) -> Option<Extranonce2> {
+    let mut all = [0; EXTRANONCE2_BYTES_MAX];
+    let rolled = all.get_mut(..bytes)?;
+    decode_hex(text, rolled)?;
+    Extranonce2::new(rolled)
+}
+
+/// Exactly `N` bytes of hex.
 fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    decode_hex(text, &mut bytes)?;
+    Some(bytes)
+}
+
+/// Fills `bytes` from hex in either case, of just that size.
+fn decode_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
     let digit = |digit: u8| char::from(digit).to_digit(16);
     let text = text.as_bytes();
-    if text.len() != 2 * N {
+    if text.len() != 2 * bytes.len() {
         return None;
     }
-    let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         let value = digit(pair[0])? * 16 + digit(pair[1])?;
         *byte = u8::try_from(value).ok()?;
     }
-    Some(bytes)
+    Some(())
 }

@@ -1,7 +1,8 @@
 //! Who may submit on a connection: workers of one payee.
 
-use crate::payee::{Payee, PayeeError};
-use bitcoin::Network;
+use super::settings::Users;
+use crate::payee::{Payee, PayeeError, WorkerName};
+use bitcoin::ScriptBuf;
 use std::sync::Arc;
 
 /// Workers that one connection may authorize.
@@ -26,9 +27,12 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Lets a user in. The same name again changes nothing.
-    pub(super) fn authorize(&mut self, user: &str, network: Network, max: usize) -> Result<(), Refusal> {
+    pub(super) fn authorize(&mut self, user: &str, users: Users, max: usize) -> Result<(), Refusal> {
         let Err(place) = self.position(user) else { return Ok(()) };
-        let payee = Payee::parse(user, network)?;
+        let payee = match users {
+            Users::Payees(network) => Payee::parse(user, network)?,
+            Users::Anyone => Payee::new(ScriptBuf::new(), WorkerName::escaped(user)),
+        };
         if self.any().is_some_and(|first| first.script != payee.script) {
             return Err(Refusal::OtherPayee);
         }

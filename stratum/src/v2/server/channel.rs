@@ -4,7 +4,7 @@ use super::job::{JobMessage, Kind};
 use super::opening::{Opening, Wishes};
 use super::settings::Settings;
 use crate::class::SizeClass;
-use crate::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
+use crate::extranonce::{EXTRANONCE_BYTES, EXTRANONCE2_BYTES, Extranonce1, Extranonce2};
 use crate::job::{JobId, Roll};
 use crate::payee::Payee;
 use crate::pot::Pot;
@@ -171,9 +171,10 @@ impl Channel {
         })?;
         let extranonce2 = match rolled.extranonce {
             None => Extranonce2::ZERO,
-            Some(bytes) => {
-                bytes.as_bytes().try_into().map(Extranonce2).map_err(|_| Reject::BadExtranonceSize)?
+            Some(bytes) if bytes.as_bytes().len() == EXTRANONCE2_BYTES => {
+                Extranonce2::new(bytes.as_bytes()).expect("8 bytes fit 12")
             }
+            Some(_) => return Err(Reject::BadExtranonceSize),
         };
         let Rolled { nonce, ntime, version, .. } = rolled;
         let roll = Roll { extranonce1: self.prefix, extranonce2, ntime, nonce, version };

@@ -86,7 +86,7 @@ impl JobMessage {
     fn extended(&self) -> NewExtendedMiningJob {
         let body = &self.job.body;
         let path = body.merkle_branch.iter().copied().map(U256).collect();
-        let mark = body.coinbase.mark(self.job.tag, self.job.pot);
+        let mark = body.coinbase.mark(self.job.tag, self.job.pot).unwrap_or_default();
         let prefix = Bytes::from([&body.coinbase.head()[..], &mark].concat());
         let fits = "a coinbase of 16,000 bytes at most";
         NewExtendedMiningJob {

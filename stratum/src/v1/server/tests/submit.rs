@@ -53,7 +53,7 @@ fn v1_29_v1_43_m01_hex_in_either_case_and_extra_parameters_are_the_same_share() 
         peer.submit(json!([user(), "70", "00000000000000ff", "6ab13b80", "0000002a", "00000000", "x", 5]));
     assert_eq!(lower.roll, more.roll);
     let roll = lower.roll;
-    assert_eq!((roll.extranonce1, roll.extranonce2.0), (PREFIX, [0, 0, 0, 0, 0, 0, 0, 255]));
+    assert_eq!((roll.extranonce1, roll.extranonce2.as_bytes()), (PREFIX, &[0, 0, 0, 0, 0, 0, 0, 255][..]));
     assert_eq!((roll.ntime, roll.nonce, roll.version), (0x6ab1_3b80, 42, 0x2000_0000));
 }
 
