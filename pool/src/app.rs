@@ -9,7 +9,6 @@ use crate::http;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
-use crate::serve::{self, Feeds};
 use crate::settings::Settings;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, SessionSettings, Shard};
 use crate::work::{Current, Planner, check_room};
@@ -27,6 +26,7 @@ use std::time::{Duration, Instant};
 use stratum::{v1, v2};
 use stratum_net::acceptor::ShardEntrance;
 use stratum_net::limits::{Limits, RESERVED_FILES, raise_file_limit};
+use stratum_net::serve::{self, Feeds};
 use stratum_net::{shard, shutdown};
 use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
@@ -330,7 +330,7 @@ async fn serve_miners(
     };
     let (entrances, shards) = start_shards(settings, &exits, &core.current, stop)?;
     drop(exits);
-    let receiving = doors.receive(&settings.limits, entrances, &metrics.connections, stop)?;
+    let receiving = doors.receive(&settings.limits, entrances, &metrics.shard.connections, stop)?;
     let mut pulse = tokio::time::interval(PULSE);
     let died = loop {
         tokio::select! {
@@ -395,7 +395,7 @@ fn start_shards(
         let (session, rate, exits) = (session.clone(), rate.clone(), exits.clone());
         let number = u8::try_from(index).context("at most 64 shards")?;
         threads.push(shard::spawn(index, move || {
-            let metrics = exits.metrics.clone();
+            let metrics = exits.metrics.shard.clone();
             serve::run(Shard::new(number, session, rate, stale_credit, exits, to_shard), feeds, metrics)
         })?);
         entrances.push(entrance);

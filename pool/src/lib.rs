@@ -1,7 +1,7 @@
 //! The pool: it wires node, miners, share log and ledger into `sluice-pool`.
 //!
 //! - [`settings`], [`cli`]: what the operator wants; [`check`]: whether it can work
-//! - [`shard`], [`commits`], [`serve`]: miners' sessions, their shares, and the answers when they are durable
+//! - [`shard`], [`commits`]: miners' sessions, their shares, and the answers when they are durable
 //! - [`rate`]: how many shares each connection is steered to
 //! - [`work`]: from template, window and ledger to the jobs that miners get; [`class_floor`]: who gets no small one
 //! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay
@@ -32,7 +32,6 @@ pub mod metrics;
 pub mod newest_window;
 pub mod rate;
 pub mod rehearsal;
-pub mod serve;
 pub mod settings;
 pub mod shard;
 pub mod work;

@@ -1,11 +1,11 @@
 //! What Prometheus scrapes. Labels come from closed sets only; miners never appear in them.
 
-use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry};
 use std::iter::once;
 use std::time::Duration;
 use stratum::class::SizeClass;
 use stratum::share::Reject;
-use stratum_net::metrics::{ConnectionMetrics, Counters, gauge, register};
+use stratum_net::metrics::{Counters, ShardMetrics, gauge, histogram, register};
 use template::submit::Verdict;
 
 /// What miners speak.
@@ -15,14 +15,12 @@ const PROTOCOLS: [&str; 2] = ["v1", "v2"];
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// What happens to connections.
-    pub connections: ConnectionMetrics,
+    /// Of what every shard does.
+    pub shard: ShardMetrics,
     /// By protocol.
     shares: [(&'static str, Counters); 2],
     share_check: Histogram,
-    fan_out: Histogram,
     blocks: Counters,
-    session_panics: IntCounter,
     alarms: IntCounter,
     reserve_ratio: GaugeVec,
     /// Age of the work that miners have, in seconds.
@@ -44,7 +42,6 @@ impl Metrics {
     pub fn new(registry: Registry) -> Self {
         let plain = |name: &str, help: &str| IntGauge::new(name, help).expect("a valid metric name");
         let float = |name: &str, help: &str| Gauge::new(name, help).expect("a valid metric name");
-        let panics = IntCounter::new("sluice_pool_session_panics_total", "Sessions that failed by a bug.");
         let alarms =
             IntCounter::new("sluice_pool_alarms_total", "What a person should look at: the log says what.");
         let reserve_ratio = Opts::new(
@@ -55,7 +52,7 @@ impl Metrics {
         let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            connections: ConnectionMetrics::new(&registry, "sluice_pool", &PROTOCOLS),
+            shard: ShardMetrics::new(&registry, "sluice_pool", &PROTOCOLS),
             shares: PROTOCOLS.map(|protocol| (protocol, shares(&registry, protocol))),
             share_check: histogram(
                 &registry,
@@ -63,19 +60,12 @@ impl Metrics {
                 "Time to judge one share.",
                 1e-6,
             ),
-            fan_out: histogram(
-                &registry,
-                "sluice_pool_job_fanout_seconds",
-                "Time to queue new work for a shard.",
-                1e-5,
-            ),
             blocks: Counters::new(
                 &registry,
                 Opts::new("sluice_pool_blocks_total", "Solved blocks, and what each node said of them."),
                 "result",
                 once("found").chain(Verdict::ALL.map(Verdict::label)),
             ),
-            session_panics: register(&registry, panics.expect("a valid metric name")),
             alarms: register(&registry, alarms.expect("a valid metric name")),
             reserve_ratio: register(&registry, reserve_ratio),
             template_age_s: register(
@@ -116,11 +106,6 @@ impl Metrics {
         shares.inc(result);
     }
 
-    /// A shard has queued new work for all its miners.
-    pub fn fanned_out(&self, took: Duration) {
-        self.fan_out.observe(took.as_secs_f64());
-    }
-
     /// A block was found.
     pub fn block_found(&self) {
         self.blocks.inc("found");
@@ -141,11 +126,6 @@ impl Metrics {
         self.alarms.inc();
     }
 
-    /// A session failed by a bug of ours.
-    pub fn session_panicked(&self) {
-        self.session_panics.inc();
-    }
-
     /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
         stratum_net::metrics::text(&self.registry)
@@ -157,12 +137,4 @@ fn shares(registry: &Registry, protocol: &'static str) -> Counters {
     let options =
         Opts::new("sluice_pool_shares_total", "Shares by answer.").const_label("protocol", protocol);
     Counters::new(registry, options, "result", once("accepted").chain(Reject::ALL.map(Reject::label)))
-}
-
-/// A histogram whose buckets start at `first` seconds and grow fourfold.
-fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Histogram {
-    let buckets =
-        prometheus::exponential_buckets(first, 4.0, 10).expect("a positive start and a factor above one");
-    let options = HistogramOpts::new(name, help).buckets(buckets);
-    register(registry, Histogram::with_opts(options).expect("a valid metric name"))
 }

@@ -36,6 +36,7 @@ use stratum_net::acceptor::Wire;
 use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::outbox::Outbox;
+use stratum_net::serve::Serve;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, error};
 
@@ -124,61 +125,6 @@ impl Shard {
         }
     }
 
-    /// Takes in a connection.
-    ///
-    /// # Errors
-    /// No extranonce prefix is free; the connection is to be closed.
-    pub fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
-        let number = self.connections.next_key().number();
-        let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
-        let key = self.connections.insert(session, outbox, wake, HashSet::new());
-        if self.reading != Reading::Open {
-            self.connections.end(key, Ending::Released);
-        }
-        Ok(key)
-    }
-
-    /// Forgets a connection that has ended. Its shares on their way to the log stay there.
-    pub fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
-        if let Some(peer) = self.connections.remove(key) {
-            peer.session.prefixes().for_each(|prefix| self.places.free(prefix, now));
-            debug!(conn = key.number(), reason = ending.label(), "connection closed");
-        }
-    }
-
-    /// Keys of all connections, for walking over them in portions.
-    pub fn keys(&self) -> Vec<PeerKey> {
-        self.connections.keys()
-    }
-
-    /// From here on shares are judged by this. `true` if there is other work, for [`Shard::offer_work`] to give
-    /// to the miners; without any they are let go.
-    pub fn follow(&mut self, current: Current, now: Instant) -> bool {
-        if let Some(tip) = current.tip {
-            self.judge.new_tip(tip, now);
-        }
-        let Some(work) = &current.work else {
-            self.drop_work();
-            return false;
-        };
-        if !work.is_solo() {
-            self.judge.end_solo(now);
-        }
-        if self.reading == Reading::NoWork {
-            self.reading = Reading::Open;
-        }
-        self.offer.replace(current.work)
-    }
-
-    /// Sends current work to the miners of one connection that are ready for it.
-    pub fn offer_work(&mut self, key: PeerKey, now: Instant) {
-        self.guarded(key, |shard| {
-            let mut actions = Vec::new();
-            shard.prepare_work(key, now, &mut actions);
-            shard.act(key, actions, now);
-        });
-    }
-
     fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
         let Some(peer) = self.connections.find(key) else { return };
         peer.session.aim(self.places.shares_per_minute());
@@ -214,7 +160,7 @@ impl Shard {
             return;
         }
         if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
-            self.exits.metrics.session_panicked();
+            self.exits.metrics.shard.session_panicked();
             error!(conn = key.number(), "a session failed and is closed: please report this");
             self.connections.end(key, Ending::Panicked);
         }
@@ -326,7 +272,7 @@ impl Shard {
     }
 
     /// Sends the open batch on its way, if none is under way.
-    pub fn flush(&mut self, now: Instant) {
+    fn flush(&mut self, now: Instant) {
         let Some(shares) = self.commits.next(now) else { return };
         let returns = self.returns.clone();
         let done = move |result: CommitResult, shares| {
@@ -340,24 +286,6 @@ impl Shard {
         if let Err(batch) = self.exits.accounting.commit(batch) {
             (batch.done)(Err(CommitError::LogUnavailable), batch.shares);
         }
-    }
-
-    /// Something came back.
-    pub fn returned(&mut self, returned: Return, now: Instant) {
-        match returned {
-            Return::Committed => self.settled(None, now),
-            Return::Failed(shares) => self.settled(Some(shares), now),
-            Return::BlockStored(hash) => {
-                if let Some((share, key, ticket)) = self.held.remove(&hash) {
-                    let waiting = Waiting::new(key, ticket, &share);
-                    self.commits.push(share, Some(waiting), now);
-                }
-            }
-        }
-        if self.has_room() {
-            self.paused.drain(..).for_each(|wake| wake.notify_one());
-        }
-        self.flush(now);
     }
 
     fn settled(&mut self, failed: Option<Vec<JudgedShare>>, now: Instant) {
@@ -410,22 +338,6 @@ impl Shard {
         }
     }
 
-    /// When to call [`Shard::flush`] again after a failed commit.
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.commits.retry_at()
-    }
-
-    /// Whether every judged share has been answered.
-    pub fn is_drained(&self) -> bool {
-        self.commits.is_idle() && self.held.is_empty()
-    }
-
-    /// Takes no input any more: what was judged can be answered, and nothing is added to it.
-    pub fn stop_reading(&mut self) {
-        self.reading = Reading::Stopped;
-        self.connections.wake_all();
-    }
-
     /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
     fn drop_work(&mut self) {
         self.offer.replace(None);
@@ -434,9 +346,93 @@ impl Shard {
         }
         self.release_all();
     }
+}
 
-    /// Lets all connections go, once what waits for them has been offered to them.
-    pub fn release_all(&mut self) {
+impl Serve for Shard {
+    type Return = Return;
+    type Current = Current;
+
+    fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
+        let number = self.connections.next_key().number();
+        let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
+        let key = self.connections.insert(session, outbox, wake, HashSet::new());
+        if self.reading != Reading::Open {
+            self.connections.end(key, Ending::Released);
+        }
+        Ok(key)
+    }
+
+    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
+        if let Some(peer) = self.connections.remove(key) {
+            peer.session.prefixes().for_each(|prefix| self.places.free(prefix, now));
+            debug!(conn = key.number(), reason = ending.label(), "connection closed");
+        }
+    }
+
+    fn returned(&mut self, returned: Return, now: Instant) {
+        match returned {
+            Return::Committed => self.settled(None, now),
+            Return::Failed(shares) => self.settled(Some(shares), now),
+            Return::BlockStored(hash) => {
+                if let Some((share, key, ticket)) = self.held.remove(&hash) {
+                    let waiting = Waiting::new(key, ticket, &share);
+                    self.commits.push(share, Some(waiting), now);
+                }
+            }
+        }
+        if self.has_room() {
+            self.paused.drain(..).for_each(|wake| wake.notify_one());
+        }
+        self.flush(now);
+    }
+
+    fn follow(&mut self, current: Current, now: Instant) -> bool {
+        if let Some(tip) = current.tip {
+            self.judge.new_tip(tip, now);
+        }
+        let Some(work) = &current.work else {
+            self.drop_work();
+            return false;
+        };
+        if !work.is_solo() {
+            self.judge.end_solo(now);
+        }
+        if self.reading == Reading::NoWork {
+            self.reading = Reading::Open;
+        }
+        self.offer.replace(current.work)
+    }
+
+    fn keys(&self) -> Vec<PeerKey> {
+        self.connections.keys()
+    }
+
+    fn offer_work(&mut self, key: PeerKey, now: Instant) {
+        self.guarded(key, |shard| {
+            let mut actions = Vec::new();
+            shard.prepare_work(key, now, &mut actions);
+            shard.act(key, actions, now);
+        });
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        self.commits.retry_at()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.flush(now);
+    }
+
+    fn stop_reading(&mut self) {
+        self.reading = Reading::Stopped;
+        self.connections.wake_all();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.commits.is_idle() && self.held.is_empty()
+    }
+
+    fn release_all(&mut self) {
         self.connections.end_all(Ending::Released);
     }
 }

@@ -3,7 +3,7 @@
 //! - [`acceptor`]: listeners, connection limits, hand-off to the least loaded shard; [`limits`]: who may connect
 //! - [`handshake`]: V2 listeners, whose handshakes are done before a connection reaches a shard
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
-//! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns
+//! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`]; [`shutdown`]
 //!
 //! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
@@ -18,6 +18,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;
+pub mod serve;
 pub mod settings;
 pub mod shard;
 pub mod shutdown;

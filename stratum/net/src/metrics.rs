@@ -2,8 +2,11 @@
 
 use crate::driver::Ending;
 use crate::limits::Refusal;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Registers a metric; names are constants, so a clash is a mistake in the program.
 pub fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
@@ -95,6 +98,47 @@ impl ConnectionMetrics {
     pub fn refused(&self, refusal: Refusal) {
         self.refusals.inc(refusal.label());
     }
+}
+
+/// What every shard does, in either server.
+#[derive(Debug, Clone)]
+pub struct ShardMetrics {
+    /// What happens to connections.
+    pub connections: ConnectionMetrics,
+    session_panics: IntCounter,
+    fan_out: Histogram,
+}
+
+impl ShardMetrics {
+    /// Registers them; see [`ConnectionMetrics::new`].
+    pub fn new(registry: &Registry, prefix: &str, protocols: &[&str]) -> Self {
+        let name = |metric: &str| format!("{prefix}_{metric}");
+        let panics = IntCounter::new(name("session_panics_total"), "Sessions that failed by a bug.");
+        let fan_out = "Time to queue new work for a shard.";
+        Self {
+            connections: ConnectionMetrics::new(registry, prefix, protocols),
+            session_panics: register(registry, panics.expect("a valid metric name")),
+            fan_out: histogram(registry, &name("job_fanout_seconds"), fan_out, 1e-5),
+        }
+    }
+
+    /// A shard has queued new work for all its miners.
+    pub fn fanned_out(&self, took: Duration) {
+        self.fan_out.observe(took.as_secs_f64());
+    }
+
+    /// A session failed by a bug of ours.
+    pub fn session_panicked(&self) {
+        self.session_panics.inc();
+    }
+}
+
+/// A histogram whose buckets start at `first` seconds and grow fourfold.
+pub fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Histogram {
+    let buckets =
+        prometheus::exponential_buckets(first, 4.0, 10).expect("a positive start and a factor above one");
+    let options = HistogramOpts::new(name, help).buckets(buckets);
+    register(registry, Histogram::with_opts(options).expect("a valid metric name"))
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! Runs a shard: its connections, its commits, its new work, and its end.
 
-use crate::metrics::Metrics;
-use crate::shard::{Return, Shard};
-use crate::work::Current;
+use crate::acceptor::{Incoming, Wire};
+use crate::connections::PeerKey;
+use crate::driver::{Ending, Peers, drive};
+use crate::limits::Refusal;
+use crate::metrics::ShardMetrics;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stratum_net::acceptor::Incoming;
-use stratum_net::connections::PeerKey;
-use stratum_net::driver::{Ending, drive};
-use stratum_net::limits::Refusal;
+use stratum::extranonce::PrefixesExhausted;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
@@ -23,14 +22,59 @@ const FAN_OUT_PORTION: usize = 256;
 /// Time for a stopping shard's miners to take their last replies.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// What a server's shard does beside driving its connections: it opens and closes them, follows new work and hands
+/// it out, and answers shares when others have done their part.
+pub trait Serve: Peers<Key = PeerKey> {
+    /// What comes back from those others.
+    type Return: 'static;
+    /// What to go by.
+    type Current: Clone + 'static;
+
+    /// Takes in a connection.
+    ///
+    /// # Errors
+    /// No extranonce prefix is free; the connection is to be closed.
+    fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted>;
+
+    /// Forgets a connection that has ended.
+    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant);
+
+    /// Something came back.
+    fn returned(&mut self, returned: Self::Return, now: Instant);
+
+    /// From here on shares are judged by this. `true` if there is other work, for [`Serve::offer_work`].
+    fn follow(&mut self, current: Self::Current, now: Instant) -> bool;
+
+    /// Keys of all connections.
+    fn keys(&self) -> Vec<PeerKey>;
+
+    /// Sends current work to the miners of one connection that are ready for it.
+    fn offer_work(&mut self, key: PeerKey, now: Instant);
+
+    /// When to call [`Serve::wake`].
+    fn wake_at(&self) -> Option<Instant>;
+
+    /// The time of [`Serve::wake_at`] has come.
+    fn wake(&mut self, now: Instant);
+
+    /// Takes no input any more: what was judged can be answered, and nothing is added to it.
+    fn stop_reading(&mut self);
+
+    /// Whether every judged share has been answered.
+    fn is_drained(&self) -> bool;
+
+    /// Lets all connections go, once what waits for them has been offered to them.
+    fn release_all(&mut self);
+}
+
 /// What a shard is fed with.
-pub struct Feeds {
+pub struct Feeds<S: Serve> {
     /// New connections.
     pub incoming: mpsc::Receiver<Incoming>,
-    /// Results of commits and written blocks.
-    pub returns: mpsc::Receiver<Return>,
+    /// What comes back.
+    pub returns: mpsc::Receiver<S::Return>,
     /// What to go by.
-    pub current: watch::Receiver<Current>,
+    pub current: watch::Receiver<S::Current>,
     /// Number of connections, for the acceptor.
     pub load: Arc<AtomicUsize>,
     /// The end.
@@ -38,14 +82,14 @@ pub struct Feeds {
 }
 
 /// Runs until told to stop and everything acknowledged has been answered.
-pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
+pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>, metrics: ShardMetrics) {
     let Feeds { mut incoming, mut returns, current, load, stop } = feeds;
     let shard = Rc::new(RefCell::new(shard));
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
     let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), current, metrics.clone()));
     loop {
-        let retry_at = shard.borrow().retry_at();
+        let wake_at = shard.borrow().wake_at();
         tokio::select! {
             Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
             Some(incoming) = incoming.recv() => {
@@ -58,7 +102,7 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
                     error!(%panicked, "a session failed and was closed: please report this");
                 }
             }
-            () = wait_until(retry_at) => shard.borrow_mut().flush(Instant::now()),
+            () = wait_until(wake_at) => shard.borrow_mut().wake(Instant::now()),
             ended = &mut fan_out => {
                 // Without it miners would stay on old work for ever: better to end, and to be started again.
                 assert!(stop.is_cancelled(), "nobody gives out new work any more: {ended:?}");
@@ -69,10 +113,10 @@ pub async fn run(shard: Shard, feeds: Feeds, metrics: Metrics) {
     }
     shard.borrow_mut().stop_reading();
     while !shard.borrow().is_drained() {
-        let retry_at = shard.borrow().retry_at();
+        let wake_at = shard.borrow().wake_at();
         tokio::select! {
             Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
-            () = wait_until(retry_at) => shard.borrow_mut().flush(Instant::now()),
+            () = wait_until(wake_at) => shard.borrow_mut().wake(Instant::now()),
         }
     }
     fan_out.abort();
@@ -89,7 +133,11 @@ async fn wait_until(at: Option<Instant>) {
 }
 
 /// Tells every miner of new work, a portion at a time.
-async fn fan_out(shard: Rc<RefCell<Shard>>, mut current: watch::Receiver<Current>, metrics: Metrics) {
+async fn fan_out<S: Serve>(
+    shard: Rc<RefCell<S>>,
+    mut current: watch::Receiver<S::Current>,
+    metrics: ShardMetrics,
+) {
     while current.changed().await.is_ok() {
         let started = Instant::now();
         // Old jobs are stale from here on, whoever has been told already.
@@ -108,21 +156,21 @@ async fn fan_out(shard: Rc<RefCell<Shard>>, mut current: watch::Receiver<Current
 }
 
 /// One connection's task.
-struct Connection {
-    shard: Rc<RefCell<Shard>>,
+struct Connection<S: Serve> {
+    shard: Rc<RefCell<S>>,
     load: Arc<AtomicUsize>,
-    metrics: Metrics,
+    metrics: ShardMetrics,
 }
 
 /// Takes the connection out of its shard, also when its session panics.
-struct Registration<'a> {
-    connection: &'a Connection,
+struct Registration<'a, S: Serve> {
+    connection: &'a Connection<S>,
     key: PeerKey,
     protocol: &'static str,
     ending: Ending,
 }
 
-impl Connection {
+impl<S: Serve> Connection<S> {
     async fn run(self, incoming: Incoming, scratch: Rc<RefCell<Vec<u8>>>) {
         let Incoming { stream, address, permit, wire } = incoming;
         let stream = match TcpStream::from_std(stream) {
@@ -149,7 +197,7 @@ impl Connection {
     }
 }
 
-impl Drop for Registration<'_> {
+impl<S: Serve> Drop for Registration<'_, S> {
     fn drop(&mut self) {
         self.connection.shard.borrow_mut().close(self.key, self.ending, Instant::now());
         self.connection.load.fetch_sub(1, Ordering::Relaxed);
