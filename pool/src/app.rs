@@ -5,7 +5,7 @@ use crate::books::Books;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
 use crate::doors::{Doors, listen};
 use crate::health::Health;
-use crate::http;
+use crate::http::PoolPages;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
@@ -68,7 +68,8 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     });
 
     let mut core = Core::start(&settings, &metrics)?;
-    tokio::spawn(http::serve(http, core.health.clone(), metrics.clone(), stop.clone()));
+    let pages = PoolPages { health: core.health.clone(), metrics: metrics.clone() };
+    tokio::spawn(stratum_net::http::serve(http, pages, stop.clone()));
     let outcome = match core.wait_for_work(&stop).await {
         Ok(true) => serve_miners(&settings, &core, doors, &metrics, &stop).await,
         Ok(false) => Ok(()),
@@ -382,7 +383,7 @@ fn start_shards(
     let session = SessionSettings { v1, v2 };
     let stale_credit = settings.stale_credit;
     let difficulty = &settings.difficulty;
-    let rate = ShareRate::new(difficulty.shares_per_minute, difficulty.credited_shares_per_s_max);
+    let rate = ShareRate::new(difficulty.shares_per_minute, settings.credited_shares_per_s_max);
     let mut entrances = Vec::new();
     let mut threads = Vec::new();
     for index in 0..settings.shards {

@@ -1,47 +1,30 @@
-//! /health and /metrics, on loopback.
+//! What the pool shows of itself on /health and /metrics.
 
-use crate::health::Health;
+use crate::health::{Health, Report};
 use crate::metrics::Metrics;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
 use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use std::time::Instant;
+use stratum_net::http::Pages;
 
-#[derive(Clone)]
-struct Shared {
-    health: Arc<Health>,
-    metrics: Metrics,
+/// Both pages; a handle.
+#[derive(Debug, Clone)]
+pub struct PoolPages {
+    /// How the pool is doing.
+    pub health: Arc<Health>,
+    /// Counters.
+    pub metrics: Metrics,
 }
 
-/// Serves until `stop`.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    health: Arc<Health>,
-    metrics: Metrics,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/health", get(health_report))
-        .route("/metrics", get(metrics_text))
-        .with_state(Shared { health, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-}
+impl Pages for PoolPages {
+    type Report = Report;
 
-/// 200 while miners have work that pays; 503 with the reasons otherwise.
-async fn health_report(State(shared): State<Shared>) -> impl IntoResponse {
-    let report = shared.health.report(std::time::Instant::now());
-    let status = if report.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(report))
-}
+    fn health(&self) -> (bool, Report) {
+        let report = self.health.report(Instant::now());
+        (report.ok, report)
+    }
 
-async fn metrics_text(State(shared): State<Shared>) -> impl IntoResponse {
-    shared.health.export(&shared.metrics, std::time::Instant::now());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.metrics.text())
+    fn metrics(&self) -> String {
+        self.health.export(&self.metrics, Instant::now());
+        self.metrics.text()
+    }
 }

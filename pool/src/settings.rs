@@ -6,12 +6,14 @@ use bitcoin::{Address, Network, ScriptBuf};
 use serde::Deserialize;
 use share_accounting::payout::{Donation, Params};
 use share_accounting::window::Span;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stratum::pot::Pot;
 use stratum_net::limits::Limits;
 use stratum_net::logging;
+use stratum_net::settings::sections::{
+    Difficulty, addresses, difficulty, http_listen, limits, log, shards, v1_listen, version_mask,
+};
 use stratum_net::settings::{Mistakes, Reader};
 use template::coinbase::CoinbaseStyle;
 
@@ -42,6 +44,8 @@ pub struct Settings {
     pub coinbase_text: String,
     /// Share difficulty.
     pub difficulty: Difficulty,
+    /// Shares per second that all miners together are steered to at most: their own aim falls beyond it.
+    pub credited_shares_per_s_max: u32,
     /// How long a share for the previous tip still earns credit.
     pub stale_credit: Duration,
     /// A connection without a share this long is closed.
@@ -91,21 +95,6 @@ pub struct Payout {
     pub params: Params,
 }
 
-/// Share difficulty.
-#[derive(Debug, Clone)]
-pub struct Difficulty {
-    /// Of a new connection.
-    pub start: Pot,
-    /// Easiest.
-    pub min: Pot,
-    /// Hardest.
-    pub max: Pot,
-    /// Shares per minute that each connection is steered to.
-    pub shares_per_minute: u32,
-    /// Shares per second that all connections together are steered to at most: their own aim falls beyond it.
-    pub credited_shares_per_s_max: u32,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DonationText {
@@ -153,11 +142,14 @@ impl Settings {
             shards: shards(r),
             shutdown_grace: Duration::from_secs(r.in_range("shutdown_grace_s", 10, 1..=300)),
             v1_listen: v1_listen(r),
-            http_listen: http_listen(r),
+            http_listen: http_listen(r, 3380),
             nodes: nodes(r),
             payout: payout(r, network),
             coinbase_text: coinbase_text(r),
             difficulty: difficulty(r),
+            // 500 a second are 3 GB of share log a day.
+            credited_shares_per_s_max: r.in_range("difficulty.credited_shares_per_s_max", 500, 1..=1_000_000)
+                as u32, // fits
             stale_credit: Duration::from_millis(r.in_range("shares.stale_credit_ms", 0, 0..=2_000)),
             idle_max: Duration::from_secs(r.in_range("v1.idle_max_s", 900, 60..=86_400)),
             version_mask: version_mask(r, "v1.version_mask", "1fffe000"),
@@ -210,45 +202,6 @@ fn data_dir(r: &mut Reader) -> PathBuf {
     })
 }
 
-fn shards(r: &mut Reader) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(64) as u64; // at most 64
-    usize::try_from(r.in_range("shards", cores, 1..=64)).expect("at most 64")
-}
-
-fn addresses(r: &mut Reader, key: &str, default: &[&str]) -> Vec<SocketAddr> {
-    let texts: Vec<String> = r.or(key, default.iter().map(|text| (*text).to_owned()).collect());
-    let mut addresses = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => r.mistake(key, format!("\"{text}\" is not an address like 127.0.0.1:3333")),
-        }
-    }
-    addresses
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
-}
-
-fn v1_listen(r: &mut Reader) -> Vec<SocketAddr> {
-    let public_allowed = r.or("v1.allow_plain_public", false);
-    let addresses = addresses(r, "v1.listen", &["127.0.0.1:3333"]);
-    for address in &addresses {
-        if !public_allowed && !is_private(address.ip()) {
-            let text = format!(
-                "{address} may be reached from outside, and plain V1 can be read and altered on the way: \
-                 listen on a private address or set v1.allow_plain_public = true"
-            );
-            r.mistake("v1.listen", text);
-        }
-    }
-    addresses
-}
-
 fn v2(r: &mut Reader, data_dir: &Path) -> V2 {
     let below = |name: &str| data_dir.join(name);
     V2 {
@@ -258,15 +211,6 @@ fn v2(r: &mut Reader, data_dir: &Path) -> V2 {
         idle_max: Duration::from_secs(r.in_range("v2.idle_max_s", 900, 60..=86_400)),
         version_mask: version_mask(r, "v2.version_mask", "1fffffe0"),
     }
-}
-
-fn http_listen(r: &mut Reader) -> SocketAddr {
-    let fallback = SocketAddr::from(([127, 0, 0, 1], 3380));
-    let address = r.parsed("http.listen").unwrap_or(fallback);
-    if !address.ip().is_loopback() {
-        r.mistake("http.listen", format!("{address} is not loopback: metrics are not for the public"));
-    }
-    address
 }
 
 fn nodes(r: &mut Reader) -> Vec<Node> {
@@ -392,62 +336,6 @@ fn coinbase_text(r: &mut Reader) -> String {
         r.mistake("coinbase_text", error.to_string());
     }
     text
-}
-
-fn difficulty(r: &mut Reader) -> Difficulty {
-    let default = |pot: i8| Pot::try_from(pot).expect("a pot within range");
-    let start = r.or("difficulty.pot_start", default(10));
-    let min = r.or("difficulty.pot_min", default(-13));
-    let max = r.or("difficulty.pot_max", default(50));
-    if !(min..=max).contains(&start) {
-        r.mistake("difficulty.pot_start", format!("{start} is outside pot_min {min} to pot_max {max}"));
-    }
-    let per_minute = r.in_range("difficulty.shares_per_minute", 12, 1..=6_000) as u32; // at most 6,000
-    // 500 a second are 3 GB of share log a day.
-    let per_s_max = r.in_range("difficulty.credited_shares_per_s_max", 500, 1..=1_000_000) as u32; // at most a million
-    Difficulty { start, min, max, shares_per_minute: per_minute, credited_shares_per_s_max: per_s_max }
-}
-
-fn version_mask(r: &mut Reader, key: &str, default: &str) -> u32 {
-    let text: String = r.or(key, default.to_owned());
-    match u32::from_str_radix(&text, 16) {
-        // Bits outside BIP 320 and BIP 323 carry meaning for the network.
-        Ok(mask) if mask & !0x1fff_ffe0 == 0 => mask,
-        _ => {
-            r.mistake(key, format!("\"{text}\" is no mask within 1fffffe0 (eight hex digits)"));
-            0
-        }
-    }
-}
-
-fn limits(r: &mut Reader) -> Limits {
-    let defaults = Limits::default();
-    let mut exempt = Vec::new();
-    for text in r.or::<Vec<String>>("limits.exempt", Vec::new()) {
-        match text.parse() {
-            Ok(network) => exempt.push(network),
-            Err(error) => r.mistake("limits.exempt", format!("{error}")),
-        }
-    }
-    let number = |value: u64| usize::try_from(value).expect("at most ten million");
-    Limits {
-        connections_max: number(r.in_range("limits.connections_max", 20_000, 1..=10_000_000)),
-        per_address_max: number(r.in_range("limits.per_address_max", 64, 1..=10_000_000)),
-        per_address_per_s: r.or("limits.per_address_per_s", defaults.per_address_per_s),
-        per_address_burst: r.or("limits.per_address_burst", defaults.per_address_burst),
-        exempt,
-    }
-}
-
-fn log(r: &mut Reader) -> logging::Settings {
-    let filter: String = r.or("log.filter", "info".to_owned());
-    if !logging::filter_is_valid(&filter) {
-        r.mistake(
-            "log.filter",
-            format!("\"{filter}\" is no level or filter: use error, warn, info, debug or trace"),
-        );
-    }
-    logging::Settings { filter, format: r.or("log.format", logging::Format::Human) }
 }
 
 #[cfg(test)]

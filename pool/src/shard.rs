@@ -171,11 +171,9 @@ impl Shard {
         let mut next = Vec::new();
         for action in actions {
             match action {
-                Action::Send(bytes) => self.connections.send(key, |outbox| outbox.send(bytes)),
-                Action::Job(job) => self.connections.send(key, |outbox| {
-                    outbox.send_job(job);
-                    Ok(())
-                }),
+                Action::Send(_) | Action::Job(_) => {
+                    self.connections.deliver(key, action);
+                }
                 Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
                 Action::Unanswered(share) => self.judge_unanswered(share, now),
                 Action::Refused(reject) => self.count(key, Err(reject)),

@@ -85,7 +85,7 @@ impl JobRing {
     ) -> Announcement {
         let clean = self.newest().is_none_or(|newest| {
             let before = &newest.job.body;
-            before.prev_hash != body.prev_hash || is_solo(before) != is_solo(body)
+            before.prev_hash != body.prev_hash || !same_payer(before, body)
         });
         if let Some(last) = self.ring.back_mut() {
             last.job.superseded_at.get_or_insert(now);
@@ -106,7 +106,11 @@ impl JobRing {
     }
 }
 
-/// Solo work ends with the first credited share: then every older job is void.
-fn is_solo(body: &JobBody) -> bool {
-    matches!(body.payout.basis, Basis::Solo(_))
+/// Solo work ends with the first credited share, and work from upstream with its channel: then every older job is void.
+fn same_payer(one: &JobBody, other: &JobBody) -> bool {
+    match (&one.payout.basis, &other.payout.basis) {
+        (Basis::Upstream(one), Basis::Upstream(other)) => one.channel == other.channel,
+        (Basis::Solo(_), Basis::Solo(_)) | (Basis::Window { .. }, Basis::Window { .. }) => true,
+        _ => false,
+    }
 }

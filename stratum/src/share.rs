@@ -66,11 +66,17 @@ pub enum Reject {
     /// The share could not be made durable.
     #[error("accounting unavailable")]
     AccountingUnavailable,
+    /// A proxy: the pool upstream has refused the share for a reason that has no name here.
+    #[error("refused upstream")]
+    RefusedUpstream,
+    /// A proxy: the connection upstream ended before the share was judged there.
+    #[error("lost on the way upstream")]
+    LostUpstream,
 }
 
 impl Reject {
     /// One of each kind.
-    pub const ALL: [Reject; 12] = [
+    pub const ALL: [Reject; 14] = [
         Self::Malformed(""),
         Self::UnknownJob,
         Self::Stale,
@@ -83,6 +89,8 @@ impl Reject {
         Self::BadNtime,
         Self::DuplicateSetFull,
         Self::AccountingUnavailable,
+        Self::RefusedUpstream,
+        Self::LostUpstream,
     ];
 
     /// Every reason, as it stands in metrics.
@@ -100,6 +108,8 @@ impl Reject {
             Self::BadNtime => "ntime",
             Self::DuplicateSetFull => "duplicate_set_full",
             Self::AccountingUnavailable => "accounting_unavailable",
+            Self::RefusedUpstream => "refused_upstream",
+            Self::LostUpstream => "lost_upstream",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 use stratum::fault::Fault;
-use stratum::session::Session;
+use stratum::session::{Action, Session};
 use tokio::sync::Notify;
 
 /// Why a connection's own calls find its peer.
@@ -92,13 +92,26 @@ impl<Own> Connections<Own> {
     }
 
     /// Queues a message of `put` for a peer; one that does not read what it is sent is closed.
-    pub fn send(&mut self, key: PeerKey, put: impl FnOnce(&mut Outbox) -> Result<(), OutboxFull>) {
+    fn send(&mut self, key: PeerKey, put: impl FnOnce(&mut Outbox) -> Result<(), OutboxFull>) {
         if let Some(peer) = self.peers.get_mut(&key) {
             if put(&mut peer.outbox).is_err() {
                 peer.ending = Some(Ending::Fault(Fault::TooSlow));
             }
             peer.wake.notify_one();
         }
+    }
+
+    /// Sends what an action of a session wants sent; gives back any other.
+    pub fn deliver(&mut self, key: PeerKey, action: Action) -> Option<Action> {
+        match action {
+            Action::Send(bytes) => self.send(key, |outbox| outbox.send(bytes)),
+            Action::Job(job) => self.send(key, |outbox| {
+                outbox.send_job(job);
+                Ok(())
+            }),
+            other => return Some(other),
+        }
+        None
     }
 
     /// Has a connection closed.

@@ -4,6 +4,7 @@
 //! - [`handshake`]: V2 listeners, whose handshakes are done before a connection reaches a shard
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
 //! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life
+//! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`]; [`shutdown`]
 //!
 //! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
@@ -14,9 +15,11 @@ pub mod acceptor;
 pub mod connections;
 pub mod driver;
 pub mod handshake;
+pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod outbound;
 pub mod outbox;
 pub mod serve;
 pub mod settings;

@@ -1,7 +1,9 @@
 //! Reads layered settings and collects every mistake before it gives up.
 //!
 //! A TOML table (file below, flags and environment above it) is taken apart key by key; what nobody
-//! asked for is an unknown setting. Each mistake names key, value and remedy.
+//! asked for is an unknown setting. Each mistake names key, value and remedy. [`sections`] are those of both servers.
+
+pub mod sections;
 
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;

@@ -93,6 +93,8 @@ pub mod code {
             Reject::Malformed(_)
             | Reject::BadVersionBits
             | Reject::BadExtranonceSize
+            | Reject::RefusedUpstream
+            | Reject::LostUpstream
             | Reject::BadNtime
             | Reject::DuplicateSetFull
             | Reject::AccountingUnavailable => OTHER,

@@ -392,9 +392,12 @@ impl Session {
             Reject::BadExtranonceSize => error_code::BAD_EXTRANONCE_SIZE,
             Reject::AccountingUnavailable => error_code::ACCOUNTING_UNAVAILABLE,
             Reject::DuplicateSetFull => error_code::TOO_MANY_SHARES,
-            Reject::Malformed(_) | Reject::BadNtime | Reject::Unauthorized | Reject::NotSubscribed => {
-                error_code::INVALID_SHARE
-            }
+            Reject::RefusedUpstream
+            | Reject::LostUpstream
+            | Reject::Malformed(_)
+            | Reject::BadNtime
+            | Reject::Unauthorized
+            | Reject::NotSubscribed => error_code::INVALID_SHARE,
         }
     }
 }

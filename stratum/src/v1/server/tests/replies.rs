@@ -30,6 +30,8 @@ fn v1_40_every_reject_has_its_code_on_the_wire() {
         (Reject::Malformed("x"), 20),
         (Reject::BadVersionBits, 20),
         (Reject::BadExtranonceSize, 20),
+        (Reject::RefusedUpstream, 20),
+        (Reject::LostUpstream, 20),
         (Reject::BadNtime, 20),
         (Reject::DuplicateSetFull, 20),
         (Reject::AccountingUnavailable, 20),
