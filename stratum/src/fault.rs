@@ -32,9 +32,9 @@ pub enum Fault {
 pub enum Awaited {
     /// Anything at all.
     FirstBytes,
-    /// V2: `SetupConnection`.
+    /// V2: `SetupConnection`; from a server, its answer to it.
     Setup,
-    /// V2: the first channel.
+    /// V2: the first channel; from a server, its answer to a request for one.
     Channel,
     /// V1: `mining.subscribe`.
     Subscribe,
