@@ -3,7 +3,7 @@
 use crate::blocks::{BlockSink, FoundBlocks, read_note};
 use crate::books::Books;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
-use crate::doors::{Doors, listen};
+use crate::doors::Doors;
 use crate::health::Health;
 use crate::http::PoolPages;
 use crate::metrics::Metrics;
@@ -24,8 +24,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use stratum::{v1, v2};
-use stratum_net::acceptor::ShardEntrance;
-use stratum_net::limits::{Limits, RESERVED_FILES, raise_file_limit};
+use stratum_net::acceptor::{ShardEntrance, listen};
 use stratum_net::serve::{self, Feeds};
 use stratum_net::{shard, shutdown};
 use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
@@ -55,7 +54,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(mut settings: Settings) -> anyhow::Result<()> {
-    settings.limits = within_file_limit(settings.limits);
+    settings.limits = settings.limits.within_open_files();
     let doors = Doors::open(&settings).await?;
     let http = listen(&[settings.http_listen], "http.listen").await?.remove(0);
     let metrics = Metrics::new(Registry::new());
@@ -88,21 +87,6 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         info!("stopped");
     }
     outcome
-}
-
-/// Leaves room for logs, blocks, nodes and HTTP.
-fn within_file_limit(mut limits: Limits) -> Limits {
-    let files = raise_file_limit().saturating_sub(RESERVED_FILES);
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    if files < limits.connections_max {
-        warn!(
-            files,
-            wanted = limits.connections_max,
-            "fewer connections than wanted: raise the limit of open files"
-        );
-        limits.connections_max = files;
-    }
-    limits
 }
 
 /// Everything behind the miners: accounting, blocks, templates and the director.

@@ -2,12 +2,10 @@
 
 use crate::identity::Keeper;
 use crate::settings::Settings;
-use anyhow::Context;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use stratum_net::acceptor::{ShardEntrance, accept};
+use stratum_net::acceptor::{ShardEntrance, accept, listen};
 use stratum_net::handshake::{self, Identity, Reception};
 use stratum_net::limits::{Gate, Limits};
 use stratum_net::metrics::ConnectionMetrics;
@@ -99,19 +97,4 @@ impl Receiving {
             None
         }
     }
-}
-
-/// Binds the addresses of a setting.
-///
-/// # Errors
-/// The address that cannot be had, with the remedy.
-pub async fn listen(addresses: &[SocketAddr], key: &str) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: end what uses it, or set {key} to another address")
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }

@@ -4,7 +4,7 @@
 //! zeros before extranonce1. So extranonce1 is a machine's local number only, and a new prefix from upstream changes
 //! nothing for a machine but the bytes before it (design §5).
 
-use crate::forward::{Forward, Waiting};
+use crate::forward::{ChannelName, Share, Waiting};
 use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES};
@@ -44,12 +44,12 @@ pub fn extranonce2_bytes(extranonce_size: usize) -> Result<usize, Unusable> {
     left.map(|left| left.min(EXTRANONCE2_BYTES)).ok_or(Unusable::Extranonce(extranonce_size))
 }
 
-/// The job that machines get for one from upstream. `channel` names upstream's channel for ever.
+/// The job that machines get for one from upstream, on this connection.
 ///
 /// # Errors
 /// What keeps our machines from working on it.
 pub fn local_job(
-    channel: u64,
+    link: u32,
     job: &client::Job,
     extranonce2_bytes: usize,
 ) -> Result<Arc<EncodedJob>, Unusable> {
@@ -59,10 +59,9 @@ pub fn local_job(
     }
     let rolled = EXTRANONCE1_BYTES + extranonce2_bytes;
     let padding = job.extranonce_size.checked_sub(rolled).ok_or(Unusable::Extranonce(job.extranonce_size))?;
-    let before =
-        [&coinbase.prefix[..], job.extranonce_prefix.as_bytes(), &vec![0; padding]].concat();
+    let before = [&coinbase.prefix[..], job.extranonce_prefix.as_bytes(), &vec![0; padding]].concat();
     let upstream = Upstream {
-        channel,
+        channel: ChannelName { link, channel_id: job.channel }.into(),
         job_id: job.id,
         target: job.target,
         padding_bytes: padding as u8, // upstream leaves 32 bytes at most
@@ -99,15 +98,13 @@ pub fn upstream(body: &JobBody) -> Upstream {
 }
 
 /// A machine's share as it goes upstream.
-pub fn forward(upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> Forward {
+pub fn share(upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> Share {
     let padding = [0; Bytes32::MAX];
-    let extranonce = [
-        &padding[..upstream.padding_bytes.into()],
-        &roll.extranonce1.0,
-        roll.extranonce2.as_bytes(),
-    ]
-    .concat();
-    Forward {
+    let extranonce =
+        [&padding[..upstream.padding_bytes.into()], &roll.extranonce1.0, roll.extranonce2.as_bytes()]
+            .concat();
+    Share {
+        channel_id: ChannelName::from(upstream.channel).channel_id,
         job_id: upstream.job_id,
         extranonce: Bytes32::new(&extranonce).expect("upstream left no more than 32 bytes"),
         ntime: roll.ntime,
@@ -116,4 +113,3 @@ pub fn forward(upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> For
         waiting,
     }
 }
-

@@ -124,7 +124,9 @@ impl Choice {
             _ => None,
         };
         self.used = match self.used.filter(|used| live(*used).is_some()) {
-            Some(used) => Some((0..used).find(|at| live(*at).is_some_and(|age| age >= STABLE)).unwrap_or(used)),
+            Some(used) => {
+                Some((0..used).find(|at| live(*at).is_some_and(|age| age >= STABLE)).unwrap_or(used))
+            }
             None => (0..self.upstreams.len()).find(|at| live(*at).is_some()),
         };
     }
@@ -250,7 +252,7 @@ mod tests {
             let mut choice = Choice::new(4);
             let mut connected = [false; 4];
             let mut live = [false; 4];
-            let mut decide = |choice: &mut Choice, connected: &mut [bool; 4], live: &mut [bool; 4], now| {
+            let decide = |choice: &mut Choice, connected: &mut [bool; 4], live: &mut [bool; 4], now| {
                 for todo in choice.decide(now) {
                     match todo {
                         Do::Connect(at) => {

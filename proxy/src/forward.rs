@@ -1,5 +1,7 @@
-//! What goes between the shards and the connection upstream: shares up, verdicts down.
+//! What goes between the shards and the connections upstream: work and verdicts down, shares and wishes up.
 
+use bitcoin::{BlockHash, ScriptBuf};
+use std::collections::HashMap;
 use std::sync::Arc;
 use stratum::pot::Pot;
 use stratum::session::Ticket;
@@ -11,11 +13,58 @@ use tokio::sync::mpsc;
 
 /// Shares of one shard that may wait for upstream's verdict; at the bound the shard reads no more.
 pub const WAITING_MAX: usize = 4_096;
+/// Accounts that are mined for at once: each is a channel upstream.
+pub const ACCOUNTS_MAX: usize = 1_024;
+
+/// Whose work it is: what stands for a script in a proxied machine's payee
+/// ([`Users`](stratum::v1::server::Users)). Empty for the one account of the settings.
+pub type Account = ScriptBuf;
+
+/// Names a channel upstream; no other ever has the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChannelName {
+    /// The connection, counted from the start of the process.
+    pub link: u32,
+    /// Upstream's own name for it.
+    pub channel_id: u32,
+}
+
+impl From<ChannelName> for u64 {
+    fn from(name: ChannelName) -> Self {
+        Self::from(name.link) << 32 | Self::from(name.channel_id)
+    }
+}
+
+impl From<u64> for ChannelName {
+    fn from(number: u64) -> Self {
+        Self { link: (number >> 32) as u32, channel_id: number as u32 } // its two halves
+    }
+}
+
+/// What a shard wants of a connection upstream.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send this share.
+    Share(Share),
+    /// Open a channel for an account, unless there is one.
+    Open(Account),
+    /// The machines of an account do so many hashes per second on this shard.
+    Rate {
+        /// The shard's number.
+        shard: usize,
+        /// The account.
+        account: Account,
+        /// The rate.
+        hashes_per_s: f64,
+    },
+}
 
 /// A share on its way upstream.
 #[derive(Debug, Clone)]
-pub struct Forward {
-    /// The job's name upstream.
+pub struct Share {
+    /// The channel's name upstream.
+    pub channel_id: u32,
+    /// The job's name there.
     pub job_id: u32,
     /// All that was rolled behind upstream's prefix.
     pub extranonce: Bytes32,
@@ -51,31 +100,33 @@ pub struct Judged {
     pub verdict: Result<(), Reject>,
 }
 
-/// The way to one channel upstream, from any shard.
+/// The way to one connection upstream, from any shard.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The channel, as jobs from it say.
-    pub channel: u64,
-    /// Takes shares until the channel's connection has ended.
-    pub shares: mpsc::Sender<Forward>,
+    /// The connection's number; see [`ChannelName::link`].
+    pub link: u32,
+    /// Takes wishes until the connection has ended.
+    pub wishes: mpsc::Sender<Wish>,
 }
 
 /// Current work for all machines.
-#[derive(Debug)]
-pub struct Work {
+#[derive(Debug, Clone)]
+pub struct WorkSet {
     /// Never the same again.
     pub id: u64,
-    /// The job.
-    pub job: Arc<EncodedJob>,
-    /// Where its shares go.
+    /// Where shares go, and wishes.
     pub route: Route,
+    /// The parent of the newest work.
+    pub tip: Option<BlockHash>,
     /// What machines roll, in bytes. Only ever falls.
     pub extranonce2_bytes: usize,
+    /// The job of each account that has a channel; `Err` is why upstream opens none.
+    pub accounts: HashMap<Account, Result<Arc<EncodedJob>, Arc<str>>>,
 }
 
 /// What all shards go by.
 #[derive(Debug, Clone, Default)]
-pub struct Current(pub Option<Arc<Work>>);
+pub struct Current(pub Option<Arc<WorkSet>>);
 
 /// Upstream's word for why it refuses a share, in ours.
 pub fn reject(code: &Str255) -> Reject {
@@ -86,5 +137,23 @@ pub fn reject(code: &Str255) -> Reject {
         b"difficulty-too-low" => Reject::LowDifficulty,
         b"invalid-non-rollable-version-bit" | b"version-rolling-not-allowed" => Reject::BadVersionBits,
         _ => Reject::RefusedUpstream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channels_name_is_a_number_and_comes_back_from_it() {
+        let name = ChannelName { link: 7, channel_id: u32::MAX };
+        assert_eq!(ChannelName::from(u64::from(name)), name);
+        assert_ne!(u64::from(name), u64::from(ChannelName { link: 8, ..name }));
+    }
+
+    #[test]
+    fn er_01_an_unknown_word_of_upstream_is_no_more_than_a_refusal() {
+        assert_eq!(reject(&Str255::from_static("stale-share")), Reject::Stale);
+        assert_eq!(reject(&Str255::from_static("\u{1b}[31m")), Reject::RefusedUpstream);
     }
 }

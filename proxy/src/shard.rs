@@ -2,11 +2,11 @@
 //! forwards the rest.
 
 use crate::bridge;
-use crate::forward::{Current, Judged, Route, WAITING_MAX, Waiting, Work};
+use crate::forward::{Account, ChannelName, Current, Judged, Route, WAITING_MAX, Waiting, Wish, WorkSet};
 use crate::metrics::Metrics;
 use crate::rates::Rate;
 use bitcoin::hashes::Hash;
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
 use stratum::fault::Fault;
 use stratum::job::{Roll, Upstream};
 use stratum::pot::Pot;
-use stratum::session::{Action, Session, Ticket};
+use stratum::session::{Action, Miner, Session, Ticket};
 use stratum::share::{Judge, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
 use stratum::v1;
+use stratum::v1::encode::EncodedJob;
 use stratum_net::acceptor::Wire;
 use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::driver::{Ending, Peers};
@@ -28,13 +29,19 @@ use tracing::{debug, error};
 
 /// A freed prefix rests longer than any job sent with it can earn credit.
 const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
-/// Channels whose shares can still be sent: the current one and those before it, if their connections last.
+/// Connections upstream whose shares can still be sent: the current one and those before it, if they last.
 const ROUTES_MAX: usize = 4;
 /// How often a shard says how fast its machines are.
 const RATE_EVERY: Duration = Duration::from_secs(2);
 
-/// What machines of one connection were told to roll, in bytes.
-type Extranonce2Bytes = usize;
+/// What is kept of a machine beside its session.
+#[derive(Debug)]
+struct Own {
+    /// What it was told to roll, in bytes.
+    extranonce2_bytes: usize,
+    /// The job it was given last.
+    job: Option<Arc<EncodedJob>>,
+}
 
 /// The state of a shard. Only its own thread touches it.
 #[derive(Debug)]
@@ -42,10 +49,12 @@ pub struct Shard {
     number: usize,
     settings: Arc<v1::server::Settings>,
     metrics: Metrics,
-    connections: Connections<Extranonce2Bytes>,
+    connections: Connections<Own>,
     prefixes: PrefixAllocator,
     judge: Judge,
-    work: Option<Arc<Work>>,
+    work: Option<Arc<WorkSet>>,
+    /// Accounts that the current connection upstream was asked for.
+    asked: HashSet<Account>,
     /// Newest last.
     routes: VecDeque<Route>,
     /// Shares that wait for upstream's verdict.
@@ -78,6 +87,7 @@ impl Shard {
             prefixes: PrefixAllocator::new(number, PREFIX_REST),
             judge: Judge::new(Duration::ZERO),
             work: None,
+            asked: HashSet::new(),
             routes: VecDeque::new(),
             waiting: 0,
             paused: Vec::new(),
@@ -119,12 +129,41 @@ impl Shard {
         }
     }
 
+    /// Gives a machine the newest job of its account, unless it has that already.
     fn prepare_work(&mut self, key: PeerKey, now: Instant, out: &mut Vec<Action>) {
-        let (Some(work), Some(peer)) = (&self.work, self.connections.find(key)) else { return };
-        peer.session.work(0, &work.job, now, out);
+        let (Some(work), Some(peer)) = (self.work.clone(), self.connections.find(key)) else { return };
+        let Some(Miner { payee, .. }) = peer.session.miner(0) else { return };
+        match work.accounts.get(&payee.script) {
+            Some(Ok(job)) => {
+                if peer.own.job.as_ref().is_none_or(|before| !Arc::ptr_eq(before, job)) {
+                    peer.own.job = Some(job.clone());
+                    peer.session.work(0, job, now, out);
+                }
+            }
+            // It was told that it is welcome; only its own backup can help it now.
+            Some(Err(_)) => self.connections.end(key, Ending::Released),
+            None => {
+                let account = payee.script.clone();
+                self.ask(account, &work.route);
+            }
+        }
     }
 
-    fn judge_share(&mut self, key: PeerKey, ticket: Ticket, share: PendingShare, now: Instant, out: &mut Vec<Action>) {
+    /// Asks upstream for a channel, once.
+    fn ask(&mut self, account: Account, route: &Route) {
+        if !self.asked.contains(&account) && route.wishes.try_send(Wish::Open(account.clone())).is_ok() {
+            self.asked.insert(account);
+        }
+    }
+
+    fn judge_share(
+        &mut self,
+        key: PeerKey,
+        ticket: Ticket,
+        share: PendingShare,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         let (roll, pot) = (share.roll, share.job.pot);
         let upstream = bridge::upstream(&share.job.body);
         let verdict = self.judge.check(share, now, unix_ms());
@@ -169,12 +208,13 @@ impl Shard {
         }
     }
 
-    /// Sends a share upstream, if its channel is still there.
+    /// Sends a share upstream, if its connection is still there.
     fn forward(&mut self, upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> bool {
-        let forward = bridge::forward(upstream, roll, waiting);
-        let route = self.routes.iter().rev().find(|route| route.channel == upstream.channel);
+        let share = bridge::share(upstream, roll, waiting);
+        let link = ChannelName::from(upstream.channel).link;
+        let route = self.routes.iter().rev().find(|route| route.link == link);
         // The queue has room for all that may wait for verdicts; what nobody waits for may find it full.
-        let sent = route.is_some_and(|route| route.shares.try_send(forward).is_ok());
+        let sent = route.is_some_and(|route| route.wishes.try_send(Wish::Share(share)).is_ok());
         if sent && waiting.is_some() {
             self.waiting += 1;
         }
@@ -190,18 +230,27 @@ impl Shard {
         }
     }
 
+    /// Says how fast the machines of each account are, to those who count them and to upstream.
     fn say_rate(&mut self) {
-        let (mut machines, mut hashes_per_s) = (0, 0.0);
+        let (mut machines, mut total) = (0, 0.0);
+        // Accounts whose machines have left do nothing.
+        let mut rates: HashMap<Account, f64> =
+            self.asked.iter().map(|account| (account.clone(), 0.0)).collect();
         for key in self.connections.keys() {
-            let miner = self.connections.find(key).and_then(|peer| {
-                peer.session.miner(0).map(|miner| miner.hashes_per_s)
-            });
-            if let Some(rate) = miner {
+            let Some(peer) = self.connections.find(key) else { continue };
+            if let Some(Miner { payee, hashes_per_s, .. }) = peer.session.miner(0) {
                 machines += 1;
-                hashes_per_s += rate;
+                total += hashes_per_s;
+                *rates.entry(payee.script.clone()).or_default() += hashes_per_s;
             }
         }
-        self.rate.set(machines, hashes_per_s);
+        self.rate.set(machines, total);
+        if let Some(work) = &self.work {
+            for (account, hashes_per_s) in rates {
+                // The next time will do.
+                let _ = work.route.wishes.try_send(Wish::Rate { shard: self.number, account, hashes_per_s });
+            }
+        }
     }
 }
 
@@ -212,10 +261,12 @@ impl Serve for Shard {
     fn open(&mut self, _: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let prefix = self.prefixes.allocate(now)?;
         let first_job = (self.connections.next_key().number() as u32).wrapping_mul(0x9e37_79b1) >> 8; // low bits are enough
-        let bytes = self.work.as_ref().map_or(bridge::EXTRANONCE2_BYTES_MIN, |work| work.extranonce2_bytes);
+        let extranonce2_bytes =
+            self.work.as_ref().map_or(bridge::EXTRANONCE2_BYTES_MIN, |work| work.extranonce2_bytes);
         let session = v1::server::Session::new(self.settings.clone(), prefix, first_job, now);
-        let session = Session::V1(session.with_extranonce2(bytes));
-        let key = self.connections.insert(session, Outbox::default(), wake, bytes);
+        let session = Session::V1(session.with_extranonce2(extranonce2_bytes));
+        let key =
+            self.connections.insert(session, Outbox::default(), wake, Own { extranonce2_bytes, job: None });
         if self.reading != Reading::Open {
             self.connections.end(key, Ending::Released);
         }
@@ -251,8 +302,11 @@ impl Serve for Shard {
             self.connections.end_all(Ending::Released);
             return false;
         };
-        self.judge.new_tip(work.job.body().prev_hash, now);
-        if self.routes.back().is_none_or(|route| route.channel != work.route.channel) {
+        if let Some(tip) = work.tip {
+            self.judge.new_tip(tip, now);
+        }
+        if self.routes.back().is_none_or(|route| route.link != work.route.link) {
+            self.asked.clear();
             self.routes.push_back(work.route.clone());
             if self.routes.len() > ROUTES_MAX {
                 self.routes.pop_front();
@@ -272,7 +326,7 @@ impl Serve for Shard {
 
     fn offer_work(&mut self, key: PeerKey, now: Instant) {
         let (Some(work), Some(peer)) = (&self.work, self.connections.find(key)) else { return };
-        if peer.own > work.extranonce2_bytes {
+        if peer.own.extranonce2_bytes > work.extranonce2_bytes {
             // It rolls more than upstream leaves: only a new subscription tells it so.
             return self.connections.end(key, Ending::Released);
         }

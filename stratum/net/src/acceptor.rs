@@ -70,6 +70,28 @@ impl ShardEntrance {
     }
 }
 
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: end what uses it, or set {key} to another address")]
+pub struct CannotListen {
+    address: SocketAddr,
+    key: String,
+    source: std::io::Error,
+}
+
+/// Binds the addresses of the setting `key`.
+///
+/// # Errors
+/// The address that cannot be had, with the remedy.
+pub async fn listen(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, CannotListen> {
+    let mut listeners = Vec::new();
+    for &address in addresses {
+        let bound = TcpListener::bind(address).await;
+        listeners.push(bound.map_err(|source| CannotListen { address, key: key.to_owned(), source })?);
+    }
+    Ok(listeners)
+}
+
 /// Takes connections until `stop`, each to the least loaded shard.
 pub async fn accept(
     listener: TcpListener,

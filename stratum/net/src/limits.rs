@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// File descriptors kept for logs, blocks, the node and the HTTP server.
-pub const RESERVED_FILES: u64 = 64;
+const RESERVED_FILES: u64 = 64;
 /// Addresses remembered for their connection rate; beyond that the idle ones are forgotten.
 const ADDRESSES_MAX: usize = 16_384;
 
@@ -34,6 +35,21 @@ impl Default for Limits {
             per_address_burst: 20,
             exempt: Vec::new(),
         }
+    }
+}
+
+impl Limits {
+    /// Raises the process's limit of open files, and takes no more connections than that allows beside logs, disks,
+    /// nodes and HTTP.
+    pub fn within_open_files(mut self) -> Self {
+        let files = raise_file_limit().saturating_sub(RESERVED_FILES);
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        if files < self.connections_max {
+            let wanted = self.connections_max;
+            warn!(files, wanted, "fewer connections than wanted: raise the limit of open files");
+            self.connections_max = files;
+        }
+        self
     }
 }
 

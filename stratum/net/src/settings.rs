@@ -121,6 +121,13 @@ impl Reader {
         }
     }
 
+    /// Notes that a setting is missing, unless something else is wrong with it already.
+    pub fn or_missing(&mut self, key: &str, remedy: &str) {
+        if !self.mistakes.iter().any(|mistake| mistake.key == key) {
+            self.mistake(key, format!("missing: {remedy}"));
+        }
+    }
+
     /// Takes a number and checks that it lies in a range.
     pub fn in_range(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let value = self.or(key, default);

@@ -16,6 +16,9 @@ pub enum Users {
     Payees(Network),
     /// Whoever: all work is for one account upstream, and names only tell machines apart.
     Anyone,
+    /// Accounts of a pool upstream, each perhaps with the name of a worker behind `.`, `_` or `/`. The account's name
+    /// stands where the script of a payee would: nobody is paid here.
+    Accounts,
 }
 
 /// Settings of all sessions of a listener.

@@ -1,7 +1,7 @@
 //! Who may submit on a connection: workers of one payee.
 
 use super::settings::Users;
-use crate::payee::{Payee, PayeeError, WorkerName};
+use crate::payee::{Payee, PayeeError, USER_BYTES_MAX, WorkerName};
 use bitcoin::ScriptBuf;
 use std::sync::Arc;
 
@@ -11,6 +11,10 @@ pub const WORKERS_MAX: usize = 1_024;
 /// Why a user is not authorized: a sentence for the operator of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
+    #[error(
+        "user name must be an account of the pool, of 1 to {USER_BYTES_MAX} bytes, optionally followed by .worker"
+    )]
+    NoAccount,
     #[error("{0}")]
     Payee(#[from] PayeeError),
     #[error("this connection mines to another address already: open a connection for each address")]
@@ -32,6 +36,7 @@ impl Workers {
         let payee = match users {
             Users::Payees(network) => Payee::parse(user, network)?,
             Users::Anyone => Payee::new(ScriptBuf::new(), WorkerName::escaped(user)),
+            Users::Accounts => account(user)?,
         };
         if self.any().is_some_and(|first| first.script != payee.script) {
             return Err(Refusal::OtherPayee);
@@ -57,4 +62,16 @@ impl Workers {
     fn position(&self, user: &str) -> Result<usize, usize> {
         self.by_user.binary_search_by(|(name, _)| (**name).cmp(user))
     }
+}
+
+/// The account of a pool upstream.
+fn account(user: &str) -> Result<Payee, Refusal> {
+    let (account, worker) = match user.find(['.', '_', '/']) {
+        Some(end) => (&user[..end], &user[end + 1..]),
+        None => (user, ""),
+    };
+    if account.is_empty() || user.len() > USER_BYTES_MAX {
+        return Err(Refusal::NoAccount);
+    }
+    Ok(Payee::new(ScriptBuf::from_bytes(account.as_bytes().to_vec()), WorkerName::escaped(worker)))
 }

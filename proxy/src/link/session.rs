@@ -1,0 +1,126 @@
+//! A connection upstream while it stands: its accounts, their channels, and the socket's bytes.
+
+use super::{JOBS_MAX, UPDATE_EVERY};
+use crate::forward::{Account, Waiting};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use stratum::fault::Fault;
+use stratum::v2::client::{Client, Event, Job, RequestId};
+use stratum::v2::codec::U256;
+use stratum_net::outbox::Outbox;
+use tokio::net::TcpStream;
+
+/// A share that upstream has not judged.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) sequence_number: u32,
+    /// Who waits for it still.
+    pub(super) waiting: Option<Waiting>,
+    pub(super) since: Instant,
+}
+
+/// The connection while it stands.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) outbox: Outbox,
+    pub(super) ready: bool,
+    /// Requests for channels that are not answered, with what was asked for.
+    pub(super) opening: HashMap<RequestId, (Account, u16)>,
+    pub(super) accounts: HashMap<Account, Standing>,
+    /// By upstream's names.
+    pub(super) channels: HashMap<u32, Channel>,
+    pub(super) update_at: Instant,
+}
+
+/// What is known of an account.
+pub(super) struct Standing {
+    /// Hashes per second, by shard.
+    pub(super) rates: Vec<f64>,
+    pub(super) told_hashes_per_s: f64,
+    /// Upstream's name of its channel, once it is open.
+    pub(super) channel_id: Option<u32>,
+}
+
+pub(super) struct Channel {
+    pub(super) account: Account,
+    /// Newest last.
+    pub(super) jobs: VecDeque<Arc<Job>>,
+    /// Oldest first.
+    pub(super) sent: VecDeque<Sent>,
+}
+
+impl Session {
+    pub(super) fn opened(&mut self, request: RequestId, channel_id: u32) {
+        let Some((account, _)) = self.opening.remove(&request) else { return };
+        if let Some(standing) = self.accounts.get_mut(&account) {
+            standing.channel_id = Some(channel_id);
+        }
+        self.channels.insert(channel_id, Channel { account, jobs: VecDeque::new(), sent: VecDeque::new() });
+    }
+
+    /// Notes a job; whose it is.
+    pub(super) fn work(&mut self, job: &Arc<Job>) -> Option<Account> {
+        let channel = self.channels.get_mut(&job.channel)?;
+        if channel.jobs.len() >= JOBS_MAX {
+            channel.jobs.pop_front();
+        }
+        channel.jobs.push_back(job.clone());
+        Some(channel.account.clone())
+    }
+
+    /// Tells upstream of the machines of accounts that have become faster or slower by a tenth.
+    pub(super) fn update(&mut self, now: Instant, out: &mut Vec<Event>) {
+        if now < self.update_at {
+            return;
+        }
+        self.update_at = now + UPDATE_EVERY;
+        for standing in self.accounts.values_mut() {
+            let Some(channel_id) = standing.channel_id else { continue };
+            let (now_is, told) = (standing.rates.iter().sum::<f64>(), standing.told_hashes_per_s);
+            if (now_is - told).abs() > 0.1 * told.max(now_is) {
+                standing.told_hashes_per_s = now_is;
+                // Its channel may have been closed: then there is nobody to tell.
+                let _ = self.client.update(channel_id, now_is as f32, U256([0xff; 32]), out);
+            }
+        }
+    }
+}
+
+/// Writes what waits; whether something is left.
+pub(super) fn write(session: &mut Session, stream: &TcpStream) -> io::Result<bool> {
+    while !session.outbox.is_empty() {
+        let mut slices = Vec::with_capacity(8);
+        session.outbox.slices(&mut slices).map_err(io::Error::other)?;
+        match stream.try_write_vectored(&slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => session.outbox.written(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn read(
+    session: &mut Session,
+    stream: &TcpStream,
+    buffer: &mut [u8],
+    out: &mut Vec<Event>,
+) -> Result<(), String> {
+    match stream.try_read(buffer) {
+        Ok(0) => Err("it has closed the connection".to_owned()),
+        Ok(read) => session.client.receive(&buffer[..read], Instant::now(), out).map_err(fault),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(gone(error)),
+    }
+}
+
+pub(super) fn gone(error: io::Error) -> String {
+    format!("the connection is gone: {error}")
+}
+
+pub(super) fn fault(fault: Fault) -> String {
+    format!("it is at fault: {fault}")
+}
