@@ -129,8 +129,10 @@ impl Shard {
         let Some(peer) = self.connections.find(key) else { return };
         peer.session.aim(self.places.shares_per_minute());
         let mut number = 0;
-        while let Some(Miner { payee, class, hashes_per_s }) = peer.session.miner(number) {
-            let Some(job) = self.offer.job(&payee.script, class, hashes_per_s) else { return };
+        while let Some(miner) = peer.session.miner(number) {
+            let Miner { payee, class, hashes_per_s, extranonce_bytes } = miner;
+            let job = self.offer.job(&payee.script, class, hashes_per_s, extranonce_bytes);
+            let Some(job) = job else { return };
             peer.session.work(number, &job, now, actions);
             number += 1;
         }
@@ -144,7 +146,12 @@ impl Shard {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        let job = self.offer.job(&opening.payee.script, opening.class, opening.hashes_per_s());
+        let job = self.offer.job(
+            &opening.payee.script,
+            opening.class,
+            opening.hashes_per_s(),
+            opening.extranonce_bytes(),
+        );
         let prefix = self.places.take(now).ok();
         match self.connections.find(key).map(|peer| &mut peer.session) {
             Some(Session::V2(session)) => session.open(opening, prefix, job.as_ref(), now, out),

@@ -5,7 +5,9 @@
 //! whatever was sent to a miner can be rebuilt byte for byte when a share comes back.
 
 use crate::class::SizeClass;
-use crate::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
+use crate::extranonce::{
+    EXTRANONCE_BYTES, EXTRANONCE1_BYTES, EXTRANONCE2_BYTES_MAX, Extranonce1, Extranonce2,
+};
 use crate::merkle;
 use crate::payee::PayeeTag;
 use crate::pot::Pot;
@@ -91,6 +93,10 @@ pub struct Coinbase {
     extranonce_bytes: usize,
 }
 
+/// The longest extranonce that a coinbase of our own has room for: so much fits a share in the log.
+pub const EXTRANONCE_ROOM_BYTES: usize = EXTRANONCE1_BYTES + EXTRANONCE2_BYTES_MAX;
+/// Where the length of a coinbase's script stands: behind version, number of inputs and the input's null outpoint.
+const SCRIPT_LENGTH_OFFSET: usize = 4 + 1 + 36;
 /// Bytes of payee tag, pot, site and epoch together.
 pub const MARK_BYTES: usize = 8 + 1 + 2 + 2;
 
@@ -112,6 +118,37 @@ impl Coinbase {
     fn with_gap(bytes: Bytes, mark_offset: usize, extranonce_offset: usize, extranonce_bytes: usize) -> Self {
         assert!(extranonce_offset + extranonce_bytes <= bytes.len(), "the gap lies inside the coinbase");
         Self { bytes, mark_offset, extranonce_offset, extranonce_bytes }
+    }
+
+    /// The same coinbase of our own with a longer gap for the extranonce, for a V2 client that asked for more to roll.
+    /// It is as much longer as a whole: whoever built it has kept [`EXTRANONCE_ROOM_BYTES`] in mind.
+    ///
+    /// # Panics
+    /// If the coinbase is from upstream, or the gap would be shorter or longer than that room: the caller is at fault.
+    pub fn with_extranonce(&self, extranonce_bytes: usize) -> Self {
+        assert_eq!(
+            self.extranonce_offset - self.mark_offset,
+            MARK_BYTES,
+            "only our own coinbases are rebuilt"
+        );
+        assert!(
+            (self.extranonce_bytes..=EXTRANONCE_ROOM_BYTES).contains(&extranonce_bytes),
+            "it fits the room"
+        );
+        let more = extranonce_bytes - self.extranonce_bytes;
+        let mut bytes = self.bytes.to_vec();
+        let gap_end = self.extranonce_offset + self.extranonce_bytes;
+        bytes.splice(gap_end..gap_end, std::iter::repeat_n(0, more));
+        // The script's length, and that of the push which starts right before the tag: both below 76.
+        for length in [SCRIPT_LENGTH_OFFSET, self.mark_offset - 1] {
+            bytes[length] += more as u8; // at most 4
+        }
+        Self { bytes: bytes.into(), extranonce_bytes, ..*self }
+    }
+
+    /// Bytes of the gap for the extranonce.
+    pub fn extranonce_bytes(&self) -> usize {
+        self.extranonce_bytes
     }
 
     /// The whole stripped transaction, gaps unfilled.
@@ -156,7 +193,7 @@ impl Coinbase {
 }
 
 /// The part of a job that many connections share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct JobBody {
     /// The template it was built from.
     pub template: TemplateId,

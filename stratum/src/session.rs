@@ -80,6 +80,8 @@ pub struct Miner<'a> {
     pub class: SizeClass,
     /// Roughly what it does; 0 before its first share.
     pub hashes_per_s: f64,
+    /// Bytes of extranonce in its coinbases, its own prefix and what it rolls together.
+    pub extranonce_bytes: usize,
 }
 
 /// A connection.

@@ -10,6 +10,7 @@ use bitcoin::script::Builder;
 use bitcoin::{TxOut, VarInt};
 use stratum::class::SizeClass;
 use stratum::extranonce::EXTRANONCE_BYTES;
+use stratum::job::EXTRANONCE_ROOM_BYTES;
 use stratum::job::{Coinbase, MARK_BYTES};
 
 /// Largest script of a coinbase's input that consensus allows (CB-01).
@@ -19,7 +20,7 @@ const PUSH_BYTES_MAX: usize = 75;
 /// Longest height push there is: four bytes and their length.
 const HEIGHT_PUSH_BYTES_MAX: usize = 5;
 /// Longest pool text.
-pub const TEXT_BYTES_MAX: usize = PUSH_BYTES_MAX - MARK_BYTES - EXTRANONCE_BYTES;
+pub const TEXT_BYTES_MAX: usize = PUSH_BYTES_MAX - MARK_BYTES - EXTRANONCE_ROOM_BYTES;
 const _: () = assert!(HEIGHT_PUSH_BYTES_MAX + 1 + PUSH_BYTES_MAX <= SCRIPT_BYTES_MAX);
 
 /// Smallest class whose coinbase carries the pool text.
@@ -94,6 +95,8 @@ impl CoinbaseStyle {
         let script = self.script(height, class);
         let before_outputs = BEFORE_SCRIPT_BYTES + 1 + script.len() + 4;
         let limit = class.coinbase_bytes_max().min(part_bytes_max(class) + head + EXTRANONCE_BYTES);
+        // A V2 client may ask for a longer extranonce; its coinbase is the same but for that.
+        let limit = limit - (EXTRANONCE_ROOM_BYTES - EXTRANONCE_BYTES);
         let fixed_bytes: usize = fixed.iter().map(TxOut::size).sum();
         let taken = before_outputs + fixed_bytes + COMMITMENT_OUTPUT_BYTES + 4;
         let room = limit.saturating_sub(taken);

@@ -8,7 +8,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{BlockHash, Network};
 use serde_json::json;
 use std::sync::Arc;
-use stratum::extranonce::{Extranonce1, Extranonce2};
+use stratum::extranonce::{EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
 use stratum::job::{Job, JobBody, Roll, Solution};
 use stratum::payee::PayeeTag;
 use stratum::pot::Pot;
@@ -40,10 +40,11 @@ pub enum ProposeError {
 /// The node's reason, or why it cannot be asked.
 pub fn propose(rpc: &mut Rpc, network: Network, body: &Arc<JobBody>) -> Result<(), ProposeError> {
     let job = Job { body: Arc::clone(body), tag: PayeeTag([0xac; 8]), pot: Pot::MIN, superseded_at: None };
+    // Bytes that read as OP_CHECKMULTISIG: the worst that a machine can roll.
+    let rolled = vec![0xae; body.coinbase.extranonce_bytes()];
     let roll = Roll {
-        // Bytes that read as OP_CHECKMULTISIG: the worst that a machine can roll.
         extranonce1: Extranonce1([0xae; 4]),
-        extranonce2: Extranonce2::from([0xae; 8]),
+        extranonce2: Extranonce2::new(&rolled[EXTRANONCE1_BYTES..]).expect("no coinbase has room for more"),
         ntime: body.ntime,
         nonce: 0,
         version: body.version,

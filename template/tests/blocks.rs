@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::extranonce::{Extranonce1, Extranonce2};
-use stratum::job::{Basis, Job, JobBody, Payout, Roll, Solution, TemplateId};
+use stratum::job::{Basis, EXTRANONCE_ROOM_BYTES, Job, JobBody, Payout, Roll, Solution, TemplateId};
 use stratum::payee::{Payee, PayeeTag};
 use stratum::pot::Pot;
 use stratum::share::{self, Judge, PendingShare, Reject};
@@ -64,10 +64,13 @@ fn fullest_body(template: &Arc<Template>, class: SizeClass, kind: usize) -> (Arc
     outputs.extend(fixed);
     let payout = Payout { outputs, basis: Basis::Solo(script(kind, 1)) };
     let body = job_body(TemplateId(1), &template, &style(), class, room, Arc::new(payout)).unwrap();
-    assert!(body.coinbase.bytes().len() <= class.coinbase_bytes_max());
+    let longest = body.coinbase.with_extranonce(EXTRANONCE_ROOM_BYTES);
+    assert!(longest.bytes().len() <= class.coinbase_bytes_max());
     // No further output would have fitted; the smallest outputs could need a count of three bytes.
-    assert!(body.coinbase.bytes().len() + size + 2 > class.coinbase_bytes_max());
-    (template, Arc::new(body))
+    assert!(longest.bytes().len() + size + 2 > class.coinbase_bytes_max());
+    // Every other one as for a V2 client that rolls as much as it may.
+    let coinbase = if kind.is_multiple_of(2) { body.coinbase.clone() } else { longest };
+    (template, Arc::new(JobBody { coinbase, ..body }))
 }
 
 fn job_of(body: &Arc<JobBody>) -> Job {
@@ -84,7 +87,7 @@ fn mine_at(body: &Arc<JobBody>, ntime: u32) -> (Roll, Solution) {
     for nonce in 0.. {
         let roll = Roll {
             extranonce1: Extranonce1([0xae; 4]),
-            extranonce2: Extranonce2::from([0xae; 8]),
+            extranonce2: Extranonce2::new(&[0xae; 12][..body.coinbase.extranonce_bytes() - 4]).unwrap(),
             ntime,
             nonce,
             version: body.version,

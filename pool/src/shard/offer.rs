@@ -5,16 +5,21 @@ use bitcoin::ScriptBuf;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
+use stratum::job::Basis;
 use stratum::v1::encode::EncodedJob;
 
 /// Solo jobs that are kept: one for each payee and size class. The map starts over at the bound.
 const SOLO_JOBS_MAX: usize = 4_096;
+/// Jobs with a longer extranonce that are kept; as above.
+const LONG_JOBS_MAX: usize = 4_096;
 
 /// Current work, and the solo jobs made from it so far.
 #[derive(Debug, Default)]
 pub(super) struct Offer {
     work: Option<Arc<WorkSet>>,
     solo: HashMap<(ScriptBuf, SizeClass), Arc<EncodedJob>>,
+    /// The same jobs with a longer extranonce: by size class, the payee of a solo job, and the bytes.
+    long: HashMap<(SizeClass, Option<ScriptBuf>, usize), Arc<EncodedJob>>,
 }
 
 impl Offer {
@@ -24,7 +29,7 @@ impl Offer {
         if id(&self.work) == id(&work) {
             return false;
         }
-        *self = Self { work, solo: HashMap::new() };
+        *self = Self { work, ..Self::default() };
         true
     }
 
@@ -33,8 +38,27 @@ impl Offer {
         self.work.as_ref().is_some_and(|work| work.is_solo())
     }
 
-    /// The job for a payee's machine that declares a size class and does so many hashes a second, if there is work.
+    /// The job for a miner that declares a size class and does so many hashes a second, if there is work.
     pub(super) fn job(
+        &mut self,
+        payee: &ScriptBuf,
+        class: SizeClass,
+        hashes_per_s: f64,
+        extranonce_bytes: usize,
+    ) -> Option<Arc<EncodedJob>> {
+        let job = self.usual_job(payee, class, hashes_per_s)?;
+        if extranonce_bytes == job.body().coinbase.extranonce_bytes() {
+            return Some(job);
+        }
+        if self.long.len() >= LONG_JOBS_MAX {
+            self.long.clear();
+        }
+        let key = (job.body().class, payee_of(&job), extranonce_bytes);
+        let long = self.long.entry(key).or_insert_with(|| Arc::new(job.with_extranonce(extranonce_bytes)));
+        Some(long.clone())
+    }
+
+    fn usual_job(
         &mut self,
         payee: &ScriptBuf,
         class: SizeClass,
@@ -49,5 +73,13 @@ impl Offer {
         }
         let job = self.solo.entry((payee.clone(), class));
         Some(job.or_insert_with_key(|(script, class)| work.solo(script, *class)).clone())
+    }
+}
+
+/// Whom a job pays alone, if it does.
+fn payee_of(job: &EncodedJob) -> Option<ScriptBuf> {
+    match &job.body().payout.basis {
+        Basis::Solo(script) => Some(script.clone()),
+        Basis::Window { .. } | Basis::Upstream(_) => None,
     }
 }

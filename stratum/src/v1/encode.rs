@@ -51,6 +51,15 @@ impl EncodedJob {
         }
     }
 
+    /// The same job with a longer extranonce; see [`Coinbase::with_extranonce`](crate::job::Coinbase::with_extranonce).
+    ///
+    /// # Panics
+    /// As that.
+    pub fn with_extranonce(&self, extranonce_bytes: usize) -> Self {
+        let coinbase = self.body.coinbase.with_extranonce(extranonce_bytes);
+        Self::new(Arc::new(JobBody { coinbase, ..(*self.body).clone() }))
+    }
+
     /// The body.
     pub fn body(&self) -> &Arc<JobBody> {
         &self.body

@@ -20,7 +20,7 @@ use super::encode::{EncodedJob, JobMessage, push_hex};
 use super::line::Lines;
 use super::message::{Message, Params, Request, code, method};
 use crate::class::SizeClass;
-use crate::extranonce::{EXTRANONCE2_BYTES, Extranonce1};
+use crate::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::job::Roll;
 use crate::patience::Patience;
@@ -195,7 +195,8 @@ impl Session {
     /// Who mines here, once there is one: subscribed and authorized.
     pub fn miner(&self) -> Option<Miner<'_>> {
         let (payee, client) = (self.workers.any()?, self.client.as_ref()?);
-        Some(Miner { payee, class: client.class, hashes_per_s: self.hashes_per_s() })
+        let extranonce_bytes = EXTRANONCE1_BYTES + self.extranonce2_bytes;
+        Some(Miner { payee, class: client.class, hashes_per_s: self.hashes_per_s(), extranonce_bytes })
     }
 
     /// The machine's software, escaped; empty if it did not say.

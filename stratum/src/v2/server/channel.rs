@@ -4,7 +4,7 @@ use super::job::{JobMessage, Kind};
 use super::opening::{Opening, Wishes};
 use super::settings::Settings;
 use crate::class::SizeClass;
-use crate::extranonce::{EXTRANONCE_BYTES, EXTRANONCE2_BYTES, Extranonce1, Extranonce2};
+use crate::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
 use crate::job::{JobId, Roll};
 use crate::payee::Payee;
 use crate::pot::Pot;
@@ -26,6 +26,8 @@ pub(super) struct Channel {
     pub(super) wishes: Wishes,
     payee: Arc<Payee>,
     class: SizeClass,
+    /// Bytes that its client rolls, or that stand there as zeros.
+    pub(super) extranonce2_bytes: usize,
     pot: Pot,
     jobs: JobRing,
     /// What the newest job was made from.
@@ -65,7 +67,7 @@ impl Channel {
         shares_per_minute: f64,
         now: Instant,
     ) -> Self {
-        let Opening { kind, wishes, payee, class, .. } = opening;
+        let Opening { kind, wishes, payee, class, extranonce2_bytes, .. } = opening;
         let first_job = u32::from_le_bytes(prefix.0).wrapping_mul(0x9e37_79b1) >> 8;
         let mut channel = Self {
             id,
@@ -74,6 +76,7 @@ impl Channel {
             wishes,
             payee,
             class,
+            extranonce2_bytes,
             pot: settings.pot_start,
             // Job ids of different channels differ, so that nobody's share fits another's job by chance.
             jobs: JobRing::new(first_job),
@@ -119,7 +122,8 @@ impl Channel {
     pub(super) fn miner(&self) -> Miner<'_> {
         let hashes_per_s =
             if self.vardiff.has_seen_shares() { self.vardiff.hashes_per_s(self.pot) } else { 0.0 };
-        Miner { payee: &self.payee, class: self.class, hashes_per_s }
+        let extranonce_bytes = EXTRANONCE1_BYTES + self.extranonce2_bytes;
+        Miner { payee: &self.payee, class: self.class, hashes_per_s, extranonce_bytes }
     }
 
     pub(super) fn aim(&mut self, shares_per_minute: f64) {
@@ -171,8 +175,8 @@ impl Channel {
         })?;
         let extranonce2 = match rolled.extranonce {
             None => Extranonce2::ZERO,
-            Some(bytes) if bytes.as_bytes().len() == EXTRANONCE2_BYTES => {
-                Extranonce2::new(bytes.as_bytes()).expect("8 bytes fit 12")
+            Some(bytes) if bytes.as_bytes().len() == self.extranonce2_bytes => {
+                Extranonce2::new(bytes.as_bytes()).expect("no more are granted than fit")
             }
             Some(_) => return Err(Reject::BadExtranonceSize),
         };

@@ -5,7 +5,7 @@
 //!   `channel` is one channel, `job` its jobs as frames
 //!
 //! Answers come in the order of the requests, and nothing of ours between: some firmware reads exactly one frame after
-//! `SetupConnection` and one after a request for a channel (ESP-Miner). Channels are members of one group for their
+//! `SetupConnection` and one after a request for a channel (ESP-Miner). Channels are members of a group for their
 //! whole life, which is never addressed: each gets its own jobs, with its own tag and difficulty in the coinbase.
 mod channel;
 mod job;
@@ -27,7 +27,7 @@ use super::message::{
     SubmitSharesError, SubmitSharesExtended, SubmitSharesStandard, UpdateChannel, UpdateChannelError, Wire,
 };
 use super::noise::Opener;
-use crate::extranonce::{EXTRANONCE2_BYTES, Extranonce1};
+use crate::extranonce::{EXTRANONCE2_BYTES, EXTRANONCE2_BYTES_MAX, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::patience::Patience;
 use crate::pot::Pot;
@@ -40,8 +40,9 @@ use setup::{Agreed, negotiate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The group that all channels of a connection are in; their ids follow it.
-const GROUP: u32 = 1;
+/// Groups of a connection, from 1 on; the ids of its channels follow them. Members of a group have extranonces of the
+/// same size (MN-05).
+const GROUPS: u32 = (EXTRANONCE2_BYTES_MAX - EXTRANONCE2_BYTES) as u32 + 1; // 5
 /// Longer than any connection lasts.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// Room for fields of extensions behind a share: a worker's name of 32 bytes (spec x2).
@@ -93,7 +94,7 @@ impl Session {
             opened: now,
             agreed: None,
             channels: Vec::new(),
-            next_channel: GROUP + 1,
+            next_channel: GROUPS + 1,
             active: None,
             retarget_at: None,
             unacknowledged: Vec::new(),
@@ -197,6 +198,8 @@ impl Session {
         let channel = Channel::new(id, opening, prefix, job, &self.settings, self.shares_per_minute, now);
         let target = U256::from(channel.pot().target());
         let extranonce_prefix = channel.extranonce_prefix();
+        let extranonce_size = channel.extranonce2_bytes as u16; // at most 12
+        let group_channel_id = group(&channel);
         match channel.kind {
             Kind::Standard => send(
                 &OpenStandardMiningChannelSuccess {
@@ -204,7 +207,7 @@ impl Session {
                     channel_id: id,
                     target,
                     extranonce_prefix,
-                    group_channel_id: GROUP,
+                    group_channel_id,
                 },
                 out,
             ),
@@ -213,9 +216,9 @@ impl Session {
                     request_id,
                     channel_id: id,
                     target,
-                    extranonce_size: EXTRANONCE2_BYTES as u16, // 8
+                    extranonce_size,
                     extranonce_prefix,
-                    group_channel_id: GROUP,
+                    group_channel_id,
                 },
                 out,
             ),
@@ -342,8 +345,9 @@ impl Session {
     }
 
     fn close(&mut self, channel_id: u32, out: &mut Vec<Action>) {
-        if channel_id == GROUP {
-            out.extend(self.channels.drain(..).map(|channel| Action::Closed(channel.prefix)));
+        if channel_id <= GROUPS {
+            let members = self.channels.extract_if(.., |channel| group(channel) == channel_id);
+            out.extend(members.map(|channel| Action::Closed(channel.prefix)));
         } else if let Some(at) = self.position(channel_id) {
             out.push(Action::Closed(self.channels.remove(at).prefix));
         }
@@ -441,6 +445,11 @@ impl From<SubmitSharesExtended> for Submit {
         let rolled = Rolled { job_id, nonce, ntime, version, extranonce: Some(extranonce) };
         Self { share: Share { channel_id, sequence_number }, rolled }
     }
+}
+
+/// The group that a channel is in for its whole life.
+fn group(channel: &Channel) -> u32 {
+    1 + (channel.extranonce2_bytes - EXTRANONCE2_BYTES) as u32 // at most 5
 }
 
 fn job_action(job: JobMessage) -> Action {

@@ -3,7 +3,7 @@
 use super::job::Kind;
 use super::settings::Settings;
 use crate::class::SizeClass;
-use crate::extranonce::EXTRANONCE2_BYTES;
+use crate::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES, EXTRANONCE2_BYTES_MAX};
 use crate::payee::Payee;
 use crate::pot::Pot;
 use crate::target::Target;
@@ -22,6 +22,8 @@ pub struct Opening {
     pub payee: Arc<Payee>,
     /// How large a coinbase its client can take.
     pub class: SizeClass,
+    /// Bytes of extranonce that the client rolls.
+    pub(super) extranonce2_bytes: usize,
 }
 
 /// What a client says of its machines, and what it wants.
@@ -64,6 +66,7 @@ impl Opening {
             payee: payee(&request.user_identity, settings)?,
             // The client never sees the coinbase.
             class: SizeClass::B16000,
+            extranonce2_bytes: EXTRANONCE2_BYTES,
         })
     }
 
@@ -72,7 +75,8 @@ impl Opening {
         class: SizeClass,
         settings: &Settings,
     ) -> Result<Self, ErrorCode> {
-        if usize::from(request.min_extranonce_size) > EXTRANONCE2_BYTES {
+        let wanted = usize::from(request.min_extranonce_size);
+        if wanted > EXTRANONCE2_BYTES_MAX {
             return Err(error_code::MIN_EXTRANONCE_SIZE_TOO_LARGE);
         }
         Ok(Self {
@@ -81,7 +85,14 @@ impl Opening {
             wishes: Wishes::read(request.nominal_hash_rate, request.max_target)?,
             payee: payee(&request.user_identity, settings)?,
             class,
+            // No more than is asked for: some firmware takes no more than 8 (trap 13).
+            extranonce2_bytes: wanted.max(EXTRANONCE2_BYTES),
         })
+    }
+
+    /// Bytes of extranonce in its coinbases, prefix and rolled part together.
+    pub fn extranonce_bytes(&self) -> usize {
+        EXTRANONCE1_BYTES + self.extranonce2_bytes
     }
 
     /// What its machines do, as their owner says.
