@@ -1,9 +1,11 @@
 //! The command line, and what it resolves to.
 
 use bitcoin::Network;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
+use stratum::v2::keys::AuthorityKey;
+use stratum::v2::noise::Authority;
 
 /// A CPU miner and share player for Stratum servers.
 #[derive(Debug, Parser)]
@@ -76,10 +78,19 @@ pub struct AuditArgs {
 /// Options of mining.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The server: stratum+tcp://HOST:PORT.
+    /// The server: stratum+tcp://HOST:PORT, or stratum2+tcp://HOST:PORT/AUTHORITYKEY.
     #[arg(long)]
     pub url: Url,
-    /// User name of all connections that name none themselves: ADDRESS.worker.
+    /// V2 without an authority's key: whoever sits in the middle reads and changes everything.
+    #[arg(long)]
+    pub no_authentication: bool,
+    /// V2: which channels to open (extended, if not said).
+    #[arg(long, value_enum)]
+    pub channel: Option<ChannelKind>,
+    /// V2: how many channels to open on each connection, each a miner with a hash rate of its own (1, if not said).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub channels: Option<u32>,
+    /// User name of all connections that name none themselves: ADDRESS.worker. With V2: who is paid.
     #[arg(long)]
     pub user: Option<String>,
     /// Password of all connections that name none themselves.
@@ -126,36 +137,97 @@ pub struct RunArgs {
     pub json: bool,
 }
 
-/// Where the server is.
+/// Where the server is, and what it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     /// Name or address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+    scheme: Scheme,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    V1,
+    /// With the authority's key, if the URL has one.
+    V2(Option<AuthorityKey>),
 }
 
 impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = match text.split_once("://") {
-            Some(("stratum+tcp" | "tcp", rest)) => rest,
+        let (v2, rest) = match text.split_once("://") {
+            Some(("stratum+tcp" | "tcp", rest)) => (false, rest),
+            Some(("stratum2+tcp", rest)) => (true, rest),
             Some((scheme, _)) => {
-                return Err(format!("\"{scheme}\" is not spoken here: use stratum+tcp://HOST:PORT"));
+                return Err(format!(
+                    "\"{scheme}\" is not spoken here: use stratum+tcp://HOST:PORT or \
+                     stratum2+tcp://HOST:PORT/AUTHORITYKEY"
+                ));
             }
-            None => text,
+            None => (false, text),
         };
-        let (host, port) =
-            rest.trim_end_matches('/').rsplit_once(':').ok_or("the port is missing: HOST:PORT")?;
+        let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let scheme = match (v2, path) {
+            (true, "") => Scheme::V2(None),
+            (true, key) => Scheme::V2(Some(key.parse().map_err(|error| format!("{error}"))?)),
+            (false, "") => Scheme::V1,
+            (false, _) => return Err(format!("\"{path}\" is too much: HOST:PORT")),
+        };
+        let (host, port) = address.rsplit_once(':').ok_or("the port is missing: HOST:PORT")?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = port.parse().map_err(|_| format!("\"{port}\" is no port"))?;
         if host.is_empty() {
             Err("the host is missing: HOST:PORT".to_owned())
         } else {
-            Ok(Self { host, port })
+            Ok(Self { host, port, scheme })
         }
     }
+}
+
+/// How to speak to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// Lines.
+    V1,
+    /// Sealed frames.
+    V2 {
+        /// Whom to take for the right server.
+        authority: Authority,
+        /// What to open on each connection.
+        channels: Channels,
+    },
+}
+
+impl Server {
+    /// How many miners a connection has.
+    pub fn slots(&self) -> usize {
+        match self {
+            Self::V1 => 1,
+            Self::V2 { channels, .. } => channels.count,
+        }
+    }
+}
+
+/// What a V2 connection opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channels {
+    /// Of which kind.
+    pub kind: ChannelKind,
+    /// How many.
+    pub count: usize,
+}
+
+/// A kind of V2 channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ChannelKind {
+    /// The miner gets a merkle root, and rolls nonce and version.
+    Standard,
+    /// The miner rolls an extranonce too.
+    #[default]
+    Extended,
 }
 
 /// Parses hashes per second with an optional k, M or G.
@@ -244,6 +316,36 @@ pub enum Work {
 }
 
 impl RunArgs {
+    /// How the options say to speak to the server.
+    ///
+    /// # Errors
+    /// Options of V2 for a V1 server; a V2 server without a key or a word that none is wanted.
+    pub fn server(&self) -> anyhow::Result<Server> {
+        let authority = match (self.url.scheme, self.no_authentication) {
+            (Scheme::V1, false) if self.channel.is_none() && self.channels.is_none() => {
+                return Ok(Server::V1);
+            }
+            (Scheme::V1, _) => {
+                anyhow::bail!(
+                    "--channel, --channels and --no-authentication are for stratum2+tcp://HOST:PORT/AUTHORITYKEY"
+                )
+            }
+            (Scheme::V2(Some(key)), false) => Authority::Pinned(key),
+            (Scheme::V2(Some(_)), true) => {
+                anyhow::bail!("the URL has an authority's key: leave out the key or --no-authentication")
+            }
+            (Scheme::V2(None), true) => Authority::Unauthenticated,
+            (Scheme::V2(None), false) => {
+                anyhow::bail!(
+                    "the authority's key is missing: stratum2+tcp://HOST:PORT/AUTHORITYKEY \
+                     (or --no-authentication, and anybody may be the server)"
+                )
+            }
+        };
+        let count = self.channels.unwrap_or(1) as usize; // at most 10,000
+        Ok(Server::V2 { authority, channels: Channels { kind: self.channel.unwrap_or_default(), count } })
+    }
+
     /// The connections that the options ask for.
     ///
     /// # Errors
@@ -304,7 +406,11 @@ mod tests {
         for line in [
             "fleet",
             "fleet --user A",
-            "fleet --url stratum2+tcp://h:1 --user A",
+            "fleet --url stratum3+tcp://h:1 --user A",
+            "fleet --url stratum2+tcp://h:1/KEY --user A",
+            "fleet --url stratum2+tcp://h:1 --user A --channels 0",
+            "fleet --url stratum2+tcp://h:1 --user A --channel group",
+            "fleet --url stratum+tcp://h:1/KEY --user A",
             "fleet --url h --user A",
             "fleet --url :1 --user A",
             "fleet --url h:65536 --user A",
@@ -334,7 +440,30 @@ mod tests {
             ("[::1]:1/", "::1", 1),
             ("tcp://h:80", "h", 80),
         ] {
-            assert_eq!(text.parse(), Ok(Url { host: host.to_owned(), port }));
+            assert_eq!(text.parse(), Ok(Url { host: host.to_owned(), port, scheme: Scheme::V1 }));
+        }
+    }
+
+    #[test]
+    fn n12_v2_needs_a_key_or_a_word_that_none_is_wanted() {
+        const KEY: &str = "9bXiEd8boQVhq7WddEcERUL5tyyJVFYdU8th3HfbNXK3Yw6GRXh";
+        let server = |line: &str| parse(line).unwrap().run.unwrap().server();
+        let v2 = |authority, kind, count| Server::V2 { authority, channels: Channels { kind, count } };
+        let pinned = server(&format!("fleet --url stratum2+tcp://h:1/{KEY} --user A")).unwrap();
+        let key = KEY.parse().unwrap();
+        assert_eq!(pinned, v2(Authority::Pinned(key), ChannelKind::Extended, 1));
+        let open =
+            "fleet --url stratum2+tcp://h:1 --user A --no-authentication --channel standard --channels 7";
+        assert_eq!(server(open).unwrap(), v2(Authority::Unauthenticated, ChannelKind::Standard, 7));
+        assert_eq!(server(open).unwrap().slots(), 7);
+        let error = server("fleet --url stratum2+tcp://h:1/ --user A").unwrap_err().to_string();
+        assert!(error.contains("--no-authentication"), "{error}");
+        assert!(
+            server(&format!("fleet --url stratum2+tcp://h:1/{KEY} --user A --no-authentication")).is_err()
+        );
+        assert_eq!(server("fleet --url h:1 --user A").unwrap(), Server::V1);
+        for option in ["--channels 2", "--channel standard", "--no-authentication"] {
+            assert!(server(&format!("fleet --url h:1 --user A {option}")).is_err(), "{option}");
         }
     }
 

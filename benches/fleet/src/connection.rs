@@ -1,9 +1,10 @@
-//! One connection: a socket, a session, and the miner behind it.
+//! One connection: a socket, a session, and the miners behind it.
 
 use crate::acks::Acks;
-use crate::cli::{Machine, Url, Work};
-use crate::roll::Assignment;
+use crate::cli::{Machine, Server, Url};
+use crate::protocol::{Learnt, Protocol};
 use crate::tally::Tally;
+use crate::work::{Assignment, Share};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use std::cell::RefCell;
@@ -11,7 +12,6 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use stratum::v1::client::{Client, Event, Refusal, Settings, Share};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,8 @@ const READ_BYTES: usize = 16 * 1024;
 pub struct Shared {
     /// Where to connect.
     pub url: Url,
+    /// What is spoken there.
+    pub server: Server,
     /// Whether to ask for version rolling.
     pub version_rolling: bool,
     /// Whether to send acknowledged shares again.
@@ -45,18 +47,24 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing counted yet.
-    pub fn new(url: Url, version_rolling: bool, replay_accepted: bool, acks: Option<Acks>) -> Self {
+    pub fn new(
+        url: Url,
+        server: Server,
+        version_rolling: bool,
+        replay_accepted: bool,
+        acks: Option<Acks>,
+    ) -> Self {
         let buffer = RefCell::new(vec![0; READ_BYTES]);
         let (tally, acks) = (RefCell::default(), acks.map(RefCell::new));
-        Self { url, version_rolling, replay_accepted, tally, acks, buffer }
+        Self { url, server, version_rolling, replay_accepted, tally, acks, buffer }
     }
 }
 
-/// The ends of a miner's queues that its connection holds.
+/// The ends of its miners' queues that a connection holds.
 #[derive(Debug)]
 pub struct Pickaxe {
-    /// What to hash; `None` rests.
-    pub work: watch::Sender<Option<Assignment>>,
+    /// What to hash, by slot; `None` rests.
+    pub work: Vec<watch::Sender<Option<Assignment>>>,
     /// What was found.
     pub found: mpsc::Receiver<Share>,
 }
@@ -72,10 +80,7 @@ pub async fn run(
     let mut backoff = BACKOFF_MIN;
     let mut port = shared.url.port;
     while !*stop.borrow() {
-        let mut session = Session::new(&machine, &shared, pickaxe.as_mut());
-        let end = session.run(port, &mut stop).await;
-        let authorized = session.since_authorized.is_some();
-        session.close();
+        let (end, authorized) = connect(&machine, &shared, pickaxe.as_mut(), port, &mut stop).await;
         let wait = match end {
             End::Stopped => return,
             End::Reconnect { port: other, wait } => {
@@ -104,18 +109,52 @@ enum End {
     Lost(String),
 }
 
+/// One connection from beginning to end; and whether it ever was of use.
+async fn connect(
+    machine: &Machine,
+    shared: &Shared,
+    pickaxe: Option<&mut Pickaxe>,
+    port: u16,
+    stop: &mut watch::Receiver<bool>,
+) -> (End, bool) {
+    let started = Instant::now();
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(CONNECT_MAX, begin(machine, shared, port)) => begun,
+        _ = stop.wait_for(|stop| *stop) => return (End::Stopped, false),
+    };
+    let (mut stream, protocol) = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(reason)) => return (End::Lost(reason), false),
+        Err(_) => return (End::Lost("cannot connect: timed out".to_owned()), false),
+    };
+    let mut session = Session::new(machine, shared, pickaxe, protocol, started);
+    let end = session.talk(&mut stream, stop).await;
+    let authorized = session.since_authorized.is_some();
+    session.close();
+    (end, authorized)
+}
+
+async fn begin(machine: &Machine, shared: &Shared, port: u16) -> Result<(TcpStream, Protocol), String> {
+    let address = (shared.url.host.as_str(), port);
+    let connected = TcpStream::connect(address).await;
+    let mut stream = connected.map_err(|error| format!("cannot connect: {error}"))?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let protocol = Protocol::begin(&mut stream, machine, shared).await?;
+    Ok((stream, protocol))
+}
+
 struct Session<'a> {
     machine: &'a Machine,
     shared: &'a Shared,
     pickaxe: Option<&'a mut Pickaxe>,
-    client: Client,
+    protocol: Protocol,
     started: Instant,
     since_authorized: Option<Instant>,
-    prev_hash: BlockHash,
+    /// By slot.
+    prev_hashes: Vec<BlockHash>,
     /// Shares that wait for their answer, by tag.
     sent: HashMap<u64, Sent>,
     next_tag: u64,
-    events: Vec<Event>,
     out: Vec<u8>,
 }
 
@@ -126,48 +165,25 @@ struct Sent {
 }
 
 impl<'a> Session<'a> {
-    fn new(machine: &'a Machine, shared: &'a Shared, pickaxe: Option<&'a mut Pickaxe>) -> Self {
-        let now = Instant::now();
-        let defaults = Settings::new(machine.user.clone(), shared.url.host.clone());
-        let settings = Settings {
-            password: machine.password.clone(),
-            agent: machine.agent.clone(),
-            version_mask: defaults.version_mask.filter(|_| shared.version_rolling),
-            // Thousands of idle connections must not keep 32 jobs each.
-            jobs_max: if machine.work == Work::Idle { 1 } else { defaults.jobs_max },
-            ..defaults
-        };
+    fn new(
+        machine: &'a Machine,
+        shared: &'a Shared,
+        pickaxe: Option<&'a mut Pickaxe>,
+        protocol: Protocol,
+        started: Instant,
+    ) -> Self {
         Self {
             machine,
             shared,
             pickaxe,
-            client: Client::new(settings, now),
-            started: now,
+            protocol,
+            started,
             since_authorized: None,
-            prev_hash: BlockHash::all_zeros(),
+            prev_hashes: vec![BlockHash::all_zeros(); shared.server.slots()],
             sent: HashMap::new(),
             next_tag: 0,
-            events: Vec::new(),
             out: Vec::new(),
         }
-    }
-
-    async fn run(&mut self, port: u16, stop: &mut watch::Receiver<bool>) -> End {
-        let address = (self.shared.url.host.as_str(), port);
-        let connected = tokio::select! {
-            connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)) => connected,
-            _ = stop.wait_for(|stop| *stop) => return End::Stopped,
-        };
-        let mut stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return End::Lost(format!("cannot connect: {error}")),
-            Err(_) => return End::Lost("cannot connect: timed out".to_owned()),
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            return End::Lost(error.to_string());
-        }
-        self.client.start(Instant::now(), &mut self.events);
-        self.talk(&mut stream, stop).await
     }
 
     async fn talk(&mut self, stream: &mut TcpStream, stop: &mut watch::Receiver<bool>) -> End {
@@ -192,7 +208,7 @@ impl<'a> Session<'a> {
                     return End::Stopped;
                 }
             }
-            let deadline = tokio::time::Instant::from_std(self.client.deadline());
+            let deadline = tokio::time::Instant::from_std(self.protocol.deadline());
             let found = async {
                 match &mut self.pickaxe {
                     Some(pickaxe) if !stopping => pickaxe.found.recv().await,
@@ -209,7 +225,7 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 () = tokio::time::sleep_until(deadline) => {
-                    self.client.tick(Instant::now()).map_err(|fault| fault.to_string())
+                    self.protocol.tick(Instant::now())
                 }
                 _ = stop.wait_for(|stop| *stop), if !stopping => Ok(()),
             };
@@ -224,10 +240,7 @@ impl<'a> Session<'a> {
         let mut buffer = self.shared.buffer.borrow_mut();
         match stream.try_read(&mut buffer) {
             Ok(0) => Err("the server closed the connection".to_owned()),
-            Ok(bytes) => self
-                .client
-                .receive(&buffer[..bytes], Instant::now(), &mut self.events)
-                .map_err(|fault| fault.to_string()),
+            Ok(bytes) => self.protocol.receive(&buffer[..bytes], Instant::now()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.to_string()),
         }
@@ -236,42 +249,41 @@ impl<'a> Session<'a> {
     /// Acts upon what the session has learnt; bytes to send collect in `out`.
     fn perform(&mut self) -> Option<End> {
         let mut end = None;
-        // An acknowledged share may be sent again, which makes new events.
-        while !self.events.is_empty() {
-            for event in std::mem::take(&mut self.events) {
-                match event {
-                    Event::Send(bytes) => self.out.extend_from_slice(&bytes),
-                    Event::Subscribed { .. } => {}
-                    Event::Authorized => self.authorized(),
-                    Event::Job(job) => {
-                        let mut tally = self.shared.tally.borrow_mut();
-                        tally.jobs += 1;
-                        if job.prev_hash != self.prev_hash {
-                            self.prev_hash = job.prev_hash;
-                            tally.tip(job.prev_hash, Instant::now());
-                        }
-                        if let Some(pickaxe) = &self.pickaxe {
-                            let version_mask = self.client.version_mask();
-                            pickaxe.work.send_replace(Some(Assignment { job, version_mask }));
+        loop {
+            // An acknowledged share may be sent again, which is something new to send.
+            let learnt = self.protocol.learn(Instant::now(), &mut self.out);
+            if learnt.is_empty() {
+                return end;
+            }
+            for learnt in learnt {
+                match learnt {
+                    Learnt::Ready => self.authorized(),
+                    Learnt::Work { slot, assignment } => self.work(slot, assignment),
+                    Learnt::VersionMask(version_mask) => {
+                        for work in self.pickaxe.iter().flat_map(|pickaxe| &pickaxe.work) {
+                            let job = work.borrow().as_ref().map(|assignment| assignment.job.clone());
+                            work.send_replace(job.map(|job| Assignment { job, version_mask }));
                         }
                     }
-                    Event::VersionMask(version_mask) => {
-                        if let Some(pickaxe) = &self.pickaxe {
-                            let job = pickaxe.work.borrow().as_ref().map(|assignment| assignment.job.clone());
-                            let assignment = job.map(|job| Assignment { job, version_mask });
-                            pickaxe.work.send_replace(assignment);
-                        }
-                    }
-                    Event::Answer { tag, result } => self.answered(tag, result),
-                    Event::Reconnect { port, wait } => end = Some(End::Reconnect { port, wait }),
-                    Event::ReconnectRefused { host } => {
-                        eprintln!("fleet: not going to foreign host {host}, which the server names");
-                    }
-                    Event::ShowMessage(message) => eprintln!("fleet: the server says: {message}"),
+                    Learnt::Answer { tag, result } => self.answered(tag, result),
+                    Learnt::Reconnect { port, wait } => end = Some(End::Reconnect { port, wait }),
+                    Learnt::Say(message) => eprintln!("fleet: {message}"),
+                    Learnt::Lost(reason) => end = Some(End::Lost(reason)),
                 }
             }
         }
-        end
+    }
+
+    fn work(&mut self, slot: usize, assignment: Assignment) {
+        let mut tally = self.shared.tally.borrow_mut();
+        tally.jobs += 1;
+        let prev_hash = assignment.job.prev_hash();
+        if std::mem::replace(&mut self.prev_hashes[slot], prev_hash) != prev_hash {
+            tally.tip(prev_hash, Instant::now());
+        }
+        if let Some(pickaxe) = &self.pickaxe {
+            pickaxe.work[slot].send_replace(Some(assignment));
+        }
     }
 
     fn authorized(&mut self) {
@@ -285,12 +297,12 @@ impl<'a> Session<'a> {
     }
 
     fn submit(&mut self, share: Share, replay: bool) {
-        if !replay && !self.client.is_live(&share.job) {
+        if !replay && !self.protocol.is_live(&share.job) {
             self.shared.tally.borrow_mut().outdated += 1;
             return;
         }
         let (tag, at) = (self.next_tag, Instant::now());
-        match self.client.submit(&share, tag, at, &mut self.events) {
+        match self.protocol.submit(&share, tag, at) {
             Ok(()) => {
                 self.next_tag += 1;
                 if !replay {
@@ -303,7 +315,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn answered(&mut self, tag: u64, result: Result<(), Refusal>) {
+    fn answered(&mut self, tag: u64, result: Result<(), String>) {
         let Some(Sent { share, at, replay }) = self.sent.remove(&tag) else { return };
         let mut tally = self.shared.tally.borrow_mut();
         tally.latency.record(micros(at.elapsed()));
@@ -311,7 +323,7 @@ impl<'a> Session<'a> {
             (Ok(()), false) => {
                 tally.acknowledged += 1;
                 let digest = sha256d::sha256d(&share.header());
-                tally.blocks += u64::from(share.job.network_target.is_met_by(&digest));
+                tally.blocks += u64::from(share.job.network_target().is_met_by(&digest));
                 drop(tally);
                 if let Some(acks) = &self.shared.acks
                     && let Err(error) = acks.borrow_mut().append(&self.machine.user, &share)
@@ -323,15 +335,17 @@ impl<'a> Session<'a> {
                 }
             }
             (Ok(()), true) => tally.replays_acknowledged += 1,
-            (Err(refusal), false) => tally.refused.count_refusal(&refusal),
-            (Err(refusal), true) => tally.replays_refused.count_refusal(&refusal),
+            (Err(reason), false) => tally.refused.count(reason),
+            (Err(reason), true) => tally.replays_refused.count(reason),
         }
     }
 
     /// The miner rests, and what it has found meanwhile is void.
     fn rest(&mut self) {
         if let Some(pickaxe) = &mut self.pickaxe {
-            pickaxe.work.send_replace(None);
+            for work in &pickaxe.work {
+                work.send_replace(None);
+            }
             while pickaxe.found.try_recv().is_ok() {
                 self.shared.tally.borrow_mut().outdated += 1;
             }

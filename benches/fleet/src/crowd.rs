@@ -39,8 +39,9 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let acks = args.acks.as_deref().map(|path| {
         Acks::open(path).with_context(|| format!("cannot open {} for acknowledged shares", path.display()))
     });
-    let shared =
-        Shared::new(args.url.clone(), !args.no_version_rolling, args.replay_accepted, acks.transpose()?);
+    let server = args.server()?;
+    let (rolling, replay) = (!args.no_version_rolling, args.replay_accepted);
+    let shared = Shared::new(args.url.clone(), server, rolling, replay, acks.transpose()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, mine(args, machines, Rc::new(shared)))
 }
@@ -48,7 +49,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 async fn mine(args: RunArgs, machines: Vec<Machine>, shared: Rc<Shared>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let hashed = Arc::new(AtomicU64::new(0));
-    let (pickaxes, threads) = hashing(&machines, args.threads, &hashed)?;
+    let (pickaxes, threads) = hashing(&machines, shared.server.slots(), args.threads, &hashed)?;
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let opening = open(machines, pickaxes, args.connects_per_second, &shared, &stopped, &mut connections);
@@ -82,9 +83,10 @@ fn show(args: &RunArgs, tally: &crate::tally::Tally, hashes: u64, elapsed: Durat
 
 type Threads = Vec<std::thread::JoinHandle<()>>;
 
-/// Starts the hashing threads and deals the miners out to them.
+/// Starts the hashing threads and deals the miners out to them: one for each slot of each connection.
 fn hashing(
     machines: &[Machine],
+    slots: usize,
     threads: u32,
     hashed: &Arc<AtomicU64>,
 ) -> anyhow::Result<(Vec<Option<Pickaxe>>, Threads)> {
@@ -96,10 +98,14 @@ fn hashing(
             pickaxes.push(None);
             continue;
         };
-        let (work, work_seen) = watch::channel(None);
         let (found_by, found) = mpsc::channel(FOUND_QUEUE_LEN);
-        let thread = index % lanes.len();
-        lanes[thread].push(Lane::new(work_seen, found_by, hashrate, now));
+        let mut work = Vec::with_capacity(slots);
+        for slot in 0..slots {
+            let (sender, seen) = watch::channel(None);
+            let thread = (index * slots + slot) % lanes.len();
+            lanes[thread].push(Lane::new(seen, found_by.clone(), hashrate, now));
+            work.push(sender);
+        }
         pickaxes.push(Some(Pickaxe { work, found }));
     }
     let mut handles = Vec::new();

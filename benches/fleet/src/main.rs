@@ -1,6 +1,7 @@
 //! `fleet`: miners that really hash, for tests, benchmarks and operators who want to try a pool.
 //!
 //! - [`cli`]: command line; [`crowd`]: starts and stops everything; [`connection`]: socket ⇄ session
+//! - [`protocol`]: Stratum V1 or V2 as a connection sees it; [`work`]: jobs and shares of either
 //! - [`miner`] (hashing threads), [`roll`] (what is rolled, in which order), [`bucket`] (capped hash rates)
 //! - [`tally`], [`histogram`], [`report`], [`acks`]: what is counted, shown and kept
 //! - [`audit`]: reads blocks and payments back from a node; [`address`]: addresses nobody can spend from
@@ -17,9 +18,11 @@ mod connection;
 mod crowd;
 mod histogram;
 mod miner;
+mod protocol;
 mod report;
 mod roll;
 mod tally;
+mod work;
 
 use clap::Parser;
 use std::process::ExitCode;

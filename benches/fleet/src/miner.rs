@@ -1,12 +1,12 @@
 //! Hashing threads: each serves its miners in turn, so that all of them get their share of a core.
 
 use crate::bucket::TokenBucket;
-use crate::roll::{Assignment, Roller};
+use crate::roll::Roller;
+use crate::work::{Assignment, Share};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use stratum::v1::client::Share;
 use tokio::sync::{mpsc, watch};
 
 /// Hashes done for one miner before the next gets its turn: well below a millisecond.
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(lane.turn(now, &mut found), Some(SLICE));
         work.send_replace(None);
         assert_eq!(lane.turn(now, &mut found), Some(0));
-        assert!(std::iter::from_fn(|| shares.try_recv().ok()).all(|share| Arc::ptr_eq(&share.job, &second)));
+        assert!(std::iter::from_fn(|| shares.try_recv().ok()).all(|share| share.job == second));
     }
 
     #[test]

@@ -1,18 +1,9 @@
-//! What one miner rolls: nonces within a turn, extranonce2 and version bits from turn to turn.
+//! What one miner rolls: nonces within a turn, extranonce and version bits from turn to turn.
 
-use std::sync::Arc;
-use stratum::v1::client::{Job, Share};
+use crate::work::{Assignment, Share};
+use stratum::target::Target;
 
-/// What to hash: a job and the version bits that may be rolled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignment {
-    /// The job.
-    pub job: Arc<Job>,
-    /// Version bits that may be rolled; 0 for none.
-    pub version_mask: u32,
-}
-
-/// Nonces tried before extranonce2 and version move on: few, so that all three are exercised.
+/// Nonces tried before extranonce and version move on: few, so that all three are exercised.
 const NONCES_PER_TURN: u64 = 1 << 20;
 
 /// Walks through the work of one job.
@@ -23,23 +14,25 @@ pub struct Roller {
     turn: u64,
     next_nonce: u64,
     nonces_per_turn: u64,
-    extranonce2: Box<[u8]>,
+    extranonce: Box<[u8]>,
     version: u32,
     header: [u8; 80],
+    target: Target,
 }
 
 impl Roller {
     /// Starts at a turn; [`Roller::next_turn`] says where the next job's roller starts.
     pub fn new(assignment: Assignment, turn: u64) -> Self {
-        // A small extranonce2 would come round again soon: then a turn is all nonces.
-        let all = assignment.job.extranonce2_size < 4;
+        // A small extranonce would come round again soon: then a turn is all nonces.
+        let all = assignment.job.extranonce_size() < 4;
         let nonces_per_turn = if all { 1 << 32 } else { NONCES_PER_TURN };
         let mut roller = Self {
+            target: assignment.job.target(),
             assignment,
             turn,
             next_nonce: 0,
             nonces_per_turn,
-            extranonce2: Box::default(),
+            extranonce: Box::default(),
             version: 0,
             header: [0; 80],
         };
@@ -63,12 +56,11 @@ impl Roller {
             self.next_nonce += 1;
             self.header[76..].copy_from_slice(&nonce.to_le_bytes());
             let job = &self.assignment.job;
-            if job.target.is_met_by(&sha256d::sha256d(&self.header)) {
-                let extranonce2 = self.extranonce2.clone();
+            if self.target.is_met_by(&sha256d::sha256d(&self.header)) {
                 found.push(Share {
                     job: job.clone(),
-                    extranonce2,
-                    ntime: job.ntime,
+                    extranonce: self.extranonce.clone(),
+                    ntime: job.ntime(),
                     nonce,
                     version: self.version,
                 });
@@ -78,14 +70,14 @@ impl Roller {
 
     fn begin_turn(&mut self) {
         let job = &self.assignment.job;
-        let mut extranonce2 = vec![0; job.extranonce2_size];
-        for (to, from) in extranonce2.iter_mut().zip(self.turn.to_le_bytes()) {
+        let mut extranonce = vec![0; job.extranonce_size()];
+        for (to, from) in extranonce.iter_mut().zip(self.turn.to_le_bytes()) {
             *to = from;
         }
         let mask = self.assignment.version_mask;
-        self.version = job.version & !mask | deposit(self.turn, mask);
-        self.header = job.header(&extranonce2, job.ntime, 0, self.version);
-        self.extranonce2 = extranonce2.into();
+        self.version = job.version() & !mask | deposit(self.turn, mask);
+        self.header = job.header(&extranonce, job.ntime(), 0, self.version);
+        self.extranonce = extranonce.into();
         self.next_nonce = 0;
     }
 }
@@ -103,13 +95,14 @@ fn deposit(mut value: u64, mask: u32) -> u32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::work::Job;
     use std::collections::HashSet;
     use std::time::Instant;
     use stratum::pot::Pot;
     use stratum::v1::client::{Client, Event, Settings};
 
     /// A job as a real session hands it out.
-    pub(crate) fn job(pot: i8, extranonce2_size: usize) -> Arc<Job> {
+    pub(crate) fn job(pot: i8, extranonce2_size: usize) -> Job {
         let now = Instant::now();
         let settings = Settings { version_mask: None, ..Settings::new("user", "host") };
         let mut client = Client::new(settings, now);
@@ -124,7 +117,7 @@ pub(crate) mod tests {
         );
         client.receive(lines.as_bytes(), now, &mut events).unwrap();
         match events.pop() {
-            Some(Event::Job(job)) => job,
+            Some(Event::Job(job)) => Job::V1(job),
             other => panic!("{other:?}"),
         }
     }
@@ -142,8 +135,8 @@ pub(crate) mod tests {
         assert!(found.len() > 50 && found.len() < 500, "{}", found.len());
         for share in found {
             let header = share.header();
-            assert!(job.target.is_met_by(&sha256d::sha256d(&header)));
-            assert!((share.version ^ job.version) & !0x1fff_e000 == 0);
+            assert!(job.target().is_met_by(&sha256d::sha256d(&header)));
+            assert!((share.version ^ job.version()) & !0x1fff_e000 == 0);
             assert!(headers.insert(header));
         }
     }
@@ -153,7 +146,7 @@ pub(crate) mod tests {
         let mut found = Vec::new();
         Roller::new(Assignment { job: job(-32, 4), version_mask: 0 }, 5).scan(100, &mut found);
         assert!(found.len() >= 99, "T1 · 2^32 is a hair below 2^256");
-        assert_eq!((&*found[0].extranonce2, found[0].version), (&[5, 0, 0, 0][..], 0x2000_0000));
+        assert_eq!((&*found[0].extranonce, found[0].version), (&[5, 0, 0, 0][..], 0x2000_0000));
     }
 
     #[test]
@@ -162,7 +155,7 @@ pub(crate) mod tests {
         roller.next_nonce = NONCES_PER_TURN - 1;
         roller.scan(2, &mut Vec::new());
         assert_eq!((roller.turn, roller.next_nonce, roller.version), (1, 1, 0x2000_2000));
-        assert_eq!(*roller.extranonce2, [1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(*roller.extranonce, [1, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use crate::histogram::Histogram;
 use bitcoin::BlockHash;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
-use stratum::v1::client::Refusal;
 
 /// Distinct reasons kept apart; further ones count as "other": their text is the server's.
 const REASONS_MAX: usize = 32;
@@ -14,13 +13,13 @@ const TIPS_MAX: usize = 16;
 /// Counters of a run, over all connections.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Connections that are authorized now.
+    /// Connections that are authorized now; with V2: that have all their channels.
     pub authorized: u64,
     /// The most there were at one time.
     pub authorized_max: u64,
     /// Handshakes completed, reconnections included.
     pub handshakes: u64,
-    /// Microseconds from connecting to the answer to authorize.
+    /// Microseconds from connecting to the answer to authorize; with V2: to the last channel.
     pub handshake: Histogram,
     /// Why connections ended or could not be made.
     pub disconnects: Reasons,
@@ -61,12 +60,12 @@ pub struct Tip {
     pub first: Instant,
     /// Newest arrival counted.
     pub last: Instant,
-    /// Connections that were told.
+    /// Connections, or channels, that were told.
     pub connections: u64,
 }
 
 impl Tally {
-    /// A connection was told of work on a parent that it has not worked on before.
+    /// A connection, or a channel of one, was told of work on a parent that it has not worked on before.
     pub fn tip(&mut self, hash: BlockHash, now: Instant) {
         if let Some(tip) = self.tips.iter_mut().find(|tip| tip.hash == hash) {
             tip.last = now;
@@ -86,11 +85,6 @@ impl Reasons {
         let reason = reason.into();
         let known = self.0.contains_key(&reason) || self.0.len() < REASONS_MAX;
         *self.0.entry(if known { reason } else { "other".to_owned() }).or_default() += 1;
-    }
-
-    /// Counts a server's refusal.
-    pub fn count_refusal(&mut self, refusal: &Refusal) {
-        self.count(refusal.to_string());
     }
 
     /// Over all reasons.

@@ -117,6 +117,11 @@ impl Client {
         }
     }
 
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Takes sealed bytes as they come, cut anywhere.
     ///
     /// # Errors
