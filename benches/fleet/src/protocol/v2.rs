@@ -200,15 +200,10 @@ impl Session {
     /// All that wait up to this sequence number are acknowledged.
     fn accepted(&mut self, channel: u32, last: u32, count: u32, learnt: &mut Vec<Learnt>) {
         let Some(slot) = self.open.get_mut(&channel) else { return };
-        let mut covered = 0;
-        while let Some((sequence, tag)) = slot.sent.front().copied()
-            && last.wrapping_sub(sequence) < 1 << 31
-        {
-            slot.sent.pop_front();
-            covered += 1;
-            learnt.push(Learnt::Answer { tag, result: Ok(()) });
-        }
-        if covered != count {
+        let tags = cover(&mut slot.sent, last);
+        let covered = tags.len();
+        learnt.extend(tags.into_iter().map(|tag| Learnt::Answer { tag, result: Ok(()) }));
+        if covered != count as usize {
             // Which ones it means cannot be told.
             learnt.push(Learnt::Lost(format!(
                 "the server acknowledged {count} shares as if they were {covered}"
@@ -221,6 +216,13 @@ impl Session {
         let at = sent.iter().position(|(sequence, _)| *sequence == sequence_number)?;
         sent.remove(at).map(|(_, tag)| tag)
     }
+}
+
+/// Takes off what an acknowledgement up to this sequence number covers; the answer are its tags.
+fn cover(sent: &mut VecDeque<(u32, u64)>, last: u32) -> Vec<u64> {
+    // Sequence numbers wrap, and far fewer than half of them are on their way.
+    let covered = sent.iter().take_while(|(sequence, _)| last.wrapping_sub(*sequence) < 1 << 31).count();
+    sent.drain(..covered).map(|(_, tag)| tag).collect()
 }
 
 async fn shake_hands(stream: &mut TcpStream, authority: Authority) -> Result<Transport, String> {
@@ -238,4 +240,19 @@ async fn shake_hands(stream: &mut TcpStream, authority: Authority) -> Result<Tra
 
 fn text(text: &str) -> Result<Str255, String> {
     Str255::new(text.as_bytes().to_vec()).map_err(|error| format!("\"{text}\" cannot be said: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mn_24_an_acknowledgement_covers_all_up_to_its_number_and_numbers_wrap() {
+        let mut sent = VecDeque::from([(u32::MAX - 1, 10), (u32::MAX, 11), (1, 13), (2, 14)]);
+        assert!(cover(&mut sent, u32::MAX - 2).is_empty());
+        assert_eq!(cover(&mut sent, u32::MAX), [10, 11]);
+        assert!(cover(&mut sent, 0).is_empty());
+        assert_eq!(cover(&mut sent, 1), [13]);
+        assert_eq!(sent, [(2, 14)]);
+    }
 }
