@@ -19,7 +19,7 @@ pub use settings::{CHANNELS_MAX, Settings, VERSION_MASK};
 
 use super::codec::U256;
 use super::error_code::{self, ErrorCode};
-use super::frame::{Allowed, write_frame};
+use super::frame::{Admission, Allowed, write_frame};
 use super::frames::{Frame, Frames};
 use super::message::{
     CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
@@ -109,8 +109,12 @@ impl Session {
     /// The connection is to be closed once the actions are done.
     pub fn receive(&mut self, mut bytes: &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
         loop {
-            let allowed: &[Allowed] = if self.agreed.is_some() { &WORK } else { &SETUP };
-            let frame = self.frames.next(&mut bytes, |header| header.admit(allowed))?;
+            let first = self.agreed.is_none();
+            let allowed: &[Allowed] = if first { &SETUP } else { &WORK };
+            let frame = self.frames.next(&mut bytes, |header| match header.admit(allowed)? {
+                Admission::Skip if first => Err(Fault::Misbehaved("an extension before SetupConnection")),
+                admission => Ok(admission),
+            })?;
             let Some(Frame { msg_type, payload }) = frame else { return Ok(()) };
             self.message(Message::decode(msg_type, &payload)?, now, out)?;
         }
