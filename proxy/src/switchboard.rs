@@ -19,6 +19,8 @@ use tracing::{error, info, warn};
 
 /// Without any upstream, machines keep the last work for so long; then they are let go, to their own backup.
 pub const LAST_WORK_MAX: Duration = Duration::from_secs(120);
+/// A connection that is let go lasts so long, for its last verdicts.
+const LINGER: Duration = Duration::from_secs(5);
 /// News of links that may wait.
 const NEWS_WAITING_MAX: usize = 64;
 
@@ -154,7 +156,11 @@ impl Switchboard {
     fn let_go(&mut self, at: usize) {
         if let Some(line) = self.links[at].take() {
             info!(upstream = %self.upstreams[at].server, "let go");
-            line.stop.cancel();
+            // What is under way there is still judged.
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                line.stop.cancel();
+            });
         }
     }
 
