@@ -3,11 +3,14 @@
 
 mod adversary;
 mod disk;
+mod failover;
 mod hostile;
 mod idle;
 mod kill;
 mod paid_block;
+mod proxy_kill;
 mod regtest;
+mod road;
 mod start;
 mod stop;
 mod transcripts;

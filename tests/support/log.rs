@@ -5,20 +5,25 @@ use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{CompactTarget, ScriptBuf, TxMerkleNode};
 use share_accounting::entry::{Entry, JobEntry, Share};
 use share_accounting::log::Reader;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use stratum::payee::PayeeTag;
 
 /// What the test reads back from the share log, without the pool's own accounting.
 pub struct Log {
     entries: Vec<Entry>,
+    scripts: Vec<ScriptBuf>,
 }
 
 impl Log {
     /// Reads the log below a pool's data folder.
     pub fn read(dir: &Path) -> Self {
-        let entries = Reader::open(&dir.join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
-        Self { entries }
+        let entries: Vec<_> = Reader::open(&dir.join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
+        let payees = entries.iter().filter_map(|entry| match entry {
+            Entry::Payee(payee) => Some(payee.script.clone()),
+            _ => None,
+        });
+        Self { scripts: payees.collect(), entries }
     }
 
     /// All shares, oldest first.
@@ -27,12 +32,20 @@ impl Log {
     }
 
     /// Scripts of the payees, in the order of their registration.
-    pub fn scripts(&self) -> Vec<ScriptBuf> {
-        let payees = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Payee(payee) => Some(payee.script.clone()),
-            _ => None,
-        });
-        payees.collect()
+    pub fn scripts(&self) -> &[ScriptBuf] {
+        &self.scripts
+    }
+
+    /// Header hashes of all shares in internal order.
+    ///
+    /// # Panics
+    /// If a share stands in the log twice.
+    pub fn header_hashes(&self) -> HashSet<[u8; 32]> {
+        let mut hashes = HashSet::new();
+        for share in self.shares() {
+            assert!(hashes.insert(self.header_hash(share)), "a share stands in the log twice");
+        }
+        hashes
     }
 
     /// The job whose coinbase a block holds: equal but for tag, pot and extranonce.

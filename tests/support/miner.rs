@@ -261,7 +261,7 @@ impl Miner {
 }
 
 impl Job {
-    fn parse(params: &Value, difficulty: f64) -> Self {
+    pub(super) fn parse(params: &Value, difficulty: f64) -> Self {
         let text = |index: usize| params[index].as_str().unwrap();
         let number = |index: usize| u32::from_str_radix(text(index), 16).unwrap();
         let mut prev_hash: [u8; 32] = hex(text(1)).try_into().unwrap();
@@ -291,7 +291,7 @@ impl Job {
         [&self.coinb1, extranonce1, extranonce2, &self.coinb2].concat()
     }
 
-    fn header(&self, extranonce1: &[u8], extranonce2: &[u8]) -> [u8; 80] {
+    pub(super) fn header(&self, extranonce1: &[u8], extranonce2: &[u8]) -> [u8; 80] {
         let coinbase = sha256d::Hash::hash(&self.coinbase(extranonce1, extranonce2));
         let root = self.branch.iter().fold(coinbase.to_byte_array(), |node, next| {
             sha256d::Hash::hash(&[node, *next].concat()).to_byte_array()

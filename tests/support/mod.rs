@@ -1,10 +1,17 @@
 //! Parts of the end-to-end tests.
 
+pub mod herd;
 pub mod log;
 pub mod miner;
 pub mod node;
+pub mod paid;
 pub mod pool;
+pub mod proxy;
+pub mod relay;
+pub mod served;
 pub mod small_disk;
+pub mod stand_in;
+pub mod v2_miner;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

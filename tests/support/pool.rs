@@ -1,15 +1,16 @@
 //! `sluice-pool` as a process.
 
 use super::node::Node;
-use super::{PATIENCE, binary, free_ports, wait_for};
+use super::served::Served;
+use super::{binary, free_ports};
 use bitcoin::Network;
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use stratum::v2::keys::AuthorityKey;
 use tempfile::TempDir;
 
 /// Settings of a test pool; [`PoolBuilder::start`] makes a process of them.
@@ -20,15 +21,15 @@ pub struct PoolBuilder {
     pub v1_port: u16,
     /// Port for /health and /metrics.
     pub http_port: u16,
+    /// Port for V2 miners, and who vouches for the server.
+    v2: Option<(u16, AuthorityKey)>,
 }
 
 /// A running pool; killed when dropped.
 pub struct Pool {
     /// What it was started from.
     pub builder: PoolBuilder,
-    process: Child,
-    log: Arc<Mutex<String>>,
-    log_reader: Option<JoinHandle<()>>,
+    served: Served,
 }
 
 /// Addresses of the tests: witness version 0, one per number.
@@ -45,7 +46,7 @@ impl PoolBuilder {
     pub fn new(node: &Node) -> Self {
         let dir = Arc::new(TempDir::new().unwrap());
         let [v1_port, http_port] = free_ports();
-        let mut builder = Self { toml: String::new(), dir, v1_port, http_port };
+        let mut builder = Self { toml: String::new(), dir, v1_port, http_port, v2: None };
         builder.toml = format!(
             r#"network = "{network}"
 data_dir = "{data}"
@@ -119,114 +120,89 @@ difficulty.pot_start = -13
 
     /// Starts the pool without waiting for anything.
     pub fn launch(self) -> Pool {
-        let mut process = self.command("run").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let sink = log.clone();
-        let log_reader = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let mut log = sink.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        Pool { builder: self, process, log, log_reader: Some(log_reader) }
+        let served = Served::spawn("pool", &mut self.command("run"), self.http_port);
+        Pool { builder: self, served }
+    }
+
+    /// Serves V2 too, with a certificate for 30 days by an authority of its own.
+    pub fn with_v2(mut self) -> Self {
+        let [port] = free_ports();
+        self = self.set("v2.listen", &format!("[\"127.0.0.1:{port}\"]"));
+        let authority = self.authority_file();
+        let public = keys(&["new".as_ref(), authority.as_os_str()]);
+        self.v2 = Some((port, public.trim().parse().unwrap()));
+        self.sign(&authority, 30);
+        self
+    }
+
+    /// The file with the authority's secret.
+    pub fn authority_file(&self) -> PathBuf {
+        self.dir.path().join("authority.key")
+    }
+
+    /// Gives the server a certificate by an authority, over the one it has.
+    pub fn sign(&self, authority: &Path, days: u32) {
+        let days = days.to_string();
+        let args = ["sign", "--authority", authority.to_str().unwrap(), "--days", &days, &self.server_key()];
+        self.certify(&keys(&args.map(OsStr::new)));
+    }
+
+    /// The server's V2 key in hex; it is made at the first call.
+    pub fn server_key(&self) -> String {
+        let settings = self.settings_file();
+        let shown = keys(&["show".as_ref(), "--config".as_ref(), settings.as_os_str()]);
+        let line = shown.lines().find_map(|line| line.strip_prefix("server key"));
+        line.unwrap_or_else(|| panic!("no key in {shown}")).split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// Writes the file of the certificate.
+    pub fn certify(&self, text: &str) {
+        // As an operator should: the pool sees the old file or the new one.
+        let file = self.certificate_file();
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, text).unwrap();
+        std::fs::rename(fresh, file).unwrap();
+    }
+
+    /// The file of the certificate.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.data_dir().join("v2.certificate")
+    }
+
+    /// Where V2 miners connect.
+    pub fn v2(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.v2.expect("a pool with V2").0))
+    }
+
+    /// The key that V2 miners are given.
+    pub fn authority(&self) -> AuthorityKey {
+        self.v2.expect("a pool with V2").1
     }
 }
 
-impl Pool {
-    /// Waits until /health says that miners have work.
-    pub fn wait_until_healthy(&self) {
-        wait_for("the pool to be healthy", || self.health().filter(|report| report["ok"] == true));
-    }
+/// What `sluice-pool keys …` prints.
+fn keys(args: &[&OsStr]) -> String {
+    let output = Command::new(binary("sluice-pool")).arg("keys").args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
 
+impl Pool {
     /// Where V1 miners connect.
     pub fn v1(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.builder.v1_port))
     }
 
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Does something while nobody reads the log: soon there is no room for another line.
-    pub fn with_log_unread<T>(&self, run: impl FnOnce() -> T) -> T {
-        let _unread = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        run()
-    }
-
-    /// All that it has logged, once it has ended.
-    pub fn whole_log(&mut self) -> String {
-        if let Some(reader) = self.log_reader.take() {
-            reader.join().unwrap();
-        }
-        self.log()
-    }
-
-    /// Waits for a piece of text in the log.
-    pub fn wait_for_log(&self, text: &str) {
-        wait_for(&format!("\"{text}\" in the pool's log"), || self.log().contains(text).then_some(()));
-    }
-
-    /// The report of /health, whatever its status.
-    pub fn health(&self) -> Option<Value> {
-        serde_json::from_str(&self.http("/health")?).ok()
-    }
-
-    /// The value of a metric, its labels included in the name as Prometheus writes them; 0 if absent.
-    pub fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in:\n{text}")).parse().unwrap()
-    }
-
-    /// Everything at /metrics.
-    pub fn metrics(&self) -> String {
-        self.http("/metrics").expect("the pool answers /metrics")
-    }
-
-    fn http(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.builder.http_port)).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
-    }
-
     /// Kills the process as a power cut would, and gives its settings back.
     pub fn kill(mut self) -> PoolBuilder {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.take_builder()
+        self.served.kill_now();
+        self.builder
     }
 
     /// Sends SIGTERM and waits for the end; gives the exit status and the settings.
-    pub fn stop(mut self) -> (std::process::ExitStatus, PoolBuilder) {
-        let id = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        let status = self.wait_for_exit();
-        (status, self.take_builder())
-    }
-
-    /// Waits for the process to end by itself.
-    pub fn wait_for_exit(&mut self) -> std::process::ExitStatus {
-        wait_for("the pool to end", || self.process.try_wait().unwrap())
-    }
-
-    /// The id of the process.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn take_builder(&self) -> PoolBuilder {
-        PoolBuilder {
-            toml: self.builder.toml.clone(),
-            dir: self.builder.dir.clone(),
-            v1_port: self.builder.v1_port,
-            http_port: self.builder.http_port,
-        }
+    pub fn stop(mut self) -> (ExitStatus, PoolBuilder) {
+        let status = self.served.terminate();
+        (status, self.builder)
     }
 
     /// The folder with log, ledger and blocks.
@@ -235,13 +211,17 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of the pool ---\n{}", self.log.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+impl Deref for Pool {
+    type Target = Served;
+
+    fn deref(&self) -> &Served {
+        &self.served
+    }
+}
+
+impl DerefMut for Pool {
+    fn deref_mut(&mut self) -> &mut Served {
+        &mut self.served
     }
 }
 

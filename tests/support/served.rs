@@ -1,0 +1,145 @@
+//! A server of ours as a process: its log, its pages, its end.
+
+use super::{PATIENCE, wait_for};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// A running server; killed when dropped.
+pub struct Served {
+    name: &'static str,
+    http_port: u16,
+    process: Child,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Starts a program that logs to standard error and has its pages on this port.
+    pub fn spawn(name: &'static str, command: &mut Command, http_port: u16) -> Self {
+        let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let sink = log.clone();
+        let log_reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut log = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Self { name, http_port, process, log, log_reader: Some(log_reader) }
+    }
+
+    /// Waits until /health says that miners have work.
+    pub fn wait_until_healthy(&self) {
+        wait_for(&format!("the {} to be healthy", self.name), || {
+            self.health().filter(|report| report["ok"] == true)
+        });
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something while nobody reads the log: soon there is no room for another line.
+    pub fn with_log_unread<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _unread = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        run()
+    }
+
+    /// All that it has logged, once it has ended.
+    pub fn whole_log(&mut self) -> String {
+        if let Some(reader) = self.log_reader.take() {
+            reader.join().unwrap();
+        }
+        self.log()
+    }
+
+    /// Waits for a piece of text in the log.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_for(&format!("\"{text}\" in the log of the {}", self.name), || {
+            self.log().contains(text).then_some(())
+        });
+    }
+
+    /// The report of /health, whatever its status.
+    pub fn health(&self) -> Option<Value> {
+        serde_json::from_str(&self.http("/health")?).ok()
+    }
+
+    /// The value of a metric, its labels included in the name as Prometheus writes them.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
+        value(&text, name).unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+    }
+
+    /// Everything at /metrics.
+    pub fn metrics(&self) -> String {
+        self.http("/metrics").unwrap_or_else(|| panic!("the {} answers /metrics", self.name))
+    }
+
+    fn http(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+    }
+
+    /// Kills the process as a power cut would.
+    pub fn kill_now(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.wait_for_exit()
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        wait_for(&format!("the {} to end", self.name), || self.process.try_wait().unwrap())
+    }
+
+    /// Whether it runs still.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its memory, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+/// The value of a metric in Prometheus' text.
+pub fn value(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the {} ---\n{}", self.name, self.log());
+        }
+    }
+}
