@@ -14,8 +14,8 @@ pub const HEAD_START: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest pause, before jitter.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A connection that lasted this long starts its failures anew.
-const GOOD: Duration = Duration::from_secs(60);
+/// A connection that lasted this long starts its failures anew: a network that flaps is no reason to stay away (M19).
+const GOOD: Duration = Duration::from_secs(4);
 
 /// How it stands with one upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,14 @@ impl Choice {
         *state = State::Backoff { until: now + pause.mul_f64(0.7 + 0.6 * chance.clamp(0.0, 1.0)) };
         if self.used == Some(upstream) {
             self.used = None;
+            // Machines idle from here on: the others are asked at once, whatever they still owe.
+            for (at, Upstream { state, .. }) in self.upstreams.iter_mut().enumerate() {
+                if let State::Backoff { until } = state
+                    && at != upstream
+                {
+                    *until = now.min(*until);
+                }
+            }
         }
     }
 
@@ -241,6 +249,38 @@ mod tests {
         choice.is_live(0, now);
         choice.failed(0, 0.0, now + GOOD);
         assert!(choice.deadline(now + GOOD).unwrap() < now + GOOD + PAUSE_MIN);
+    }
+
+    #[test]
+    fn m19_when_the_used_one_dies_another_is_asked_at_once_whatever_its_pause() {
+        let now = Instant::now();
+        let mut choice = Choice::new(2);
+        choice.decide(now);
+        (0..9).for_each(|_| choice.failed(0, 1.0, now));
+        choice.decide(now);
+        choice.is_live(1, now);
+        choice.decide(now);
+        assert_eq!(choice.decide(now + seconds(10)), [], "it has failed often and is left alone");
+        choice.failed(1, 0.5, now + seconds(10));
+        assert_eq!(choice.decide(now + seconds(10)), [Do::Connect(0)]);
+        // Once: its failures still count.
+        choice.failed(0, 0.5, now + seconds(10));
+        assert_eq!(choice.decide(now + seconds(10)), []);
+        assert_eq!(choice.decide(now + seconds(12)), [Do::Connect(1)]);
+    }
+
+    #[test]
+    fn m19_one_that_flaps_is_back_within_a_second_and_jitter_each_time() {
+        let mut now = Instant::now();
+        let mut choice = Choice::new(1);
+        for _ in 0..12 {
+            assert_eq!(choice.decide(now), [Do::Connect(0)]);
+            choice.is_live(0, now);
+            choice.decide(now);
+            now += seconds(5);
+            choice.failed(0, 1.0, now);
+            now += PAUSE_MIN.mul_f64(1.3);
+        }
     }
 
     proptest! {

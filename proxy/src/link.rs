@@ -33,6 +33,9 @@ const UPDATE_EVERY: Duration = Duration::from_secs(1);
 const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 /// Jobs whose shares are sent.
 const JOBS_MAX: usize = 32;
+/// Without a byte for this long while shares wait for their verdicts, upstream is taken for dead: so many shares make
+/// any batch full, and a single one may wait for the batch of a slow pool.
+const SILENCE: [(usize, Duration); 2] = [(32, Duration::from_secs(10)), (1, Duration::from_secs(120))];
 /// Upstream has to take what we send.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Why a connection ends that has done no wrong.
@@ -133,6 +136,7 @@ impl Link {
             accounts: HashMap::new(),
             channels: HashMap::new(),
             update_at: now,
+            heard: now,
         };
         let ended = self.drive(&mut session, &stream, events).await;
         for sent in session.channels.into_values().flat_map(|channel| channel.sent) {
@@ -163,6 +167,7 @@ impl Link {
                 return Err("it does not read what we send".to_owned());
             }
             session.client.tick(now).map_err(fault)?;
+            session.listen(now)?;
             self.confirm(session, now);
             let mut events = Vec::new();
             session.update(now, &mut events);

@@ -74,6 +74,10 @@ struct Offered {
 impl Switchboard {
     /// Nothing is connected yet; work will be shown through `show`.
     pub fn new(upstreams: Vec<Upstream>, surroundings: Surroundings, show: watch::Sender<Current>) -> Self {
+        // Where machines name the accounts, the first of them are told how much they roll before there is a channel: that
+        // must fit whatever comes, or all of them would have to connect anew.
+        let all_named = upstreams.iter().all(|upstream| upstream.user.is_some());
+        let extranonce2_bytes = if all_named { EXTRANONCE2_BYTES } else { bridge::EXTRANONCE2_BYTES_MIN };
         Self {
             choice: Choice::new(upstreams.len()),
             links: upstreams.iter().map(|_| None).collect(),
@@ -83,7 +87,7 @@ impl Switchboard {
             told: mpsc::channel(NEWS_WAITING_MAX),
             next_link: 1,
             next_work: 1,
-            extranonce2_bytes: EXTRANONCE2_BYTES,
+            extranonce2_bytes,
             without_since: None,
         }
     }
@@ -92,7 +96,7 @@ impl Switchboard {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             self.decide();
-            let now = Instant::now();
+            let now = now();
             let last_work = self.without_since.map(|since| since + LAST_WORK_MAX);
             let deadline = self.choice.deadline(now).into_iter().chain(last_work).min();
             tokio::select! {
@@ -105,7 +109,7 @@ impl Switchboard {
     }
 
     fn decide(&mut self) {
-        let now = Instant::now();
+        let now = now();
         let before = self.choice.used();
         for todo in self.choice.decide(now) {
             match todo {
@@ -205,7 +209,7 @@ impl Switchboard {
         }
         if !std::mem::replace(&mut line.live, true) {
             self.surroundings.health.connected(at);
-            self.choice.is_live(at, Instant::now());
+            self.choice.is_live(at, now());
         }
         self.choice.used() == Some(at)
     }
@@ -215,7 +219,7 @@ impl Switchboard {
         self.surroundings.health.failed(at, reason);
         self.surroundings.metrics.upstream_ended();
         self.links[at] = None;
-        self.choice.failed(at, rand::random(), Instant::now());
+        self.choice.failed(at, rand::random(), now());
     }
 
     /// Shows the shards the newest work of the upstream that is used. Without one they keep what they have.
@@ -259,9 +263,17 @@ impl Offered {
     }
 }
 
+/// By the runtime's clock, which a test can turn.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! A connection upstream while it stands: its accounts, their channels, and the socket's bytes.
 
-use super::{JOBS_MAX, UPDATE_EVERY};
+use super::{JOBS_MAX, SILENCE, UPDATE_EVERY};
 use crate::forward::{Account, Waiting};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -32,6 +32,8 @@ pub(super) struct Session {
     /// By upstream's names.
     pub(super) channels: HashMap<u32, Channel>,
     pub(super) update_at: Instant,
+    /// When the last byte came.
+    pub(super) heard: Instant,
 }
 
 /// What is known of an account.
@@ -68,6 +70,23 @@ impl Session {
         }
         channel.jobs.push_back(job.clone());
         Some(channel.account.clone())
+    }
+
+    /// Whether upstream says anything while shares wait.
+    pub(super) fn listen(&self, now: Instant) -> Result<(), String> {
+        let shares = self.channels.values().map(|channel| channel.sent.len()).sum::<usize>();
+        let Some(oldest) =
+            self.channels.values().flat_map(|channel| &channel.sent).map(|sent| sent.since).min()
+        else {
+            return Ok(());
+        };
+        let silent = now.saturating_duration_since(self.heard.max(oldest));
+        match SILENCE.iter().find(|(many, long)| shares >= *many && silent >= *long) {
+            Some((_, long)) => {
+                Err(format!("it has said nothing for {} s while {shares} shares wait", long.as_secs()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tells upstream of the machines of accounts that have become faster or slower by a tenth.
@@ -111,7 +130,10 @@ pub(super) fn read(
 ) -> Result<(), String> {
     match stream.try_read(buffer) {
         Ok(0) => Err("it has closed the connection".to_owned()),
-        Ok(read) => session.client.receive(&buffer[..read], Instant::now(), out).map_err(fault),
+        Ok(read) => {
+            session.heard = Instant::now();
+            session.client.receive(&buffer[..read], session.heard, out).map_err(fault)
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(gone(error)),
     }

@@ -13,6 +13,9 @@ use tokio::task::JoinSet;
 /// What an address has before the next one of the same name is tried beside it (RFC 8305).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
+/// How long the other side's TCP may leave unconfirmed what we send.
+const UNHEARD_MAX: Duration = Duration::from_secs(10);
+
 /// A V2 server, written `stratum2+tcp://HOST:PORT/KEY` with the key of the authority that vouches for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -104,7 +107,7 @@ async fn shake_hands(server: &Server) -> Result<(TcpStream, Transport), ConnectE
     let addresses = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
     let addresses: Vec<SocketAddr> = addresses.map_err(ConnectError::Unreachable)?.collect();
     let mut stream = first_to_answer(addresses).await.map_err(ConnectError::Unreachable)?;
-    prepare(&stream).map_err(ConnectError::Cut)?;
+    prepare(&stream).and_then(|()| watch(&stream)).map_err(ConnectError::Cut)?;
     let mut ephemeral = [0; EPHEMERAL_BYTES];
     rand::fill(&mut ephemeral);
     let (initiator, act1) = Initiator::new(ephemeral, Authority::Pinned(server.authority));
@@ -114,6 +117,15 @@ async fn shake_hands(server: &Server) -> Result<(TcpStream, Transport), ConnectE
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let transport = initiator.finish(&act2, u32::try_from(now).unwrap_or(u32::MAX))?;
     Ok((stream, transport))
+}
+
+/// A network that swallows everything is noticed soon: many wait for this one connection.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(UNHEARD_MAX / 2).with_interval(UNHEARD_MAX / 4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // Both for probes and for what was sent.
+    socket.set_tcp_user_timeout(Some(UNHEARD_MAX))
 }
 
 /// Tries addresses beside each other, each with a small head start over the next (N18).
