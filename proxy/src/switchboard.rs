@@ -74,10 +74,6 @@ struct Offered {
 impl Switchboard {
     /// Nothing is connected yet; work will be shown through `show`.
     pub fn new(upstreams: Vec<Upstream>, surroundings: Surroundings, show: watch::Sender<Current>) -> Self {
-        // Where machines name the accounts, the first of them are told how much they roll before there is a channel: that
-        // must fit whatever comes, or all of them would have to connect anew.
-        let all_named = upstreams.iter().all(|upstream| upstream.user.is_some());
-        let extranonce2_bytes = if all_named { EXTRANONCE2_BYTES } else { bridge::EXTRANONCE2_BYTES_MIN };
         Self {
             choice: Choice::new(upstreams.len()),
             links: upstreams.iter().map(|_| None).collect(),
@@ -87,7 +83,7 @@ impl Switchboard {
             told: mpsc::channel(NEWS_WAITING_MAX),
             next_link: 1,
             next_work: 1,
-            extranonce2_bytes,
+            extranonce2_bytes: EXTRANONCE2_BYTES,
             without_since: None,
         }
     }

@@ -28,7 +28,8 @@ struct Running(Child);
 impl Running {
     fn start(command: &mut Command, log: &Path) -> Self {
         let log = File::create(log).expect("a log can be made");
-        let command = command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        let command =
+            command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 }
@@ -84,7 +85,8 @@ fn behind_the_translator(programs: &Path, logs: &Path) -> String {
     wait_for("the translator", || std::net::TcpStream::connect(("127.0.0.1", listen)).ok());
     let url = format!("stratum+tcp://127.0.0.1:{listen}");
     let miner = ["--url", &url, "--user", "any.name", "--hashrate", "1M"];
-    let _miner = Running::start(Command::new(binary("fleet")).args(miner), &logs.join("translated-miner.log"));
+    let _miner =
+        Running::start(Command::new(binary("fleet")).args(miner), &logs.join("translated-miner.log"));
     seen("translator_sv2", &node, pool, &payee)
 }
 
@@ -95,8 +97,18 @@ fn mining_device(programs: &Path, logs: &Path) -> String {
     let payee = address(2, node.network);
     let device = programs.join("mining_device");
     let (place, key) = (pool.builder.v2().to_string(), pool.builder.authority().to_string());
-    let arguments =
-        ["--address-pool", &place, "--pubkey-pool", &key, "--id-user", &payee, "--cores", "1", "--handicap", "10"];
+    let arguments = [
+        "--address-pool",
+        &place,
+        "--pubkey-pool",
+        &key,
+        "--id-user",
+        &payee,
+        "--cores",
+        "1",
+        "--handicap",
+        "10",
+    ];
     let _device = Running::start(Command::new(device).args(arguments), &logs.join("mining_device.log"));
     seen("mining_device", &node, pool, &payee)
 }
@@ -113,8 +125,12 @@ fn seen(name: &str, node: &Node, pool: Pool, payee: &str) -> String {
     let (status, settings) = pool.stop();
     assert!(status.success(), "a pool that is told to stop ends in order");
     let blocks = check_chain(node, &Log::read(&settings.data_dir()), WINDOW);
-    let payee: bitcoin::Address<bitcoin::address::NetworkUnchecked> = payee.parse().expect("an address of ours");
+    let payee: bitcoin::Address<bitcoin::address::NetworkUnchecked> =
+        payee.parse().expect("an address of ours");
     let script: ScriptBuf = payee.assume_checked().script_pubkey();
-    assert!(blocks.iter().all(|paid| paid == &[script.clone()]), "{name}: each block pays its payee alone");
+    assert!(
+        blocks.iter().all(|paid| paid.as_slice() == std::slice::from_ref(&script)),
+        "{name}: each block pays its payee alone"
+    );
     format!("{name}: {shares} shares accepted, {} blocks accepted and paid", blocks.len())
 }
