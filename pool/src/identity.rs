@@ -4,7 +4,7 @@
 //! clients without a restart; connections that stand are not touched.
 
 use crate::settings::V2;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::secp256k1::XOnlyPublicKey;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// How often the certificate's file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often an operator is reminded of a certificate that should be renewed.
 const REMIND_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
@@ -124,16 +124,18 @@ pub fn write_secret(file: &Path, text: &str) -> anyhow::Result<()> {
 pub fn certificate(file: &Path, key: &StaticKey) -> anyhow::Result<Vouched> {
     let shown = file.display();
     let server = key.public_x_only();
-    let text = fs::read_to_string(file).with_context(|| {
+    let remedy = || {
         let hex = server.serialize().to_lower_hex_string();
         format!(
-            "no certificate at {shown}: where the authority's key is, run\n  \
+            "where the authority's key is, run\n  \
              sluice-pool keys sign --authority FILE --days 30 {hex} > v2.certificate\n\
              and bring that file here"
         )
-    })?;
+    };
+    let text =
+        fs::read_to_string(file).with_context(|| format!("no certificate at {shown}: {}", remedy()))?;
     CertificateFile::check(&text, &server, unix_s())
-        .with_context(|| format!("the certificate {shown} is no good"))
+        .map_err(|error| anyhow!("the certificate {shown} is no good: {error:#}: {}", remedy()))
 }
 
 /// The wall clock in Unix seconds, as certificates count.

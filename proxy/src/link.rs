@@ -36,6 +36,9 @@ const JOBS_MAX: usize = 32;
 /// Without a byte for this long while shares wait for their verdicts, upstream is taken for dead: so many shares make
 /// any batch full, and a single one may wait for the batch of a slow pool.
 const SILENCE: [(usize, Duration); 2] = [(32, Duration::from_secs(10)), (1, Duration::from_secs(120))];
+/// Jobs of a channel within [`JOBS_PERIOD`]; more are a flood, which machines are spared (N19).
+const JOBS_PER_PERIOD_MAX: u32 = 120;
+const JOBS_PERIOD: Duration = Duration::from_secs(60);
 /// Upstream has to take what we send.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Why a connection ends that has done no wrong.
@@ -224,7 +227,7 @@ impl Link {
                 }
                 Event::Opened { request, channel, .. } => session.opened(request, channel),
                 Event::Work { job, .. } => {
-                    if let Some(account) = session.work(&job) {
+                    if let Some(account) = session.work(&job, now)? {
                         self.tell(News::Work(account, job)).await;
                     }
                 }

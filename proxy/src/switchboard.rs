@@ -41,6 +41,8 @@ pub struct Switchboard {
     upstreams: Vec<Upstream>,
     links: Vec<Option<Line>>,
     choice: Choice,
+    /// The upstream whose work was shown last; [`Choice`] may have left it since.
+    shown: Option<usize>,
     surroundings: Surroundings,
     show: watch::Sender<Current>,
     told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
@@ -76,6 +78,7 @@ impl Switchboard {
     pub fn new(upstreams: Vec<Upstream>, surroundings: Surroundings, show: watch::Sender<Current>) -> Self {
         Self {
             choice: Choice::new(upstreams.len()),
+            shown: None,
             links: upstreams.iter().map(|_| None).collect(),
             upstreams,
             surroundings,
@@ -106,14 +109,14 @@ impl Switchboard {
 
     fn decide(&mut self) {
         let now = now();
-        let before = self.choice.used();
         for todo in self.choice.decide(now) {
             match todo {
                 Do::Connect(at) => self.connect(at),
                 Do::LetGo(at) => self.let_go(at),
             }
         }
-        if self.choice.used() != before {
+        if self.choice.used() != self.shown {
+            self.shown = self.choice.used();
             match self.choice.used() {
                 Some(at) => info!(upstream = %self.upstreams[at].server, "mining on this upstream"),
                 None => error!("no upstream: machines keep the last work for a while"),

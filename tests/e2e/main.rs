@@ -6,6 +6,7 @@ mod disk;
 mod failover;
 mod hostile;
 mod idle;
+mod keys;
 mod kill;
 mod paid_block;
 mod proxy_kill;

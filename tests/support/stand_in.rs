@@ -3,7 +3,9 @@
 use bitcoin::hashes::{Hash, sha256d};
 use std::collections::HashSet;
 use std::io::{Read, Write};
+
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,10 +66,15 @@ struct State {
 impl StandIn {
     /// An upstream with this mark in its work.
     pub fn start(mark: u8, manner: Manner) -> Self {
+        let now = unix_s();
+        Self::certified(mark, manner, now - 60..now + 3_600)
+    }
+
+    /// The same with a certificate for this time, in Unix seconds.
+    pub fn certified(mark: u8, manner: Manner, valid: Range<u32>) -> Self {
         let key = StaticKey::new([mark; 32], [3; 32]);
         let secret = AuthoritySecret::from_bytes([7; 32]).unwrap();
-        let now = unix_s();
-        let certificate = Certificate::sign(&secret, &key.public_x_only(), now - 60, now + 3_600);
+        let certificate = Certificate::sign(&secret, &key.public_x_only(), valid.start, valid.end);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -132,7 +139,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn unix_s() -> u32 {
+/// The wall clock.
+pub fn unix_s() -> u32 {
     u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! A connection upstream while it stands: its accounts, their channels, and the socket's bytes.
 
-use super::{JOBS_MAX, SILENCE, UPDATE_EVERY};
+use super::{JOBS_MAX, JOBS_PER_PERIOD_MAX, JOBS_PERIOD, SILENCE, UPDATE_EVERY};
 use crate::forward::{Account, Waiting};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -49,6 +49,8 @@ pub(super) struct Channel {
     pub(super) account: Account,
     /// Newest last.
     pub(super) jobs: VecDeque<Arc<Job>>,
+    /// Jobs so far in a period, and its start.
+    recent: (u32, Instant),
     /// Oldest first.
     pub(super) sent: VecDeque<Sent>,
 }
@@ -59,17 +61,27 @@ impl Session {
         if let Some(standing) = self.accounts.get_mut(&account) {
             standing.channel_id = Some(channel_id);
         }
-        self.channels.insert(channel_id, Channel { account, jobs: VecDeque::new(), sent: VecDeque::new() });
+        let recent = (0, Instant::now());
+        let channel = Channel { account, jobs: VecDeque::new(), recent, sent: VecDeque::new() };
+        self.channels.insert(channel_id, channel);
     }
 
     /// Notes a job; whose it is.
-    pub(super) fn work(&mut self, job: &Arc<Job>) -> Option<Account> {
-        let channel = self.channels.get_mut(&job.channel)?;
+    pub(super) fn work(&mut self, job: &Arc<Job>, now: Instant) -> Result<Option<Account>, String> {
+        let Some(channel) = self.channels.get_mut(&job.channel) else { return Ok(None) };
+        let (count, start) = &mut channel.recent;
+        if now.saturating_duration_since(*start) >= JOBS_PERIOD {
+            (*count, *start) = (0, now);
+        }
+        *count += 1;
+        if *count > JOBS_PER_PERIOD_MAX {
+            return Err(format!("it sends more than {JOBS_PER_PERIOD_MAX} jobs a minute"));
+        }
         if channel.jobs.len() >= JOBS_MAX {
             channel.jobs.pop_front();
         }
         channel.jobs.push_back(job.clone());
-        Some(channel.account.clone())
+        Ok(Some(channel.account.clone()))
     }
 
     /// Whether upstream says anything while shares wait.

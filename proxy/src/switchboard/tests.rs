@@ -24,7 +24,7 @@ fn last_work() -> Current {
 fn surroundings(upstreams: &[Upstream]) -> Surroundings {
     let names = upstreams.iter().map(|upstream| upstream.server.to_string()).collect();
     let health = Arc::new(Health::new(names));
-    Surroundings { shards: Vec::new(), health, metrics: Metrics::new(Registry::new()) }
+    Surroundings { shards: vec![mpsc::channel(1).0], health, metrics: Metrics::new(Registry::new()) }
 }
 
 #[tokio::test(start_paused = true)]
