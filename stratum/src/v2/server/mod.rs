@@ -79,6 +79,8 @@ pub struct Session {
     active: Option<Instant>,
     /// Not later than any channel's difficulty has to be looked at.
     retarget_at: Option<Instant>,
+    /// Openings that were handed out and are not answered: they count as channels.
+    openings: usize,
     /// Channels with durable shares that are not acknowledged.
     unacknowledged: Vec<u32>,
     /// What new channels are steered to.
@@ -97,6 +99,7 @@ impl Session {
             next_channel: GROUPS + 1,
             active: None,
             retarget_at: None,
+            openings: 0,
             unacknowledged: Vec::new(),
             shares_per_minute: settings.shares_per_minute,
             settings,
@@ -176,6 +179,7 @@ impl Session {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
+        self.openings -= 1;
         let request_id = opening.request_id;
         let refused = match (prefix, job) {
             (_, None) => error_code::NO_JOB_AVAILABLE,
@@ -318,10 +322,13 @@ impl Session {
     }
 
     fn request(&mut self, request_id: u32, opening: Result<Opening, ErrorCode>, out: &mut Vec<Action>) {
-        let room = self.channels.len() < self.settings.channels_max;
+        let room = self.channels.len() + self.openings < self.settings.channels_max;
         match opening.and_then(|opening| if room { Ok(opening) } else { Err(error_code::TOO_MANY_CHANNELS) })
         {
-            Ok(opening) => out.push(Action::Open(Box::new(opening))),
+            Ok(opening) => {
+                self.openings += 1;
+                out.push(Action::Open(Box::new(opening)));
+            }
             Err(code) => refuse_opening(request_id, code, out),
         }
     }
