@@ -75,7 +75,7 @@ pub struct Session {
     /// In the order of their ids.
     channels: Vec<Channel>,
     next_channel: u32,
-    /// When the first channel was opened or the last share came; `None` before that.
+    /// When the last share came, or a message while none was expected; `None` before the first channel.
     active: Option<Instant>,
     /// Not later than any channel's difficulty has to be looked at.
     retarget_at: Option<Instant>,
@@ -268,13 +268,16 @@ impl Session {
     /// What the peer has to do, and until when.
     fn awaited(&self) -> Option<(Instant, Awaited)> {
         let settings = &self.settings;
-        // A proxy without machines says that they do 0 hashes per second (MN-08): it has nothing to send.
-        let expected = || self.channels.is_empty() || self.channels.iter().any(Channel::has_machines);
         match self.active {
-            Some(since) => expected().then(|| (since + settings.idle, Awaited::Share)),
+            Some(since) => self.expects_shares().then(|| (since + settings.idle, Awaited::Share)),
             None if self.agreed.is_none() => Some((self.opened + settings.setup, Awaited::Setup)),
             None => Some((self.opened + settings.channel, Awaited::Channel)),
         }
+    }
+
+    /// A proxy without machines says that they do 0 hashes per second (MN-08): it has nothing to send.
+    fn expects_shares(&self) -> bool {
+        self.channels.is_empty() || self.channels.iter().any(Channel::has_machines)
     }
 
     fn look_again(&mut self, deadline: Option<Instant>) {
@@ -282,6 +285,10 @@ impl Session {
     }
 
     fn message(&mut self, message: Message, now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
+        // Should this one bring machines, they are waited for from now on, not from long ago.
+        if !self.expects_shares() {
+            self.active = Some(now);
+        }
         match message {
             Message::SetupConnection(setup) => return self.setup(&setup, out),
             Message::OpenStandardMiningChannel(request) => {
