@@ -135,7 +135,7 @@ impl Session {
         if self.retarget_at.is_some_and(|at| now >= at) {
             let jobs = self.channels.iter_mut().filter_map(|channel| channel.retarget(&self.settings, now));
             out.extend(jobs.map(job_action));
-            self.retarget_at = self.channels.iter().filter_map(Channel::deadline).min();
+            self.look_at_all();
         }
         Ok(())
     }
@@ -163,6 +163,7 @@ impl Session {
     pub fn aim(&mut self, shares_per_minute: f64) {
         self.shares_per_minute = shares_per_minute;
         self.channels.iter_mut().for_each(|channel| channel.aim(shares_per_minute));
+        self.look_at_all();
     }
 
     /// The extranonce prefixes of all channels.
@@ -278,6 +279,10 @@ impl Session {
     /// A proxy without machines says that they do 0 hashes per second (MN-08): it has nothing to send.
     fn expects_shares(&self) -> bool {
         self.channels.is_empty() || self.channels.iter().any(Channel::has_machines)
+    }
+
+    fn look_at_all(&mut self) {
+        self.retarget_at = self.channels.iter().filter_map(Channel::deadline).min();
     }
 
     fn look_again(&mut self, deadline: Option<Instant>) {
