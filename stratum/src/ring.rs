@@ -114,3 +114,93 @@ fn same_payer(one: &JobBody, other: &JobBody) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, HARD_NBITS};
+    use std::time::Duration;
+
+    struct Rung {
+        ring: JobRing,
+        now: Instant,
+    }
+
+    impl Rung {
+        fn new(first: u32) -> Self {
+            Self { ring: JobRing::new(first), now: Instant::now() }
+        }
+
+        fn send(&mut self, parent: u8, pot: i8) -> Announcement {
+            let mut body = sample::body(HARD_NBITS);
+            body.prev_hash = sample::prev_hash(parent);
+            let pot = Pot::try_from(pot).unwrap();
+            self.ring.send(&Arc::new(body), sample::payee().tag, pot, 0, self.now)
+        }
+    }
+
+    #[test]
+    fn m14_ids_count_up_over_the_end_of_their_range_and_stay_found() {
+        let mut rung = Rung::new(u32::MAX - 10);
+        let ids: Vec<_> = (0..20).map(|_| rung.send(1, 0).id).collect();
+        assert_eq!((ids[0].0, ids[10].0, ids[11].0, ids[19].0), (u32::MAX - 10, u32::MAX, 0, 8));
+        for id in &ids {
+            assert_eq!(rung.ring.find(*id).map(|sent| sent.id), Some(*id));
+            assert!(rung.ring.was_sent(*id));
+        }
+        for id in [u32::MAX - 11, 9, 1 << 31].map(JobId) {
+            assert!(rung.ring.find(id).is_none() && !rung.ring.was_sent(id));
+        }
+        for _ in 0..JOBS_MAX {
+            rung.send(1, 0);
+        }
+        for id in ids {
+            assert!(rung.ring.find(id).is_none() && rung.ring.was_sent(id), "dropped, but once sent");
+        }
+    }
+
+    #[test]
+    fn an_empty_ring_has_sent_nothing() {
+        let ring = JobRing::new(5);
+        assert!(ring.newest().is_none() && ring.find(JobId(5)).is_none() && !ring.was_sent(JobId(5)));
+    }
+
+    #[test]
+    fn an_announcement_says_what_is_new_to_the_miner() {
+        let mut rung = Rung::new(0);
+        let mut announced = |parent, pot| {
+            let Announcement { clean, pot_changed, .. } = rung.send(parent, pot);
+            (clean, pot_changed)
+        };
+        assert_eq!(announced(1, 3), (true, true));
+        assert_eq!(announced(1, 3), (false, false));
+        assert_eq!(announced(1, 4), (false, true));
+        assert_eq!(announced(2, 4), (true, false));
+        assert_eq!(announced(1, 3), (true, true));
+    }
+
+    #[test]
+    fn m15_a_job_is_superseded_once_and_an_old_parents_leave_after_their_time() {
+        let mut rung = Rung::new(0);
+        let first = rung.send(1, 0).id;
+        let superseded = rung.now;
+        rung.send(2, 0);
+        rung.now += SUPERSEDED_MAX;
+        rung.send(2, 0);
+        assert_eq!(rung.ring.find(first).unwrap().job.superseded_at, Some(superseded));
+        assert_eq!(rung.ring.newest().unwrap().job.superseded_at, None);
+        rung.now += Duration::from_millis(1);
+        rung.send(2, 0);
+        assert!(rung.ring.find(first).is_none());
+        assert_eq!(rung.ring.ring.len(), 3, "those of the present parent stay");
+    }
+
+    #[test]
+    fn n09_a_ring_never_holds_more_than_its_bound() {
+        let mut rung = Rung::new(7);
+        for round in 0..200 {
+            rung.send(round / 20, 0);
+            assert!(rung.ring.ring.len() <= JOBS_MAX && rung.ring.ring.capacity() <= JOBS_MAX);
+        }
+    }
+}

@@ -38,6 +38,7 @@ pub fn payee() -> Arc<Payee> {
 pub fn coinbase(script_pubkey: ScriptBuf) -> Coinbase {
     let height = [0x03, 0xa0, 0xbb, 0x0d];
     let mut script_sig = height.to_vec();
+    script_sig.push((MARK_BYTES + EXTRANONCE_BYTES) as u8); // a push of 25
     script_sig.extend([0; 9]);
     script_sig.extend([0x51, 0x17, 0xe9, 0x0c]); // site, epoch
     script_sig.extend([0; EXTRANONCE_BYTES]);
@@ -53,7 +54,7 @@ pub fn coinbase(script_pubkey: ScriptBuf) -> Coinbase {
         }],
         output: vec![TxOut { value: Amount::from_sat(312_500_000), script_pubkey }],
     };
-    let tag_offset = 4 + 1 + 36 + 1 + height.len();
+    let tag_offset = 4 + 1 + 36 + 1 + height.len() + 1;
     let bytes = Bytes::from(bitcoin::consensus::serialize(&transaction));
     assert!(tag_offset + MARK_BYTES < bytes.len());
     Coinbase::new(bytes, tag_offset)

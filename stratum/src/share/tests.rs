@@ -375,7 +375,7 @@ fn rejected_shares_leave_no_trace_in_the_duplicate_set() {
 /// The header by rust-bitcoin's types: the transaction is taken apart and its script written anew.
 fn oracle(job: &Job, roll: &Roll) -> block::Header {
     let mut coinbase: Transaction = bitcoin::consensus::deserialize(job.body.coinbase.bytes()).unwrap();
-    let mut script = vec![0x03, 0xa0, 0xbb, 0x0d];
+    let mut script = vec![0x03, 0xa0, 0xbb, 0x0d, 25];
     script.extend(job.tag.0);
     script.extend(job.pot.get().to_be_bytes());
     script.extend([0x51, 0x17, 0xe9, 0x0c]);

@@ -75,3 +75,99 @@ impl Frames {
 fn broken(_: super::noise::Broken) -> Fault {
     Fault::Malformed("cannot be decrypted")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Allowed;
+    use super::super::message::{SubmitSharesSuccess, Wire};
+    use super::*;
+    use crate::v2::keys::{AuthoritySecret, Certificate, StaticKey};
+    use crate::v2::noise::{Authority, Initiator, Sealer, respond};
+
+    /// Both ends of one direction.
+    fn ends() -> (Sealer, Frames) {
+        let authority = AuthoritySecret::from_bytes([1; 32]).unwrap();
+        let key = StaticKey::new([2; 32], [3; 32]);
+        let certificate = Certificate::sign(&authority, &key.public_x_only(), 0, u32::MAX);
+        let (initiator, act1) = Initiator::new([4; 64], Authority::Unauthenticated);
+        let (act2, server) = respond(&key, &certificate, [5; 64], &act1).unwrap();
+        (initiator.finish(&act2, 1).unwrap().seal, Frames::new(server.open))
+    }
+
+    fn sealed(seal: &mut Sealer, extension_type: u16, payload: &[u8]) -> Vec<u8> {
+        let (msg_type, payload_bytes) = (SubmitSharesSuccess::TYPE, payload.len());
+        let header = Header { extension_type, channel: true, msg_type, payload_bytes };
+        let mut out = Vec::new();
+        seal.seal(&header.to_bytes(), payload, &mut out).unwrap();
+        out
+    }
+
+    fn admit(header: &Header) -> Result<Admission, Fault> {
+        header.admit(&[Allowed::of::<SubmitSharesSuccess>()])
+    }
+
+    /// The payloads of all frames that are complete.
+    fn payloads(frames: &mut Frames, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut payloads = Vec::new();
+        while let Some(frame) = frames.next(&mut bytes, admit)? {
+            payloads.push(frame.payload);
+        }
+        assert!(bytes.is_empty());
+        Ok(payloads)
+    }
+
+    #[test]
+    fn an_empty_payload_is_complete_with_its_header() {
+        let (mut seal, mut frames) = ends();
+        let stream = [sealed(&mut seal, 0, &[]), sealed(&mut seal, 0, &[7])].concat();
+        assert_eq!(payloads(&mut frames, &stream), Ok(vec![vec![], vec![7]]));
+    }
+
+    #[test]
+    fn skipped_frames_keep_the_nonce_in_step_and_are_not_seen() {
+        let (mut seal, mut frames) = ends();
+        let skipped = [&[][..], &[1], &[2; 1_291]];
+        let mut stream = Vec::new();
+        for (extension, payload) in [1_u16, 0x7fff, 2].into_iter().zip(skipped) {
+            stream.extend(sealed(&mut seal, extension, payload));
+            stream.extend(sealed(&mut seal, 0, &[payload.len() as u8]));
+        }
+        assert_eq!(payloads(&mut frames, &stream), Ok(vec![vec![0], vec![1], vec![11]]));
+    }
+
+    #[test]
+    fn n03_bytes_are_held_only_while_a_frame_is_incomplete_and_never_more_than_came() {
+        let (mut seal, mut frames) = ends();
+        let stream = [sealed(&mut seal, 0, &[5; 20]), sealed(&mut seal, 1, &[5; 1_000])].concat();
+        let frame_ends = [22, 22 + 36, 22 + 36 + 22, stream.len()];
+        for (at, byte) in stream.iter().enumerate() {
+            let complete = payloads(&mut frames, &[*byte]).unwrap();
+            assert_eq!(complete.len(), usize::from(at + 1 == 22 + 36));
+            let start = frame_ends.iter().rev().find(|end| **end <= at + 1).unwrap_or(&0);
+            assert_eq!(frames.partial.len(), at + 1 - start);
+            let most = 2 * frames.partial.len().max(8);
+            assert!(frames.partial.capacity() <= most, "{} at {at}", frames.partial.capacity());
+        }
+        assert_eq!(frames.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn n03_a_header_that_is_refused_allocates_nothing_for_its_payload() {
+        let (mut seal, mut frames) = ends();
+        let header = Header { extension_type: 0, channel: true, msg_type: 0x1c, payload_bytes: 0xff_ffff };
+        let mut stream = Vec::new();
+        seal.seal(&header.to_bytes(), &[], &mut stream).unwrap();
+        assert!(payloads(&mut frames, &stream).is_err());
+        assert_eq!(frames.partial.capacity(), 0);
+    }
+
+    #[test]
+    fn ns_07_a_changed_byte_is_an_end() {
+        for at in [0, 21, 22, 41] {
+            let (mut seal, mut frames) = ends();
+            let mut stream = sealed(&mut seal, 0, &[5; 4]);
+            stream[at] ^= 1;
+            assert_eq!(payloads(&mut frames, &stream), Err(broken(crate::v2::noise::Broken)));
+        }
+    }
+}

@@ -492,3 +492,6 @@ fn send<M: Wire>(message: &M, out: &mut Vec<Action>) {
     write_frame(message, &mut frame);
     out.push(Action::Send(frame.into()));
 }
+
+#[cfg(test)]
+mod tests;

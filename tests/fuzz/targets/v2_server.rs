@@ -1,0 +1,194 @@
+//! A client's side of a V2 connection, one frame after the other, against the session and the real judge.
+//!
+//! The input is cut into frames: `length (1 byte) ‖ extension_type (2) ‖ msg_type (1) ‖ payload`. Each is sealed by a
+//! real client and takes a second; one of length 255 takes five minutes and goes to nobody.
+#![no_main]
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
+use libfuzzer_sys::fuzz_target;
+use stratum::class::SizeClass;
+use stratum::extranonce::{EXTRANONCE_BYTES, PrefixAllocator};
+use stratum::fault::Fault;
+use stratum::job::{Basis, Payout, TemplateId};
+use stratum::pot::Pot;
+use stratum::session::{Action, JobMessage};
+use stratum::share::{Judge, Outcome, PendingShare, Reject};
+use stratum::target::Target;
+use stratum::v1::encode::EncodedJob;
+use stratum::v2::frame::{HEADER_BYTES, Header};
+use stratum::v2::keys::{AuthoritySecret, Certificate, StaticKey};
+use stratum::v2::message::Message;
+use stratum::v2::noise::{Authority, Initiator, Sealer, Transport, respond};
+use stratum::v2::server::{Session, Settings};
+use template::assemble::job_body;
+use template::coinbase::CoinbaseStyle;
+use template::template::Template;
+
+const TEMPLATE: &[u8] = include_bytes!("../seeds/template_json/transactions.json");
+const REST: Duration = Duration::from_secs(120);
+const CHANNELS: usize = 4;
+/// Difficulty 1.
+const NBITS: u32 = 0x1d00_ffff;
+
+fuzz_target!(|input: &[u8]| {
+    let mut now = Instant::now();
+    let (mut server, mut seal) = Server::new(now);
+    let mut rest = input;
+    while let Some((&[length, low, high, msg_type], behind)) = rest.split_first_chunk() {
+        let idle = length == u8::MAX;
+        let (payload, behind) = behind.split_at(if idle { 0 } else { behind.len().min(length.into()) });
+        rest = behind;
+        now += Duration::from_secs(if idle { 300 } else { 1 });
+        let mut actions = Vec::new();
+        let fed = if idle {
+            Ok(())
+        } else {
+            let frame = sealed(&mut seal, u16::from_le_bytes([low, high]), msg_type, payload);
+            // In two pieces, cut where the payload says.
+            let cut = usize::from(payload.last().copied().unwrap_or(0)) % frame.len();
+            let (first, second) = frame.split_at(cut);
+            let fed = server.session.receive(first, now, &mut actions);
+            fed.and_then(|()| server.session.receive(second, now, &mut actions))
+        };
+        server.act(now, actions);
+        if fed.and_then(|()| server.tick(now)).is_err() {
+            return;
+        }
+    }
+});
+
+fn sealed(seal: &mut Sealer, extension_type: u16, msg_type: u8, payload: &[u8]) -> Vec<u8> {
+    let channel = extension_type & 0x8000 != 0;
+    let extension_type = extension_type & 0x7fff;
+    let header = Header { extension_type, channel, msg_type, payload_bytes: payload.len() };
+    let mut frame = Vec::new();
+    seal.seal(&header.to_bytes(), payload, &mut frame).expect("a fresh key");
+    frame
+}
+
+fn transports() -> (Transport, Transport) {
+    static KEY: LazyLock<(StaticKey, Certificate)> = LazyLock::new(|| {
+        let authority = AuthoritySecret::from_bytes([1; 32]).expect("1 is below the curve's order");
+        let key = StaticKey::new([2; 32], [3; 32]);
+        let certificate = Certificate::sign(&authority, &key.public_x_only(), 0, u32::MAX);
+        (key, certificate)
+    });
+    let (initiator, act1) = Initiator::new([4; 64], Authority::Unauthenticated);
+    let (act2, server) = respond(&KEY.0, &KEY.1, [5; 64], &act1).expect("every act 1 is answered");
+    (initiator.finish(&act2, 1).expect("an unchanged handshake"), server)
+}
+
+struct Server {
+    session: Session,
+    judge: Judge,
+    prefixes: PrefixAllocator,
+    work: Arc<EncodedJob>,
+    /// Headers that were paid.
+    credited: HashSet<BlockHash>,
+}
+
+impl Server {
+    fn new(now: Instant) -> (Self, Sealer) {
+        let work = work();
+        let mut judge = Judge::new(Duration::ZERO);
+        judge.new_tip(work.body().prev_hash, now);
+        // Every second hash is a share at first; vardiff has room on both sides.
+        let pot_start = Pot::try_from(-31).expect("a pot");
+        let pot_min = Pot::MIN;
+        let settings =
+            Settings { channels_max: CHANNELS, pot_start, pot_min, ..Settings::new(Network::Regtest) };
+        let (client, server) = transports();
+        let session = Session::new(Arc::new(settings), server.open, now);
+        let prefixes = PrefixAllocator::new(0, REST);
+        (Self { session, judge, prefixes, work, credited: HashSet::new() }, client.seal)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Fault> {
+        let mut actions = Vec::new();
+        let ticked =
+            if now >= self.session.deadline() { self.session.tick(now, &mut actions) } else { Ok(()) };
+        self.act(now, actions);
+        assert!(ticked.is_err() || self.session.deadline() > now, "no busy loop");
+        ticked
+    }
+
+    /// Does what a shard would do, and checks what goes out.
+    fn act(&mut self, now: Instant, actions: Vec<Action>) {
+        for action in actions {
+            let mut next = Vec::new();
+            match action {
+                Action::Send(frame) => check_frame(&frame),
+                Action::Job(JobMessage::V2(job)) => job.frames(check_frame),
+                Action::Share { ticket, share } => {
+                    let answer = self.judged(share, now);
+                    self.session.answer(ticket, answer, &mut next);
+                    self.session.flush(&mut next);
+                }
+                Action::Open(opening) => {
+                    let prefix = self.prefixes.allocate(now).ok();
+                    let work = self.work_of(opening.extranonce_bytes());
+                    self.session.open(*opening, prefix, Some(&work), now, &mut next);
+                    assert!(self.session.prefixes().count() <= CHANNELS);
+                }
+                Action::Closed(prefix) => self.prefixes.free(prefix, now),
+                Action::Refused(_) => {}
+                Action::Job(JobMessage::V1(_)) | Action::Unanswered(_) | Action::NeedWork => {
+                    unreachable!("this is V2")
+                }
+            }
+            self.act(now, next);
+        }
+    }
+
+    /// The work for a channel with so much extranonce.
+    fn work_of(&self, extranonce_bytes: usize) -> Arc<EncodedJob> {
+        match extranonce_bytes {
+            EXTRANONCE_BYTES => self.work.clone(),
+            more => Arc::new(self.work.with_extranonce(more)),
+        }
+    }
+
+    /// However a share is spelled, and through whichever channel and job it comes, a header is paid once.
+    fn judged(&mut self, share: PendingShare, now: Instant) -> Result<Pot, Reject> {
+        match self.judge.check(share, now, 1_800_000_000_000).outcome {
+            Outcome::Accepted(share) => {
+                assert!(self.credited.insert(share.hash()), "{} is credited twice", share.hash());
+                Ok(share.pot())
+            }
+            Outcome::Stale(_) => Err(Reject::Stale),
+            Outcome::Rejected(reject) => Err(reject),
+        }
+    }
+}
+
+/// Whatever a client sends, it gets whole frames that say what they are.
+fn check_frame(frame: &[u8]) {
+    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().expect("a header");
+    let header = Header::from_bytes(*header);
+    let message = Message::decode(header.msg_type, payload).expect("a message of the table");
+    let mut again = Vec::new();
+    message.write_frame(&mut again);
+    assert_eq!(again, frame);
+}
+
+fn work() -> Arc<EncodedJob> {
+    static WORK: LazyLock<Arc<EncodedJob>> = LazyLock::new(|| {
+        let template = Template::parse(TEMPLATE, Network::Regtest).expect("a node made it");
+        let style = CoinbaseStyle::new(1, 2, "").expect("no text fits");
+        let script = ScriptBuf::from_bytes(vec![0x51]);
+        let outputs =
+            vec![TxOut { value: Amount::from_sat(template.value()), script_pubkey: script.clone() }];
+        let payout = Arc::new(Payout { outputs, basis: Basis::Solo(script) });
+        let body = job_body(TemplateId(1), &template, &style, SizeClass::default(), 100, payout);
+        let mut body = body.expect("one short output fits");
+        // The node's own target is so easy that there is but one difficulty below it.
+        body.nbits = NBITS;
+        body.network_target = Target::from_nbits(NBITS).expect("a target");
+        Arc::new(EncodedJob::new(Arc::new(body)))
+    });
+    WORK.clone()
+}
