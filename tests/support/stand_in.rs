@@ -107,6 +107,11 @@ impl StandIn {
         self.state.authority
     }
 
+    /// Its own key, in hex.
+    pub fn server_key(&self) -> String {
+        self.state.key.public_x_only().to_string()
+    }
+
     /// Ends all connections, and each new one at once.
     pub fn down(&self) {
         self.state.up.store(false, Ordering::SeqCst);

@@ -76,7 +76,7 @@ impl Bench {
         };
         let metrics = Metrics::new(Registry::new());
         let shard = Shard::new(0, Arc::new(settings), metrics.clone(), Rates::new(1).of(0));
-        let (sender, wishes) = mpsc::channel(64);
+        let (sender, wishes) = mpsc::channel(WAITING_MAX);
         let route = Route { link: 1, wishes: sender };
         let job = upstream_job(1, 1, above);
         let mut bench =
@@ -316,4 +316,20 @@ fn m20_what_goes_upstream_is_what_the_machine_hashed() {
     let hash = bitcoin::hashes::sha256d::Hash::hash(&sent.header()).to_byte_array();
     assert_eq!(hash, bench.hash(&machine, "0102030405060708", 0x2a));
     assert_eq!((share.channel_id, share.job_id), (bench.job.channel, bench.job.id));
+}
+
+#[test]
+fn m19_n08_a_shard_reads_no_more_while_too_many_shares_wait_and_goes_on_with_the_first_verdict() {
+    let mut bench = Bench::new(target(0xff));
+    let machine = bench.machine();
+    for nonce in 0..WAITING_MAX {
+        assert!(bench.shard.may_read(machine.key), "after {nonce} shares");
+        bench.submit(&machine, [ZEROS, &format!("{nonce:08x}"), NO_BITS]);
+    }
+    assert!(!bench.shard.may_read(machine.key));
+    assert!(!bench.shard.is_drained());
+    let share = bench.forwarded().unwrap();
+    bench.verdict(&share, Ok(()));
+    assert!(bench.shard.may_read(machine.key));
+    assert_eq!(bench.answers(&machine), [0]);
 }

@@ -1,6 +1,7 @@
 //! The certificate: the authority's word that a static key is one of its servers'.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::hex::DisplayHex;
 use bitcoin::secp256k1::schnorr::Signature;
 use bitcoin::secp256k1::{Message, XOnlyPublicKey};
 
@@ -35,10 +36,15 @@ pub enum CertificateError {
     #[error("the server's certificate has version {0}, known is version 0 only")]
     Version(u16),
     /// Another authority signed it, or it is for another server.
-    #[error("the server's certificate is not signed by the authority {expected}")]
+    #[error(
+        "the certificate of the server with the key {} is not signed by the authority {expected}",
+        .server.as_hex()
+    )]
     Signature {
         /// Whose signature was expected.
         expected: AuthorityKey,
+        /// The key of the server that showed it. Who signed it, the certificate does not say.
+        server: [u8; 32],
     },
     /// Our clock is behind, or the server's ahead.
     #[error("the server's certificate is valid from {valid_from} on, and our clock says {now} (Unix time)")]
@@ -115,7 +121,7 @@ impl Certificate {
         let (now, valid_from, not_valid_after) = (now_unix_s, self.valid_from, self.not_valid_after);
         let message = message(&terms(valid_from, not_valid_after), static_key);
         if CURVE.verify_schnorr(&self.signature, &message, authority.point()).is_err() {
-            return Err(CertificateError::Signature { expected: *authority });
+            return Err(CertificateError::Signature { expected: *authority, server: static_key.serialize() });
         }
         if now.saturating_add(CLOCK_LEEWAY_S) < valid_from {
             return Err(CertificateError::NotYetValid { now, valid_from });

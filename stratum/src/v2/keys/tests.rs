@@ -128,9 +128,12 @@ fn ns_09_another_authority_or_another_server_is_refused_by_name() {
     let (key, other_key) = (static_key(2).public_x_only(), static_key(4).public_x_only());
     assert_eq!(signed.verify(&ours, &key, now), Ok(()));
     let error = signed.verify(&other, &key, now).unwrap_err();
-    assert_eq!(error, CertificateError::Signature { expected: other });
-    assert!(error.to_string().contains(&other.to_string()));
-    assert_eq!(signed.verify(&ours, &other_key, now), Err(CertificateError::Signature { expected: ours }));
+    let refused =
+        |expected, key: XOnlyPublicKey| CertificateError::Signature { expected, server: key.serialize() };
+    assert_eq!(error, refused(other, key));
+    let text = error.to_string();
+    assert!(text.contains(&other.to_string()) && text.contains(&key.to_string()), "{text}");
+    assert_eq!(signed.verify(&ours, &other_key, now), Err(refused(ours, other_key)));
 }
 
 #[test]

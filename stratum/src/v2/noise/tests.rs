@@ -195,7 +195,8 @@ fn ns_09_a_server_without_a_right_certificate_gives_no_keys() {
     assert_eq!(finish(&server.certificate, pinned, NOW + 71), Err(late.into()));
     let stranger = AuthoritySecret::from_bytes([9; 32]).unwrap();
     let foreign = Certificate::sign(&stranger, &server.key.public_x_only(), NOW, NOW + 60);
-    let unsigned = CertificateError::Signature { expected: server.authority };
+    let shown_by = server.key.public_x_only().serialize();
+    let unsigned = CertificateError::Signature { expected: server.authority, server: shown_by };
     assert_eq!(finish(&foreign, pinned, NOW), Err(unsigned.into()));
 }
 
