@@ -31,6 +31,14 @@ fn proxy(upstreams: &[&StandIn]) -> ProxyBuilder {
     named.set("difficulty.pot_max", "-32")
 }
 
+/// The same with a network before the first upstream.
+fn proxy_through(relay: &Relay, first: &StandIn, second: &StandIn) -> ProxyBuilder {
+    ProxyBuilder::new()
+        .set("difficulty.pot_max", "-32")
+        .upstream_for(relay.address, first.authority(), "account")
+        .upstream_for(second.address, second.authority(), "account")
+}
+
 fn users(machines: usize, node: &Node) -> Vec<String> {
     (0..machines).map(|at| format!("{}.{at}", address(1 + (at % 4) as u8, node.network))).collect()
 }
@@ -208,13 +216,15 @@ fn n18_machines_stay_while_every_upstream_is_dead_and_have_work_soon_after_one_i
 
 #[test]
 fn n18_an_upstream_that_falls_silent_is_left_in_time() {
-    let (silent, good) = (StandIn::start(1, Manner::Silent), StandIn::start(2, Manner::Grants(12)));
-    let proxy = proxy(&[&silent, &good]).start();
+    let (best, other) = (StandIn::start(1, Manner::Grants(12)), StandIn::start(2, Manner::Grants(12)));
+    let relay = Relay::to(best.address);
+    let proxy = proxy_through(&relay, &best, &other).start();
     let machines = 40;
     let herd = Herd::start(proxy.v1(), names(machines), Duration::from_millis(500));
-    herd.wait_for_work(machines);
-    let started = Instant::now();
-    let took = herd.wait_for_newer_work(started);
+    herd.wait_for_acknowledged(machines);
+    let silent = Instant::now();
+    relay.hold();
+    let took = herd.wait_for_newer_work(silent);
     println!("left a silent upstream after {took:?}");
     assert!(took <= FAILOVER_MAX, "{took:?}");
     assert!(proxy.log().contains("it has said nothing for"), "{}", proxy.log());
@@ -226,16 +236,27 @@ fn n18_an_upstream_that_falls_silent_is_left_in_time() {
 }
 
 #[test]
+fn m20_another_prefix_from_upstream_changes_nothing_for_machines() {
+    let upstream = StandIn::start(1, Manner::ChangesPrefix);
+    let proxy = proxy(&[&upstream]).start();
+    let machines = 20;
+    let herd = Herd::start(proxy.v1(), names(machines), Duration::from_millis(200));
+    herd.wait_for_work(machines);
+    herd.wait_for_newer_work(Instant::now());
+    herd.wait_for_acknowledged(3 * machines);
+    assert_all_accounted_for(&herd, &proxy);
+    let (tally, arrived) = (herd.tally(), upstream.hashes());
+    let strange = tally.acknowledged.iter().filter(|hash| !arrived.contains(*hash)).count();
+    assert_eq!((strange, tally.disconnects), (0, 0));
+}
+
+#[test]
 fn n18_n19_a_connection_upstream_that_is_cut_halved_or_spoilt_is_left_at_once() {
     let faults: [fn(&Relay); 3] = [Relay::cut, Relay::half_close, |relay| relay.inject(&[0x5a; 100])];
     for fault in faults {
         let (best, other) = (StandIn::start(1, Manner::Grants(12)), StandIn::start(2, Manner::Grants(12)));
         let relay = Relay::to(best.address);
-        let proxy = ProxyBuilder::new()
-            .set("difficulty.pot_max", "-32")
-            .upstream_for(relay.address, best.authority(), "account")
-            .upstream_for(other.address, other.authority(), "account")
-            .start();
+        let proxy = proxy_through(&relay, &best, &other).start();
         let machines = 40;
         let herd = Herd::start(proxy.v1(), names(machines), Duration::from_millis(500));
         herd.wait_for_acknowledged(machines);

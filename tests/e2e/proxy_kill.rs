@@ -25,9 +25,9 @@ fn users(node: &Node) -> Vec<String> {
     (0..MACHINES).map(|at| format!("{}.{at}", address(1 + (at % 4) as u8, node.network))).collect()
 }
 
-/// A random moment under load.
-fn pause(random: &mut StdRng) {
-    std::thread::sleep(Duration::from_millis(random.random_range(200..2_000)));
+/// A random moment under load, after so many seconds.
+fn pause(random: &mut StdRng, seconds: u64) {
+    std::thread::sleep(Duration::from_millis(1_000 * seconds + random.random_range(200..2_000)));
 }
 
 fn assert_in_the_log_once(tally: &Tally, pool: Pool) {
@@ -49,7 +49,7 @@ fn d01_whenever_the_proxy_is_killed_machines_come_back_and_acknowledged_shares_a
     for _ in 0..rounds(5, 50) {
         herd.wait_for_work(MACHINES);
         herd.wait_for_acknowledged(MACHINES / 2);
-        pause(&mut random);
+        pause(&mut random, 0);
         assert_eq!(proxy.metric("sluice_proxy_unconfirmed_total"), 0.0, "a word of its own is no upstream's");
         proxy = proxy.kill().launch();
     }
@@ -75,7 +75,8 @@ fn d01_m03_whenever_the_pool_is_killed_behind_the_proxy_acknowledged_shares_are_
         herd.wait_for_acknowledged(MACHINES / 2);
         let share = replayer.mine_accepted_share();
         let before = replayer.job.clone().unwrap();
-        pause(&mut random);
+        // A connection of a few seconds is a good one to the proxy: its pauses do not grow from kill to kill.
+        pause(&mut random, 4);
         pool = pool.kill().start();
         // Its work is new, and what was mined on the old is worth nothing a second time.
         replayer.wait_for_job(|job| job.id != before.id && job.ntime > before.ntime);

@@ -13,8 +13,9 @@ use stratum::v2::codec::{Bytes32, Bytes64K, Seq255, Str255, U256};
 use stratum::v2::frame::{HEADER_BYTES, Header};
 use stratum::v2::keys::{AuthorityKey, AuthoritySecret, Certificate, StaticKey};
 use stratum::v2::message::{
-    Message, NewExtendedMiningJob, OpenExtendedMiningChannelSuccess, OpenMiningChannelError, SetNewPrevHash,
-    SetTarget, SetupConnectionSuccess, SubmitSharesExtended, SubmitSharesSuccess,
+    Message, NewExtendedMiningJob, OpenExtendedMiningChannelSuccess, OpenMiningChannelError,
+    SetExtranoncePrefix, SetNewPrevHash, SetTarget, SetupConnectionSuccess, SubmitSharesExtended,
+    SubmitSharesSuccess,
 };
 use stratum::v2::noise::{ACT1_BYTES, SEALED_HEADER_BYTES, Sealer, Transport, respond, sealed_payload_bytes};
 
@@ -22,6 +23,7 @@ use stratum::v2::noise::{ACT1_BYTES, SEALED_HEADER_BYTES, Sealer, Transport, res
 const CHANNEL: u32 = 2;
 const GROUP: u32 = 1;
 const JOB: u32 = 7;
+const SHARES_BEFORE_CHANGE: u32 = 40;
 /// Nobody finds a block.
 const NBITS: u32 = 0x1702_1369;
 
@@ -38,8 +40,8 @@ pub enum Manner {
     UnknownGroup,
     /// New blocks without an end.
     EndlessTips,
-    /// Takes shares and says no word of them, nor of anything else.
-    Silent,
+    /// Works, and gives another extranonce prefix with a new job after some shares.
+    ChangesPrefix,
 }
 
 /// A running upstream; closed when dropped.
@@ -221,8 +223,10 @@ impl State {
             Message::SubmitSharesExtended(share) => {
                 let hash = self.hash(&share);
                 lock(&self.hashes).insert(hash);
-                if self.manner == Manner::Silent {
-                    return Some(());
+                if self.manner == Manner::ChangesPrefix && share.sequence_number == SHARES_BEFORE_CHANGE {
+                    let extranonce_prefix = Bytes32::new(&self.prefix_of(JOB + 1)).unwrap();
+                    line.say(SetExtranoncePrefix { channel_id: CHANNEL, extranonce_prefix })?;
+                    line.say(NewExtendedMiningJob { min_ntime: Some(ntime), ..job(CHANNEL, JOB + 1) })?;
                 }
                 line.say(SubmitSharesSuccess {
                     channel_id: CHANNEL,
@@ -249,9 +253,19 @@ impl State {
         }
     }
 
+    /// The extranonce prefix of a job: the first has another than those that follow it.
+    fn prefix_of(&self, job_id: u32) -> [u8; 4] {
+        if job_id == JOB || self.manner != Manner::ChangesPrefix {
+            self.prefix
+        } else {
+            self.prefix.map(|byte| !byte)
+        }
+    }
+
     /// Hash of a share's header in internal order, from what was given out here.
     fn hash(&self, share: &SubmitSharesExtended) -> [u8; 32] {
-        let coinbase = [&[1; 60][..], &self.prefix, share.extranonce.as_bytes(), &[2; 60]].concat();
+        let prefix = self.prefix_of(share.job_id);
+        let coinbase = [&[1; 60][..], &prefix, share.extranonce.as_bytes(), &[2; 60]].concat();
         let root = sha256d::Hash::hash(&coinbase).to_byte_array();
         let header = [
             &share.version.to_le_bytes()[..],

@@ -5,7 +5,7 @@ use crate::forward::{Account, Waiting};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stratum::fault::Fault;
 use stratum::v2::client::{Client, Event, Job, RequestId};
 use stratum::v2::codec::U256;
@@ -93,12 +93,10 @@ impl Session {
             return Ok(());
         };
         let silent = now.saturating_duration_since(self.heard.max(oldest));
-        match SILENCE.iter().find(|(many, long)| shares >= *many && silent >= *long) {
-            Some((_, long)) => {
-                Err(format!("it has said nothing for {} s while {shares} shares wait", long.as_secs()))
-            }
-            None => Ok(()),
+        if is_too_silent(shares, silent) {
+            return Err(format!("it has said nothing for {} s while {shares} shares wait", silent.as_secs()));
         }
+        Ok(())
     }
 
     /// Tells upstream of the machines of accounts that have become faster or slower by a tenth.
@@ -117,6 +115,10 @@ impl Session {
             }
         }
     }
+}
+
+fn is_too_silent(shares: usize, silent: Duration) -> bool {
+    SILENCE.iter().any(|(many, long)| shares >= *many && silent >= *long)
 }
 
 /// Writes what waits; whether something is left.
@@ -157,4 +159,18 @@ pub(super) fn gone(error: io::Error) -> String {
 
 pub(super) fn fault(fault: Fault) -> String {
     format!("it is at fault: {fault}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n18_many_unjudged_shares_make_silence_suspicious_soon_and_a_few_do_later() {
+        let silent = |shares, seconds| is_too_silent(shares, Duration::from_secs(seconds));
+        assert!(silent(32, 10) && !silent(32, 9));
+        assert!(!silent(31, 119), "the batch of a slow pool may not be full");
+        assert!(silent(1, 120) && silent(31, 120));
+        assert!(!silent(0, 10_000), "where nothing was asked nothing is answered");
+    }
 }
