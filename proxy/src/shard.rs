@@ -184,15 +184,22 @@ impl Shard {
                 if upstream.target.is_met_by(share.hash().as_byte_array()) {
                     self.metrics.late();
                 }
+                self.forward_block(solves, upstream, &roll);
                 Err(Reject::Stale)
             }
-            Outcome::Rejected(reject) => Err(reject),
+            Outcome::Rejected(reject) => {
+                self.forward_block(solves, upstream, &roll);
+                Err(reject)
+            }
         };
-        // Whatever policy says of it, upstream may make a block of it.
-        if solves && answer.is_err() {
-            self.forward(upstream, &roll, None);
-        }
         self.answer(key, ticket, answer, out);
+    }
+
+    /// Whatever policy says of a block, upstream may make one of it.
+    fn forward_block(&mut self, solves: bool, upstream: Upstream, roll: &Roll) {
+        if solves {
+            self.forward(upstream, roll, None);
+        }
     }
 
     /// The same for a share whose machine cannot be told any more.
