@@ -1,4 +1,4 @@
-//! A settings file: typed settings, or a list of mistakes that each say where and what.
+//! A settings file of either server: typed settings, or a list of mistakes that each say where and what.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,6 +12,13 @@ fuzz_target!(|input: &[u8]| {
             assert!(!settings.nodes.is_empty());
             assert!((settings.difficulty.min..=settings.difficulty.max).contains(&settings.difficulty.start));
             assert_ne!(settings.network, bitcoin::Network::Bitcoin);
+        }
+        Err(mistakes) => assert!(!mistakes.to_string().is_empty()),
+    }
+    match proxy::settings::Settings::resolve(Reader::text(text)) {
+        Ok(settings) => {
+            assert!(!settings.upstreams.is_empty());
+            assert!(settings.upstreams.iter().all(|upstream| upstream.user.is_none() == settings.pass_users));
         }
         Err(mistakes) => assert!(!mistakes.to_string().is_empty()),
     }
