@@ -186,7 +186,10 @@ impl Shard {
                 Action::Refused(reject) => self.count(key, Err(reject)),
                 Action::NeedWork => self.prepare_work(key, now, &mut next),
                 Action::Open(opening) => self.open_channel(key, *opening, now, &mut next),
-                Action::Closed(prefix) => self.places.free(prefix, now),
+                Action::Closed(prefix) => {
+                    self.connections.forget(key, prefix);
+                    self.places.free(prefix, now);
+                }
             }
             if !next.is_empty() {
                 self.act(key, std::mem::take(&mut next), now);

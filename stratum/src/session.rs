@@ -44,7 +44,8 @@ pub enum Action {
     NeedWork,
     /// V2: somebody asks for a channel: call [`v2::server::Session::open`].
     Open(Box<v2::server::Opening>),
-    /// V2: a channel was closed. Its prefix may be given to another, in time.
+    /// V2: the channel of this prefix was closed: a job that waits for it is not sent. The prefix may be given to
+    /// another, in time.
     Closed(Extranonce1),
 }
 

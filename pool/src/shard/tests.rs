@@ -14,6 +14,8 @@ use stratum::target::Work;
 use stratum::v1;
 use template::submit::Submitter;
 
+mod sealed;
+
 /// A shard with a real log behind it, and a node that is away.
 struct Bench {
     shard: Shard,
@@ -67,16 +69,21 @@ impl Bench {
 
     /// What waits for a peer, as text.
     fn sent(&mut self, key: PeerKey) -> String {
+        String::from_utf8(self.waiting(key)).unwrap()
+    }
+
+    /// What waits for a peer, as it goes over the wire.
+    fn waiting(&mut self, key: PeerKey) -> Vec<u8> {
         let outbox = self.shard.outbox(key);
-        let mut text = Vec::new();
+        let mut bytes = Vec::new();
         while !outbox.is_empty() {
             let mut slices = Vec::new();
             outbox.slices(&mut slices).unwrap();
             let offered: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
             outbox.written(offered.len());
-            text.extend(offered);
+            bytes.extend(offered);
         }
-        String::from_utf8(text).unwrap()
+        bytes
     }
 
     /// A share of the newest job of a connection that `nonce` sets apart, as its line.

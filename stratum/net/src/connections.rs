@@ -5,6 +5,7 @@ use crate::outbox::{Outbox, OutboxFull};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
+use stratum::extranonce::Extranonce1;
 use stratum::fault::Fault;
 use stratum::session::{Action, Session};
 use tokio::sync::Notify;
@@ -112,6 +113,13 @@ impl<Own> Connections<Own> {
             other => return Some(other),
         }
         None
+    }
+
+    /// Leaves out the job that waits for a channel of this prefix, which was closed.
+    pub fn forget(&mut self, key: PeerKey, closed: Extranonce1) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.outbox.forget(closed);
+        }
     }
 
     /// Has a connection closed.

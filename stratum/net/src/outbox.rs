@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use stratum::extranonce::Extranonce1;
 use stratum::session::JobMessage;
 use stratum::v2::frame::HEADER_BYTES;
 use stratum::v2::noise::{NonceExhausted, Sealer};
@@ -67,6 +68,14 @@ impl Outbox {
             self.waiting.remove(at);
         }
         self.waiting.push_back(Message::Job(job));
+    }
+
+    /// Leaves out the job that waits for a channel which was closed, told by its prefix (MN-15).
+    pub fn forget(&mut self, closed: Extranonce1) {
+        self.waiting.retain(|message| match message {
+            Message::Job(JobMessage::V2(job)) => job.prefix() != closed,
+            Message::Job(JobMessage::V1(_)) | Message::Own(_) => true,
+        });
     }
 
     /// Whether nothing waits.

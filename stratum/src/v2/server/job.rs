@@ -45,6 +45,11 @@ impl JobMessage {
         same
     }
 
+    /// The prefix of its channel, which no other open channel has.
+    pub fn prefix(&self) -> Extranonce1 {
+        self.prefix
+    }
+
     /// Hands over its frames, one after the other, still plain.
     pub fn frames(&self, mut send: impl FnMut(&[u8])) {
         let mut frame = Vec::new();
