@@ -448,11 +448,13 @@ impl Serve for Shard {
 impl Peers for Shard {
     type Key = PeerKey;
 
-    fn receive(&mut self, key: PeerKey, bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let peer = self.connections.driven(key);
-        let mut actions = Vec::new();
-        let received = peer.session.receive(bytes, now, &mut actions);
-        self.act(key, actions, now);
+    fn receive(&mut self, key: PeerKey, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let mut received = Ok(());
+        while received.is_ok() && !bytes.is_empty() {
+            let mut actions = Vec::new();
+            received = self.connections.driven(key).session.receive(&mut bytes, now, &mut actions);
+            self.act(key, actions, now);
+        }
         self.flush(now);
         received
     }

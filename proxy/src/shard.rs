@@ -372,9 +372,10 @@ impl Serve for Shard {
 impl Peers for Shard {
     type Key = PeerKey;
 
-    fn receive(&mut self, key: PeerKey, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    fn receive(&mut self, key: PeerKey, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut actions = Vec::new();
-        let received = self.connections.driven(key).session.receive(bytes, now, &mut actions);
+        // Machines speak V1: all bytes are taken at once.
+        let received = self.connections.driven(key).session.receive(&mut bytes, now, &mut actions);
         self.act(key, actions, now);
         received
     }

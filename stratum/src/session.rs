@@ -103,13 +103,14 @@ impl Session {
         }
     }
 
-    /// Takes bytes as they come, cut anywhere.
+    /// Takes bytes off the front as they come, cut anywhere. What it leaves is to be given again once the actions are
+    /// done.
     ///
     /// # Errors
     /// The connection is to be closed once the actions are done.
-    pub fn receive(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
+    pub fn receive(&mut self, bytes: &mut &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
         match self {
-            Self::V1(session) => session.receive(bytes, now, out),
+            Self::V1(session) => session.receive(std::mem::take(bytes), now, out),
             Self::V2(session) => session.receive(bytes, now, out),
         }
     }

@@ -131,7 +131,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     let line = bench.share(broken, 1, 0);
     let mut actions = Vec::new();
     let peer = bench.shard.connections.find(broken).unwrap();
-    peer.session.receive(line.as_bytes(), bench.now, &mut actions).unwrap();
+    peer.session.receive(&mut line.as_bytes(), bench.now, &mut actions).unwrap();
     let Some(Action::Share { ticket, .. }) = actions.iter().find(|a| matches!(a, Action::Share { .. }))
     else {
         panic!("{actions:?}")

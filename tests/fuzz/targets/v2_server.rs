@@ -43,7 +43,6 @@ fuzz_target!(|input: &[u8]| {
         let (payload, behind) = behind.split_at(if idle { 0 } else { behind.len().min(length.into()) });
         rest = behind;
         now += Duration::from_secs(if idle { 300 } else { 1 });
-        let mut actions = Vec::new();
         let fed = if idle {
             Ok(())
         } else {
@@ -51,10 +50,9 @@ fuzz_target!(|input: &[u8]| {
             // In two pieces, cut where the payload says.
             let cut = usize::from(payload.last().copied().unwrap_or(0)) % frame.len();
             let (first, second) = frame.split_at(cut);
-            let fed = server.session.receive(first, now, &mut actions);
-            fed.and_then(|()| server.session.receive(second, now, &mut actions))
+            let fed = server.receive(now, first);
+            fed.and_then(|()| server.receive(now, second))
         };
-        server.act(now, actions);
         if fed.and_then(|()| server.tick(now)).is_err() {
             return;
         }
@@ -105,6 +103,16 @@ impl Server {
         let session = Session::new(Arc::new(settings), server.open, now);
         let prefixes = PrefixAllocator::new(0, REST);
         (Self { session, judge, prefixes, work, credited: HashSet::new() }, client.seal)
+    }
+
+    fn receive(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), Fault> {
+        let mut fed = Ok(());
+        while fed.is_ok() && !bytes.is_empty() {
+            let mut actions = Vec::new();
+            fed = self.session.receive(&mut bytes, now, &mut actions);
+            self.act(now, actions);
+        }
+        fed
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Fault> {

@@ -243,7 +243,7 @@ impl Pair {
         let mut sealed = Vec::new();
         self.seal.seal(header, payload, &mut sealed).expect("a fresh key");
         let mut actions = Vec::new();
-        self.session.receive(&sealed, self.now, &mut actions).expect("nothing to close for");
+        self.session.receive(&mut &sealed[..], self.now, &mut actions).expect("nothing to close for");
         self.read(actions)
     }
 

@@ -23,6 +23,11 @@ fn transports() -> (Transport, Transport) {
     (initiator.finish(&act2, 1).unwrap(), server)
 }
 
+fn request(kind: Kind) -> Request {
+    let user_identity = Str255::new(address(1).into_bytes()).unwrap();
+    Request { kind, user_identity, hashes_per_s: 0.0, max_target: U256([0xff; 32]) }
+}
+
 impl Bench {
     /// A connection that is ready for channels.
     fn sealed(&mut self) -> Peer {
@@ -41,10 +46,8 @@ impl Bench {
 
     /// The number of a new channel, whose first job is read.
     fn channel(&mut self, peer: &mut Peer, kind: Kind) -> u32 {
-        let user_identity = Str255::new(address(1).into_bytes()).unwrap();
-        let request = Request { kind, user_identity, hashes_per_s: 0.0, max_target: U256([0xff; 32]) };
         let mut events = Vec::new();
-        peer.client.open(request, self.now, &mut events).unwrap();
+        peer.client.open(request(kind), self.now, &mut events).unwrap();
         self.say(peer, events);
         match self.hear(peer)[..] {
             [Event::Opened { channel, .. }, Event::Work { .. }] => channel,
@@ -87,4 +90,18 @@ fn mn_15_a_job_that_waits_for_a_channel_is_not_sent_once_that_is_closed() {
         assert!(matches!(&heard[..], [Event::Work { job, .. }] if job.channel == other), "{heard:?}");
         assert_eq!(peer.client.ignored(), 0);
     }
+}
+
+#[test]
+fn mn_07_requests_that_come_in_one_read_are_all_answered() {
+    let mut bench = Bench::new();
+    let mut peer = bench.sealed();
+    let mut events = Vec::new();
+    for kind in [Kind::Standard, Kind::Extended { min_extranonce_size: 8 }, Kind::Standard] {
+        peer.client.open(request(kind), bench.now, &mut events).unwrap();
+    }
+    bench.say(&mut peer, events);
+    let heard = bench.hear(&mut peer);
+    let opened = heard.iter().filter(|event| matches!(event, Event::Opened { .. })).count();
+    assert_eq!((opened, heard.len()), (3, 6), "{heard:?}");
 }

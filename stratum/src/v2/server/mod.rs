@@ -79,8 +79,6 @@ pub struct Session {
     active: Option<Instant>,
     /// Not later than any channel's difficulty has to be looked at.
     retarget_at: Option<Instant>,
-    /// Openings that were handed out and are not answered: they count as channels.
-    openings: usize,
     /// Channels with durable shares that are not acknowledged.
     unacknowledged: Vec<u32>,
     /// What new channels are steered to.
@@ -99,27 +97,30 @@ impl Session {
             next_channel: GROUPS + 1,
             active: None,
             retarget_at: None,
-            openings: 0,
             unacknowledged: Vec::new(),
             shares_per_minute: settings.shares_per_minute,
             settings,
         }
     }
 
-    /// Takes sealed bytes as they come, cut anywhere.
+    /// Takes sealed bytes off the front as they come, cut anywhere. It leaves those behind a request for a channel,
+    /// which they may be about: they come again once the actions are done.
     ///
     /// # Errors
     /// The connection is to be closed once the actions are done.
-    pub fn receive(&mut self, mut bytes: &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
+    pub fn receive(&mut self, bytes: &mut &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
         loop {
             let first = self.agreed.is_none();
             let allowed: &[Allowed] = if first { &SETUP } else { &WORK };
-            let frame = self.frames.next(&mut bytes, |header| match header.admit(allowed)? {
+            let frame = self.frames.next(bytes, |header| match header.admit(allowed)? {
                 Admission::Skip if first => Err(Fault::Misbehaved("an extension before SetupConnection")),
                 admission => Ok(admission),
             })?;
             let Some(Frame { msg_type, payload }) = frame else { return Ok(()) };
             self.message(Message::decode(msg_type, &payload)?, now, out)?;
+            if let Some(Action::Open(_)) = out.last() {
+                return Ok(());
+            }
         }
     }
 
@@ -180,7 +181,6 @@ impl Session {
         now: Instant,
         out: &mut Vec<Action>,
     ) {
-        self.openings -= 1;
         let request_id = opening.request_id;
         let refused = match (prefix, job) {
             (_, None) => error_code::NO_JOB_AVAILABLE,
@@ -334,13 +334,10 @@ impl Session {
     }
 
     fn request(&mut self, request_id: u32, opening: Result<Opening, ErrorCode>, out: &mut Vec<Action>) {
-        let room = self.channels.len() + self.openings < self.settings.channels_max;
+        let room = self.channels.len() < self.settings.channels_max;
         match opening.and_then(|opening| if room { Ok(opening) } else { Err(error_code::TOO_MANY_CHANNELS) })
         {
-            Ok(opening) => {
-                self.openings += 1;
-                out.push(Action::Open(Box::new(opening)));
-            }
+            Ok(opening) => out.push(Action::Open(Box::new(opening))),
             Err(code) => refuse_opening(request_id, code, out),
         }
     }

@@ -141,10 +141,13 @@ impl Peer {
         self.raw(&sealed)
     }
 
-    fn raw(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        let mut actions = Vec::new();
-        let received = self.session.receive(bytes, self.now, &mut actions);
-        self.act(actions);
+    fn raw(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        let mut received = Ok(());
+        while received.is_ok() && !bytes.is_empty() {
+            let mut actions = Vec::new();
+            received = self.session.receive(&mut bytes, self.now, &mut actions);
+            self.act(actions);
+        }
         received
     }
 

@@ -62,9 +62,12 @@ impl Pair {
             if sealed.is_empty() {
                 return;
             }
-            let mut actions = Vec::new();
-            self.session.receive(&sealed, self.now, &mut actions).unwrap();
-            self.act(actions);
+            let mut rest = &sealed[..];
+            while !rest.is_empty() {
+                let mut actions = Vec::new();
+                self.session.receive(&mut rest, self.now, &mut actions).unwrap();
+                self.act(actions);
+            }
         }
     }
 

@@ -111,6 +111,25 @@ fn mn_15_a_share_and_the_end_of_its_channel_in_one_read_credit_the_share_in_sile
 }
 
 #[test]
+fn what_follows_a_request_in_the_same_read_finds_the_channel() {
+    for kind in KINDS {
+        for id in [FIRST, GROUP] {
+            let mut peer = Peer::ready(settings());
+            let stream = [peer.sealed(&open(kind)), peer.sealed(&close(id).into())].concat();
+            peer.raw(&stream).unwrap();
+            assert_eq!(names(&peer.heard()), first_job(kind));
+            assert_eq!((peer.closed.len(), peer.session.prefixes().count()), (1, 0));
+        }
+        let mut peer = Peer::ready(wide());
+        let smaller = update(FIRST, 1e6, pot(-3).target().into());
+        let stream = [peer.sealed(&open(kind)), peer.sealed(&smaller.into())].concat();
+        peer.raw(&stream).unwrap();
+        let heard = peer.heard();
+        assert_eq!(names(&heard)[..4], [&first_job(kind)[..], &["SetTarget"]].concat());
+    }
+}
+
+#[test]
 fn mn_17_closing_the_group_closes_all_its_channels() {
     let mut peer = Peer::ready(settings());
     let machines: Vec<_> = (0..5).map(|at| peer.opened(KINDS[at % 2])).collect();

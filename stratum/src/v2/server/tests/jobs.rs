@@ -115,7 +115,7 @@ fn a_newer_job_takes_the_place_of_one_that_was_not_sent_and_says_what_that_one_h
     let mut actions = Vec::new();
     let mut jobs = Vec::new();
     let sealed = peer.sealed(&update(machine.channel, 1e6, pot(-3).target().into()).into());
-    peer.session.receive(&sealed, peer.now, &mut actions).unwrap();
+    peer.session.receive(&mut &sealed[..], peer.now, &mut actions).unwrap();
     peer.session.work(0, &body_on(2, HARD_NBITS), peer.now, &mut actions);
     peer.session.work(0, &body_on(2, HARD_NBITS), peer.now, &mut actions);
     peer.session.work(1, &body_on(2, HARD_NBITS), peer.now, &mut actions);

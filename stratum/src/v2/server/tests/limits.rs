@@ -104,7 +104,7 @@ fn n09_a_connection_has_1024_channels_at_most_however_it_asks() {
         let request = standard().into();
         stream.extend(peer.sealed(&request));
     }
-    // All in one read: none of them was open when the next one came.
+    // All in one read.
     peer.raw(&stream).unwrap();
     let heard = peer.heard();
     let count = |name| heard.iter().filter(|message| message.name() == name).count();

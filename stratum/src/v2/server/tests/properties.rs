@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 /// A conversation of everything a client may say.
 fn conversation(peer: &mut Peer, machine: &mut Machine) -> Vec<u8> {
     let mut messages: Vec<Message> = vec![open(Kind::Standard), update(FIRST, 1e6, any_target()).into()];
+    // A guess at the id of a channel that is asked for in the same breath.
+    messages.extend([open(Kind::Extended), close(machine.channel + 2).into()]);
     for at in 0..12 {
         let roll = if at % 3 == 0 { machine.miss() } else { machine.hit() };
         messages.push(machine.submit(&roll));
     }
-    // Nobody knows the id of a channel that is asked for in the same breath.
     messages.push(close(FIRST).into());
     messages.push(OpenExtendedMiningChannel { min_extranonce_size: 40, ..extended() }.into());
     let mut stream: Vec<u8> = messages.iter().flat_map(|message| peer.sealed(message)).collect();
