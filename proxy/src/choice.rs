@@ -72,9 +72,9 @@ impl Choice {
     /// This one's connection has ended or could not be made. `chance` is random, 0 to 1.
     pub fn failed(&mut self, upstream: usize, chance: f64, now: Instant) {
         let Upstream { state, failures } = &mut self.upstreams[upstream];
-        if let State::Live { since } = state
-            && now.saturating_duration_since(*since) >= GOOD
-        {
+        let was_good =
+            matches!(state, State::Live { since } if now.saturating_duration_since(*since) >= GOOD);
+        if was_good {
             *failures = 0;
         }
         *failures = failures.saturating_add(1);
@@ -84,13 +84,19 @@ impl Choice {
         *state = State::Backoff { until: now + pause.mul_f64(0.7 + 0.6 * chance.clamp(0.0, 1.0)) };
         if self.used == Some(upstream) {
             self.used = None;
-            // Machines idle from here on: the others are asked at once, whatever they still owe.
-            for (at, Upstream { state, .. }) in self.upstreams.iter_mut().enumerate() {
-                if let State::Backoff { until } = state
-                    && at != upstream
-                {
-                    *until = now.min(*until);
-                }
+            if was_good {
+                self.ask_at_once(upstream, now);
+            }
+        }
+    }
+
+    /// Machines idle from here on: whatever pauses the others are in, each is asked once.
+    fn ask_at_once(&mut self, but: usize, now: Instant) {
+        for (at, Upstream { state, .. }) in self.upstreams.iter_mut().enumerate() {
+            if let State::Backoff { until } = state
+                && at != but
+            {
+                *until = now.min(*until);
             }
         }
     }
@@ -267,6 +273,24 @@ mod tests {
         choice.failed(0, 0.5, now + seconds(10));
         assert_eq!(choice.decide(now + seconds(10)), []);
         assert_eq!(choice.decide(now + seconds(12)), [Do::Connect(1)]);
+    }
+
+    #[test]
+    fn n18_two_that_fail_as_soon_as_they_are_live_are_left_alone_for_longer_and_longer() {
+        let mut now = Instant::now();
+        let (start, mut tries, mut choice) = (now, 0, Choice::new(2));
+        while now < start + seconds(60) {
+            for todo in choice.decide(now) {
+                if let Do::Connect(at) = todo {
+                    tries += 1;
+                    choice.is_live(at, now);
+                    choice.decide(now);
+                    choice.failed(at, 0.5, now + seconds(1));
+                }
+            }
+            now += seconds(1);
+        }
+        assert!(tries <= 14, "{tries}");
     }
 
     #[test]

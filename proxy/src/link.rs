@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::share::Reject;
-use stratum::v2::client::{self, Client, Event, Job, Kind, Request, RequestId, Settings};
+use stratum::v2::client::{self, Client, Event, Job, Kind, OPENS_MAX, Request, RequestId, Settings};
 use stratum::v2::codec::{Str255, U256};
 use stratum::v2::error_code;
 use stratum_net::outbound::{self, Server};
@@ -136,6 +136,8 @@ impl Link {
             outbox: Outbox::sealed(transport.seal),
             ready: false,
             opening: HashMap::new(),
+            extranonce_size: WANTED_BYTES,
+            to_open: VecDeque::new(),
             accounts: HashMap::new(),
             channels: HashMap::new(),
             update_at: now,
@@ -173,6 +175,7 @@ impl Link {
             session.listen(now)?;
             self.confirm(session, now);
             let mut events = Vec::new();
+            self.open_waiting(session, now, &mut events)?;
             session.update(now, &mut events);
             self.take(session, events, now).await?;
             let due = session.client.deadline().min(now + UPDATE_EVERY);
@@ -188,7 +191,7 @@ impl Link {
                     read?;
                 }
                 Some(wish) = self.wishes.recv(), if session.ready => {
-                    self.fulfil(session, wish, &mut events).await?;
+                    self.fulfil(session, wish, &mut events).await;
                     self.take(session, events, Instant::now()).await?;
                 }
                 _ = stream.writable(), if stuck_since.is_some() => {}
@@ -215,7 +218,7 @@ impl Link {
                 Event::Ready { .. } => {
                     session.ready = true;
                     match self.upstream.user {
-                        Some(_) => self.open(session, Account::new(), WANTED_BYTES, now, &mut more)?,
+                        Some(_) => self.open(session, Account::new(), now, &mut more)?,
                         None => self.tell(News::Ready).await,
                     }
                 }
@@ -252,25 +255,29 @@ impl Link {
         Ok(())
     }
 
-    async fn fulfil(
-        &mut self,
-        session: &mut Session,
-        wish: Wish,
-        out: &mut Vec<Event>,
-    ) -> Result<(), String> {
+    async fn fulfil(&mut self, session: &mut Session, wish: Wish, out: &mut Vec<Event>) {
         match wish {
             Wish::Share(share) => self.submit(session, share, out),
-            Wish::Open(account) if session.accounts.contains_key(&account) => {}
-            Wish::Open(account) if session.accounts.len() >= ACCOUNTS_MAX => {
+            Wish::Open(account) if session.knows(&account) => {}
+            Wish::Open(account) if session.accounts.len() + session.to_open.len() >= ACCOUNTS_MAX => {
                 let why = format!("{ACCOUNTS_MAX} accounts are mined for already");
                 self.tell(News::Refused(account, why)).await;
             }
-            Wish::Open(account) => self.open(session, account, WANTED_BYTES, Instant::now(), out)?,
+            Wish::Open(account) => session.to_open.push_back(account),
             Wish::Rate { shard, account, hashes_per_s } => {
                 if let Some(standing) = session.accounts.get_mut(&account) {
                     standing.rates[shard] = hashes_per_s;
                 }
             }
+        }
+    }
+
+    /// Asks for the channels of accounts that wait, as many at once as the client lets wait for their answers.
+    fn open_waiting(&self, session: &mut Session, now: Instant, out: &mut Vec<Event>) -> Result<(), String> {
+        while session.opening.len() < OPENS_MAX
+            && let Some(account) = session.to_open.pop_front()
+        {
+            self.open(session, account, now, out)?;
         }
         Ok(())
     }
@@ -279,10 +286,10 @@ impl Link {
         &self,
         session: &mut Session,
         account: Account,
-        min_extranonce_size: u16,
         now: Instant,
         out: &mut Vec<Event>,
     ) -> Result<(), String> {
+        let min_extranonce_size = session.extranonce_size;
         let named = || Str255::new(account.as_bytes().to_vec()).expect("the session takes no longer names");
         let standing = session.accounts.entry(account.clone()).or_insert_with(|| Standing {
             rates: vec![0.0; self.shards.len()],
@@ -313,11 +320,14 @@ impl Link {
         let Some((account, asked)) = session.opening.remove(&request) else { return Ok(()) };
         let too_large = code.as_bytes() == error_code::MIN_EXTRANONCE_SIZE_TOO_LARGE.as_str().as_bytes();
         if too_large && asked == WANTED_BYTES {
-            return self.open(session, account, NEEDED_BYTES, now, out);
+            session.extranonce_size = NEEDED_BYTES;
+            return self.open(session, account, now, out);
         }
         match &self.upstream.user {
             Some(user) => Err(format!("it opens no channel for {user}: {code}")),
             None => {
+                // It takes no place from those that are mined for.
+                session.accounts.remove(&account);
                 self.tell(News::Refused(account, format!("upstream opens no channel: {code}"))).await;
                 Ok(())
             }

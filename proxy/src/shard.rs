@@ -322,6 +322,8 @@ impl Serve for Shard {
         if self.reading == Reading::NoWork {
             self.reading = Reading::Open;
         }
+        // Whoever names one of these again may ask again: upstream may know it by then.
+        self.asked.retain(|account| !matches!(work.accounts.get(account), Some(Err(_))));
         let other = self.work.as_ref().is_none_or(|before| before.id != work.id);
         self.work = Some(work);
         other

@@ -2,12 +2,12 @@
 
 use crate::bridge::{self, Unusable};
 use crate::choice::{Choice, Do};
-use crate::forward::{Account, Current, Judged, Route, WAITING_MAX, WorkSet};
+use crate::forward::{ACCOUNTS_MAX, Account, Current, Judged, Route, WAITING_MAX, WorkSet};
 use crate::health::Health;
 use crate::link::{Link, News, Told, Upstream};
 use crate::metrics::Metrics;
 use bitcoin::BlockHash;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stratum::extranonce::EXTRANONCE2_BYTES;
@@ -61,6 +61,8 @@ struct Line {
     /// Parent of the newest work.
     tip: Option<BlockHash>,
     accounts: HashMap<Account, Result<Offered, Arc<str>>>,
+    /// Those of them that were refused, oldest first: names are made up easily, so the oldest are forgotten.
+    refused: VecDeque<Account>,
     stop: CancellationToken,
 }
 
@@ -153,7 +155,8 @@ impl Switchboard {
         };
         tokio::spawn(link.run());
         let route = Route { link: number, wishes };
-        self.links[at] = Some(Line { route, live: false, tip: None, accounts: HashMap::new(), stop });
+        let (accounts, refused) = (HashMap::new(), VecDeque::new());
+        self.links[at] = Some(Line { route, live: false, tip: None, accounts, refused, stop });
     }
 
     fn let_go(&mut self, at: usize) {
@@ -199,7 +202,7 @@ impl Switchboard {
             }
             News::Refused(account, reason) => {
                 warn!(upstream = %self.upstreams[at].server, ?account, reason, "account refused");
-                line.accounts.insert(account, Err(reason.into()));
+                line.refuse(account, reason.into());
             }
             News::Ended(reason) => {
                 self.hear_end(at, &reason);
@@ -250,6 +253,20 @@ impl Switchboard {
         }
         self.next_work += 1;
         self.show.send_replace(Current(Some(Arc::new(work))));
+    }
+}
+
+impl Line {
+    fn refuse(&mut self, account: Account, reason: Arc<str>) {
+        if !matches!(self.accounts.insert(account.clone(), Err(reason)), Some(Err(_))) {
+            self.refused.push_back(account);
+        }
+        if self.refused.len() > ACCOUNTS_MAX
+            && let Some(oldest) = self.refused.pop_front()
+            && matches!(self.accounts.get(&oldest), Some(Err(_)))
+        {
+            self.accounts.remove(&oldest);
+        }
     }
 }
 

@@ -99,6 +99,37 @@ fn m19_n18_an_upstream_dies_under_a_thousand_machines_and_the_next_takes_over() 
 }
 
 #[test]
+fn n18_two_hundred_accounts_get_their_channels_at_once_and_again_after_a_failover() {
+    let node = Node::signet();
+    let pool = pool(&node);
+    let (first, second) = (Relay::to(pool.builder.v2()), Relay::to(pool.builder.v2()));
+    // So that all ask before the first is answered.
+    [&first, &second].iter().for_each(|relay| relay.delay(Duration::from_millis(100)));
+    let authority = pool.builder.authority();
+    let proxy = ProxyBuilder::passing_users()
+        .set("difficulty.pot_max", "-32")
+        .upstream(first.address, authority)
+        .upstream(second.address, authority)
+        .start();
+    let accounts = 200;
+    let users = (0..accounts).map(|number| address(number, node.network)).collect();
+    let herd = Herd::start(proxy.v1(), users, SHARE_EVERY);
+    herd.wait_for_work(accounts.into());
+    herd.wait_for_acknowledged(accounts.into());
+    let died = Instant::now();
+    first.down();
+    let took = herd.wait_for_newer_work(died);
+    println!("work for {accounts} accounts after {took:?}");
+    assert!(took <= FAILOVER_MAX, "{took:?}");
+    herd.wait_for_acknowledged(accounts.into());
+    assert_all_accounted_for(&herd, &proxy);
+    assert_eq!(herd.tally().disconnects, 0);
+    let second = second.address.to_string();
+    let ended = |line: &str| line.contains(&second) && line.contains("ended");
+    assert!(!proxy.log().lines().any(ended), "only the one that was cut ends");
+}
+
+#[test]
 fn m19_upstreams_that_flap_by_turns_lose_no_machine_and_new_work_comes_within_two_seconds() {
     let (first, second) = (StandIn::start(1, Manner::Grants(12)), StandIn::start(2, Manner::Grants(12)));
     second.down();

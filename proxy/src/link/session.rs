@@ -28,6 +28,10 @@ pub(super) struct Session {
     pub(super) ready: bool,
     /// Requests for channels that are not answered, with what was asked for.
     pub(super) opening: HashMap<RequestId, (Account, u16)>,
+    /// What is asked for: less once upstream has refused so much.
+    pub(super) extranonce_size: u16,
+    /// Accounts for which a channel is still to be asked for, oldest first.
+    pub(super) to_open: VecDeque<Account>,
     pub(super) accounts: HashMap<Account, Standing>,
     /// By upstream's names.
     pub(super) channels: HashMap<u32, Channel>,
@@ -56,6 +60,11 @@ pub(super) struct Channel {
 }
 
 impl Session {
+    /// Whether a channel was asked for, or will be.
+    pub(super) fn knows(&self, account: &Account) -> bool {
+        self.accounts.contains_key(account) || self.to_open.contains(account)
+    }
+
     pub(super) fn opened(&mut self, request: RequestId, channel_id: u32) {
         let Some((account, _)) = self.opening.remove(&request) else { return };
         if let Some(standing) = self.accounts.get_mut(&account) {

@@ -52,3 +52,17 @@ async fn n18_without_any_upstream_machines_keep_the_last_work_for_two_minutes_an
     stop.cancel();
     running.await.unwrap();
 }
+
+#[test]
+fn r06_names_that_upstream_refuses_are_forgotten_in_time_and_cost_nobody_his_work() {
+    let route = Route { link: 1, wishes: mpsc::channel(1).0 };
+    let (accounts, refused, stop) = (HashMap::new(), VecDeque::new(), CancellationToken::new());
+    let mut line = Line { route, live: true, tip: None, accounts, refused, stop };
+    let name = |number: usize| Account::from_bytes(format!("name{number}").into_bytes());
+    for number in 0..5 * ACCOUNTS_MAX {
+        line.refuse(name(number), "who?".into());
+        line.refuse(name(number), "who?".into());
+    }
+    assert_eq!((line.accounts.len(), line.refused.len()), (ACCOUNTS_MAX, ACCOUNTS_MAX));
+    assert!(line.accounts.contains_key(&name(5 * ACCOUNTS_MAX - 1)), "the newest is told so");
+}
