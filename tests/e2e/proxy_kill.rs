@@ -97,3 +97,19 @@ fn d01_m03_whenever_the_pool_is_killed_behind_the_proxy_acknowledged_shares_are_
     assert!(forwarded.adds_up() && forwarded.waiting == 0.0, "{forwarded:?}");
     assert_in_the_log_once(&tally, pool);
 }
+
+#[test]
+fn d08_a_proxy_that_is_told_to_stop_under_load_ends_in_order_and_answers_what_it_has_taken() {
+    let node = Node::signet();
+    let pool = pool(&node).start();
+    let mut proxy = proxy(&pool.builder).start();
+    let herd = Herd::start(proxy.v1(), users(&node), Duration::from_millis(200));
+    herd.wait_for_work(MACHINES);
+    herd.wait_for_acknowledged(2 * MACHINES);
+    let status = proxy.terminate();
+    assert_eq!(status.code(), Some(0), "{}", proxy.whole_log());
+    let tally = herd.quiet();
+    assert!(tally.adds_up(), "every share has one answer, or lost its connection");
+    assert_eq!((tally.with_work, tally.refused.get(&20)), (0, None), "{:?}", tally.refused);
+    assert_in_the_log_once(&tally, pool);
+}

@@ -234,7 +234,7 @@ fn answers_leave_in_the_order_of_the_shares_whoever_judges_them() {
 }
 
 #[test]
-fn m01_m02_a_share_that_comes_again_goes_upstream_once_however_it_is_written() {
+fn m01_a_share_that_comes_again_goes_upstream_once_however_it_is_written() {
     let mut bench = Bench::new(target(0xff));
     let machine = bench.machine();
     bench.submit(&machine, ["000000000000000a", "0000000b", NO_BITS]);
