@@ -4,12 +4,15 @@ use crate::rates::Rates;
 use bitcoin::BlockHash;
 use prometheus::Registry;
 use serde_json::{Value, json};
+use std::ops::RangeInclusive;
 use stratum::target::Target;
 use stratum::v1::server::Users;
 use stratum::v2::client;
 use stratum::v2::codec::{Bytes32, U256};
 use stratum_net::serve::Serve;
 use tokio::sync::mpsc;
+
+mod faults;
 
 /// What machines roll here.
 const ROLLED: usize = 8;
@@ -67,11 +70,17 @@ impl Bench {
     }
 
     fn with_pot(pot: Pot, above: Target) -> Self {
+        Self::with_pots(pot..=pot, above)
+    }
+
+    /// Machines start with the first of these, and may be steered up to the last.
+    fn with_pots(pots: RangeInclusive<Pot>, above: Target) -> Self {
+        let (pot, pot_max) = pots.into_inner();
         let settings = v1::server::Settings {
             users: Users::Anyone,
             pot_start: pot,
             pot_min: pot,
-            pot_max: pot,
+            pot_max,
             ..v1::server::Settings::new(bitcoin::Network::Bitcoin)
         };
         let metrics = Metrics::new(Registry::new());
@@ -270,7 +279,7 @@ fn m15_a_share_after_a_new_block_is_late_and_does_not_go_upstream() {
 }
 
 #[test]
-fn shares_of_unknown_jobs_or_wrong_shape_are_refused_here_with_their_codes() {
+fn m11_m12_m14_shares_of_unknown_jobs_or_wrong_shape_are_refused_here_with_their_codes() {
     let mut bench = Bench::new(target(0xff));
     let machine = bench.machine();
     bench.submit_for(&machine, "ffff", [ZEROS, "00000001", NO_BITS]);
