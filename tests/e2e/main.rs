@@ -15,3 +15,4 @@ mod road;
 mod start;
 mod stop;
 mod transcripts;
+mod v2_kill;

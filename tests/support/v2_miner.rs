@@ -21,6 +21,8 @@ pub struct V2Miner {
     channel: u32,
     /// The newest job.
     pub job: Arc<Job>,
+    /// The last share that was accepted.
+    pub mined: Option<Share>,
     rolled: u64,
 }
 
@@ -61,7 +63,7 @@ impl V2Miner {
             _ => None,
         });
         let Opening { stream, client, seal, events } = opening;
-        Self { stream, client, seal, events, channel, job, rolled: 0 }
+        Self { stream, client, seal, events, channel, job, mined: None, rolled: 0 }
     }
 
     /// Takes in whatever has arrived, without waiting for more.
@@ -80,14 +82,21 @@ impl V2Miner {
     pub fn mine_share(&mut self) -> Result<[u8; 32], String> {
         self.catch_up();
         let (share, hash) = self.find_share();
+        self.submit(&share)?;
+        self.mined = Some(share);
+        Ok(hash)
+    }
+
+    /// Submits a share; why it was refused, if it was.
+    pub fn submit(&mut self, share: &Share) -> Result<(), String> {
         let mut out = Vec::new();
-        let sequence = self.client.submit(&share, &mut out).map_err(|error| error.to_string())?;
+        let sequence = self.client.submit(share, &mut out).map_err(|error| error.to_string())?;
         send(&mut self.stream, &mut self.seal, out, &mut self.events);
         let started = Instant::now();
         loop {
             match self.events.pop_front() {
                 Some(Event::Accepted { last_sequence_number, .. }) if last_sequence_number == sequence => {
-                    return Ok(hash);
+                    return Ok(());
                 }
                 Some(Event::Rejected { sequence_number, code, .. }) if sequence_number == sequence => {
                     return Err(code.to_string());
