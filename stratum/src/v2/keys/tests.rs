@@ -113,7 +113,7 @@ fn ns_08_the_signature_is_over_the_terms_and_the_static_key() {
 }
 
 #[test]
-fn ns_09_an_unknown_version_is_refused() {
+fn ns_09_n17_an_unknown_version_is_refused() {
     for version in [1_u16, 0x0100, u16::MAX] {
         let mut bytes = certificate().to_bytes();
         bytes[..2].copy_from_slice(&version.to_le_bytes());

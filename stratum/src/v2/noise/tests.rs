@@ -268,3 +268,13 @@ proptest! {
         prop_assert!(reaches(&mut ours, &mut theirs) && reaches(&mut theirs, &mut ours));
     }
 }
+
+#[test]
+fn n17_whatever_holds_a_key_wipes_it_when_it_goes() {
+    // None of them has anything else to drop.
+    assert!(std::mem::needs_drop::<AuthoritySecret>());
+    assert!(std::mem::needs_drop::<StaticKey>());
+    assert!(std::mem::needs_drop::<Initiator>());
+    assert!(std::mem::needs_drop::<Sealer>());
+    assert!(std::mem::needs_drop::<Opener>());
+}
