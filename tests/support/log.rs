@@ -50,16 +50,16 @@ impl Log {
 
     /// The job whose coinbase a block holds: equal but for tag, pot and extranonce.
     pub fn job_of(&self, coinbase: &[u8]) -> &JobEntry {
-        let fits = |job: &&JobEntry| {
+        let masked = |job: &JobEntry, extranonce_bytes: usize| {
             let mut masked = coinbase.to_vec();
             let (tag, extranonce) = (job.coinbase.tag_offset(), job.coinbase.extranonce_offset());
-            masked.get_mut(tag..tag + 9).is_some_and(|gap| {
-                gap.fill(0);
-                true
-            }) && masked.get_mut(extranonce..extranonce + 12).is_some_and(|gap| {
-                gap.fill(0);
-                true
-            }) && masked == *job.coinbase.bytes()
+            masked.get_mut(tag..tag + 9)?.fill(0);
+            masked.get_mut(extranonce..extranonce + extranonce_bytes)?.fill(0);
+            Some(masked)
+        };
+        // V2 clients may roll up to four bytes more than others.
+        let fits = |job: &&JobEntry| {
+            (12..=16).any(|bytes| masked(job, bytes).is_some_and(|masked| masked == *job.coinbase.bytes()))
         };
         let mut jobs = self.entries.iter().filter_map(|entry| match entry {
             Entry::Job(job) => Some(job),
