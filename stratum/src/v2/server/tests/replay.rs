@@ -86,3 +86,20 @@ fn m02_a_kind_of_channel_does_not_lead_to_the_header_of_another() {
     let lucky = extended.meets(&same);
     assert_eq!(peer.submit(&mut extended, &same).is_ok(), lucky);
 }
+
+#[test]
+fn m04_a_parent_that_comes_back_brings_its_shares_back() {
+    for kind in KINDS {
+        let (mut peer, mut machine) = Peer::mining(kind);
+        let work = sample::encoded(sample::body(HARD_NBITS));
+        let roll = machine.hit();
+        peer.accepted(&mut machine, &roll);
+        for work in [body_on(2, HARD_NBITS), body_on(3, HARD_NBITS), work] {
+            peer.work(&work);
+            peer.heard().iter().for_each(|message| machine.hear(message));
+        }
+        let again = Roll { job: machine.newest().id, ..roll.clone() };
+        assert_eq!(peer.code(&mut machine, &again), "duplicate-share");
+        assert_eq!(peer.credited.len(), 1);
+    }
+}

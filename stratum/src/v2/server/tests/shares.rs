@@ -4,7 +4,7 @@ use super::*;
 use bitcoin::consensus::serialize;
 
 #[test]
-fn mn_36_only_hashes_at_or_below_the_target_are_shares() {
+fn mn_36_m09_only_hashes_at_or_below_the_target_are_shares() {
     for kind in KINDS {
         let (mut peer, mut machine) = Peer::mining(kind);
         for _ in 0..20 {
