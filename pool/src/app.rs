@@ -380,8 +380,7 @@ fn start_shards(
         let (session, rate, exits) = (session.clone(), rate.clone(), exits.clone());
         let number = u8::try_from(index).context("at most 64 shards")?;
         threads.push(shard::spawn(index, move || {
-            let metrics = exits.metrics.shard.clone();
-            serve::run(Shard::new(number, session, rate, stale_credit, exits, to_shard), feeds, metrics)
+            serve::run(Shard::new(number, session, rate, stale_credit, exits, to_shard), feeds)
         })?);
         entrances.push(entrance);
     }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 use stratum::v2::keys::{AuthorityKey, Certificate, StaticKey};
+use stratum_net::clock::unix_s;
 use stratum_net::handshake::Identity;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -136,11 +137,6 @@ pub fn certificate(file: &Path, key: &StaticKey) -> anyhow::Result<Vouched> {
         fs::read_to_string(file).with_context(|| format!("no certificate at {shown}: {}", remedy()))?;
     CertificateFile::check(&text, &server, unix_s())
         .map_err(|error| anyhow!("the certificate {shown} is no good: {error:#}: {}", remedy()))
-}
-
-/// The wall clock in Unix seconds, as certificates count.
-pub fn unix_s() -> u32 {
-    u32::try_from(crate::shard::unix_ms() / 1_000).unwrap_or(u32::MAX)
 }
 
 /// Keeps the newest certificate in front of clients.

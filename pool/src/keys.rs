@@ -1,7 +1,7 @@
 //! `sluice-pool keys`: the authority's key, which stays offline, and what the server needs of it.
 
 use crate::cli::{Keys, Overrides};
-use crate::identity::{CertificateFile, certificate, days_left, server_key, unix_s, write_secret};
+use crate::identity::{CertificateFile, certificate, days_left, server_key, write_secret};
 use crate::settings::Settings;
 use anyhow::{Context, bail};
 use bitcoin::hex::{DisplayHex, FromHex};
@@ -9,6 +9,7 @@ use bitcoin::secp256k1::XOnlyPublicKey;
 use std::io::Write;
 use std::path::Path;
 use stratum::v2::keys::{AuthoritySecret, Certificate};
+use stratum_net::clock::unix_s;
 
 /// A certificate starts a little in the past: the clocks of clients differ.
 const BACKDATED_S: u32 = 60;

@@ -20,25 +20,22 @@ use places::Places;
 use returns::tell;
 use share_accounting::{Accounting, Batch, CommitError, CommitResult};
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use stratum::extranonce::PrefixesExhausted;
-use stratum::fault::Fault;
+use stratum::extranonce::{Extranonce1, PrefixesExhausted};
 use stratum::payee::Payee;
 use stratum::pot::Pot;
 use stratum::session::{Action, Miner, Session, Ticket};
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, Verdict};
 use stratum::v2;
 use stratum_net::acceptor::Wire;
+use stratum_net::clock::unix_ms;
 use stratum_net::connections::{Connections, PeerKey};
-use stratum_net::driver::{Ending, Peers};
-use stratum_net::outbox::Outbox;
+use stratum_net::metrics::ShardMetrics;
 use stratum_net::serve::Serve;
 use tokio::sync::{Notify, mpsc};
-use tracing::{debug, error};
 
 /// Shares that wait for their block's file; beyond that the shard stops reading.
 const HELD_SHARES_MAX: usize = 256;
@@ -60,8 +57,7 @@ pub struct Exits {
 pub struct Shard {
     settings: SessionSettings,
     exits: Exits,
-    /// With each, the payees that the director was told of: at most as many as the session has workers.
-    connections: Connections<HashSet<Arc<Payee>>>,
+    connections: Connections<<Self as Serve>::Own>,
     places: Places,
     judge: Judge,
     offer: Offer,
@@ -69,8 +65,6 @@ pub struct Shard {
     /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
     held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
     returns: mpsc::Sender<Return>,
-    paused: Vec<Rc<Notify>>,
-    reading: Reading,
 }
 
 /// Who waits for a share to be durable.
@@ -86,17 +80,6 @@ impl Waiting {
     fn new(key: PeerKey, ticket: Ticket, share: &JudgedShare) -> Self {
         Self { key, ticket, payee: share.payee().clone(), pot: share.pot() }
     }
-}
-
-/// Whether the shard takes input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// Yes, while its open batch has room.
-    Open,
-    /// Not until there is work again: miners go to their backup meanwhile.
-    NoWork,
-    /// Never again: the server stops.
-    Stopped,
 }
 
 impl Shard {
@@ -120,21 +103,6 @@ impl Shard {
             commits: Commits::default(),
             held: HashMap::new(),
             returns,
-            paused: Vec::new(),
-            reading: Reading::Open,
-        }
-    }
-
-    fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
-        let Some(peer) = self.connections.find(key) else { return };
-        peer.session.aim(self.places.shares_per_minute());
-        let mut number = 0;
-        while let Some(miner) = peer.session.miner(number) {
-            let Miner { payee, class, hashes_per_s, extranonce_bytes } = miner;
-            let job = self.offer.job(&payee.script, class, hashes_per_s, extranonce_bytes);
-            let Some(job) = job else { return };
-            peer.session.work(number, &job, now, actions);
-            number += 1;
         }
     }
 
@@ -156,44 +124,6 @@ impl Shard {
         match self.connections.find(key).map(|peer| &mut peer.session) {
             Some(Session::V2(session)) => session.open(opening, prefix, job.as_ref(), now, out),
             _ => unreachable!("a V2 session has asked, and it is there while its actions are done"),
-        }
-    }
-
-    /// Runs a session's code outside its connection's own task: if it panics, that connection alone ends.
-    ///
-    /// What a session leaves half-changed is its own; the shard's state changes only between its calls.
-    fn guarded(&mut self, key: PeerKey, run: impl FnOnce(&mut Self)) {
-        if self.connections.ending(key) == Some(Ending::Panicked) {
-            return;
-        }
-        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
-            self.exits.metrics.shard.session_panicked();
-            error!(conn = key.number(), "a session failed and is closed: please report this");
-            self.connections.end(key, Ending::Panicked);
-        }
-    }
-
-    /// Does what a session asks for, in its order: what follows from one action comes before the next.
-    fn act(&mut self, key: PeerKey, actions: Vec<Action>, now: Instant) {
-        let mut next = Vec::new();
-        for action in actions {
-            match action {
-                Action::Send(_) | Action::Job(_) => {
-                    self.connections.deliver(key, action);
-                }
-                Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
-                Action::Unanswered(share) => self.judge_unanswered(share, now),
-                Action::Refused(reject) => self.count(key, Err(reject)),
-                Action::NeedWork => self.prepare_work(key, now, &mut next),
-                Action::Open(opening) => self.open_channel(key, *opening, now, &mut next),
-                Action::Closed(prefix) => {
-                    self.connections.forget(key, prefix);
-                    self.places.free(prefix, now);
-                }
-            }
-            if !next.is_empty() {
-                self.act(key, std::mem::take(&mut next), now);
-            }
         }
     }
 
@@ -315,26 +245,14 @@ impl Shard {
                 self.note_payee(key, payee);
             }
             answered.push(key);
-            self.guarded(key, |shard| {
-                let mut actions = Vec::new();
-                shard.answer(key, ticket, answer.map(|()| pot), &mut actions);
-                shard.act(key, actions, now);
-            });
+            self.guarded(key, |shard, out| shard.answer(key, ticket, answer.map(|()| pot), out), now);
         }
         // What a commit has brought to a connection leaves together.
         answered.sort_unstable();
         answered.dedup();
         for key in answered {
-            self.guarded(key, |shard| {
-                let mut actions = Vec::new();
-                shard.flush_answers(key, &mut actions);
-                shard.act(key, actions, now);
-            });
+            self.guarded(key, |shard, out| shard.flush_answers(key, out), now);
         }
-    }
-
-    fn has_room(&self) -> bool {
-        self.commits.has_room() && self.held.len() < HELD_SHARES_MAX
     }
 
     /// Has a payee noted at its first durable share of a connection.
@@ -345,36 +263,63 @@ impl Shard {
             peer.own.insert(payee);
         }
     }
-
-    /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
-    fn drop_work(&mut self) {
-        self.offer.replace(None);
-        if self.reading == Reading::Open {
-            self.reading = Reading::NoWork;
-        }
-        self.release_all();
-    }
 }
 
 impl Serve for Shard {
+    /// The payees that the director was told of: at most as many as the session has workers.
+    type Own = HashSet<Arc<Payee>>;
     type Return = Return;
     type Current = Current;
+
+    fn connections(&mut self) -> &mut Connections<Self::Own> {
+        &mut self.connections
+    }
+
+    fn metrics(&self) -> &ShardMetrics {
+        &self.exits.metrics.shard
+    }
 
     fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let number = self.connections.next_key().number();
         let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
-        let key = self.connections.insert(session, outbox, wake, HashSet::new());
-        if self.reading != Reading::Open {
-            self.connections.end(key, Ending::Released);
-        }
-        Ok(key)
+        Ok(self.connections.insert(session, outbox, wake, HashSet::new()))
     }
 
-    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
-        if let Some(peer) = self.connections.remove(key) {
-            peer.session.prefixes().for_each(|prefix| self.places.free(prefix, now));
-            debug!(conn = key.number(), reason = ending.label(), "connection closed");
+    fn free(&mut self, prefix: Extranonce1, now: Instant) {
+        self.places.free(prefix, now);
+    }
+
+    fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>) {
+        match action {
+            Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, next),
+            Action::Unanswered(share) => self.judge_unanswered(share, now),
+            Action::Refused(reject) => self.count(key, Err(reject)),
+            Action::Open(opening) => self.open_channel(key, *opening, now, next),
+            Action::Send(_) | Action::Job(_) | Action::NeedWork | Action::Closed(_) => {
+                unreachable!("done by Serve::act")
+            }
         }
+    }
+
+    fn prepare_work(&mut self, key: PeerKey, now: Instant, actions: &mut Vec<Action>) {
+        let Some(peer) = self.connections.find(key) else { return };
+        peer.session.aim(self.places.shares_per_minute());
+        let mut number = 0;
+        while let Some(miner) = peer.session.miner(number) {
+            let Miner { payee, class, hashes_per_s, extranonce_bytes } = miner;
+            let job = self.offer.job(&payee.script, class, hashes_per_s, extranonce_bytes);
+            let Some(job) = job else { return };
+            peer.session.work(number, &job, now, actions);
+            number += 1;
+        }
+    }
+
+    fn received(&mut self, now: Instant) {
+        self.flush(now);
+    }
+
+    fn has_room(&self) -> bool {
+        self.commits.has_room() && self.held.len() < HELD_SHARES_MAX
     }
 
     fn returned(&mut self, returned: Return, now: Instant) {
@@ -389,7 +334,7 @@ impl Serve for Shard {
             }
         }
         if self.has_room() {
-            self.paused.drain(..).for_each(|wake| wake.notify_one());
+            self.connections.read_on();
         }
         self.flush(now);
     }
@@ -399,28 +344,15 @@ impl Serve for Shard {
             self.judge.new_tip(tip, now);
         }
         let Some(work) = &current.work else {
-            self.drop_work();
+            self.offer.replace(None);
+            self.connections.no_work();
             return false;
         };
         if !work.is_solo() {
             self.judge.end_solo(now);
         }
-        if self.reading == Reading::NoWork {
-            self.reading = Reading::Open;
-        }
+        self.connections.work();
         self.offer.replace(current.work)
-    }
-
-    fn keys(&self) -> Vec<PeerKey> {
-        self.connections.keys()
-    }
-
-    fn offer_work(&mut self, key: PeerKey, now: Instant) {
-        self.guarded(key, |shard| {
-            let mut actions = Vec::new();
-            shard.prepare_work(key, now, &mut actions);
-            shard.act(key, actions, now);
-        });
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -431,70 +363,9 @@ impl Serve for Shard {
         self.flush(now);
     }
 
-    fn stop_reading(&mut self) {
-        self.reading = Reading::Stopped;
-        self.connections.wake_all();
-    }
-
     fn is_drained(&self) -> bool {
         self.commits.is_idle() && self.held.is_empty()
     }
-
-    fn release_all(&mut self) {
-        self.connections.end_all(Ending::Released);
-    }
-}
-
-impl Peers for Shard {
-    type Key = PeerKey;
-
-    fn receive(&mut self, key: PeerKey, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let mut received = Ok(());
-        while received.is_ok() && !bytes.is_empty() {
-            let mut actions = Vec::new();
-            received = self.connections.driven(key).session.receive(&mut bytes, now, &mut actions);
-            self.act(key, actions, now);
-        }
-        self.flush(now);
-        received
-    }
-
-    fn tick(&mut self, key: PeerKey, now: Instant) -> Result<(), Fault> {
-        let peer = self.connections.driven(key);
-        let mut actions = Vec::new();
-        let ticked = peer.session.tick(now, &mut actions);
-        self.act(key, actions, now);
-        ticked
-    }
-
-    fn deadline(&self, key: PeerKey) -> Instant {
-        self.connections.deadline(key)
-    }
-
-    fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
-        self.connections.outbox(key)
-    }
-
-    fn ended(&self, key: PeerKey) -> Option<Ending> {
-        self.connections.ending(key)
-    }
-
-    fn may_read(&mut self, key: PeerKey) -> bool {
-        if self.reading != Reading::Open {
-            return false;
-        }
-        let room = self.has_room();
-        if !room {
-            self.paused.push(self.connections.waker(key));
-        }
-        room
-    }
-}
-
-/// The wall clock, for header times and the log only.
-pub(crate) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

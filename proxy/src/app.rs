@@ -127,8 +127,7 @@ fn start_shards(
         let (session, metrics, rate) = (session.clone(), metrics.clone(), rates.of(index));
         let number = u8::try_from(index).context("at most 64 shards")?;
         shards.threads.push(shard::spawn(index, move || {
-            let of_shards = metrics.shard.clone();
-            serve::run(Shard::new(number, session, metrics, rate), feeds, of_shards)
+            serve::run(Shard::new(number, session, metrics, rate), feeds)
         })?);
         shards.entrances.push(entrance);
         shards.verdicts.push(verdict);

@@ -7,12 +7,10 @@ use crate::metrics::Metrics;
 use crate::rates::Rate;
 use bitcoin::hashes::Hash;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stratum::extranonce::{PrefixAllocator, PrefixesExhausted};
-use stratum::fault::Fault;
+use std::time::{Duration, Instant};
+use stratum::extranonce::{Extranonce1, PrefixAllocator, PrefixesExhausted};
 use stratum::job::{Roll, Upstream};
 use stratum::pot::Pot;
 use stratum::session::{Action, Miner, Session, Ticket};
@@ -20,12 +18,13 @@ use stratum::share::{Judge, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
 use stratum::v1;
 use stratum::v1::encode::EncodedJob;
 use stratum_net::acceptor::Wire;
+use stratum_net::clock::unix_ms;
 use stratum_net::connections::{Connections, PeerKey};
-use stratum_net::driver::{Ending, Peers};
+use stratum_net::driver::Ending;
+use stratum_net::metrics::ShardMetrics;
 use stratum_net::outbox::Outbox;
 use stratum_net::serve::Serve;
 use tokio::sync::Notify;
-use tracing::{debug, error};
 
 /// A freed prefix rests longer than any job sent with it can earn credit.
 const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
@@ -36,7 +35,7 @@ const RATE_EVERY: Duration = Duration::from_secs(2);
 
 /// What is kept of a machine beside its session.
 #[derive(Debug)]
-struct Own {
+pub struct Machine {
     /// What it was told to roll, in bytes.
     extranonce2_bytes: usize,
     /// The job it was given last.
@@ -49,7 +48,7 @@ pub struct Shard {
     number: usize,
     settings: Arc<v1::server::Settings>,
     metrics: Metrics,
-    connections: Connections<Own>,
+    connections: Connections<Machine>,
     prefixes: PrefixAllocator,
     judge: Judge,
     work: Option<Arc<WorkSet>>,
@@ -59,21 +58,8 @@ pub struct Shard {
     routes: VecDeque<Route>,
     /// Shares that wait for upstream's verdict.
     waiting: usize,
-    paused: Vec<Rc<Notify>>,
-    reading: Reading,
     rate: Rate,
     rate_at: Instant,
-}
-
-/// Whether the shard takes input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    /// Yes, while not too many shares wait for their verdict.
-    Open,
-    /// Not until there is work again: machines go to their backup meanwhile.
-    NoWork,
-    /// Never again: the server stops.
-    Stopped,
 }
 
 impl Shard {
@@ -90,62 +76,8 @@ impl Shard {
             asked: HashSet::new(),
             routes: VecDeque::new(),
             waiting: 0,
-            paused: Vec::new(),
-            reading: Reading::NoWork,
             rate,
             rate_at: Instant::now(),
-        }
-    }
-
-    /// Runs a session's code outside its connection's own task: if it panics, that connection alone ends.
-    fn guarded(&mut self, key: PeerKey, run: impl FnOnce(&mut Self)) {
-        if self.connections.ending(key) == Some(Ending::Panicked) {
-            return;
-        }
-        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
-            self.metrics.shard.session_panicked();
-            error!(conn = key.number(), "a session failed and is closed: please report this");
-            self.connections.end(key, Ending::Panicked);
-        }
-    }
-
-    /// Does what a session asks for, in its order: what follows from one action comes before the next.
-    fn act(&mut self, key: PeerKey, actions: Vec<Action>, now: Instant) {
-        let mut next = Vec::new();
-        for action in actions {
-            match action {
-                Action::Send(_) | Action::Job(_) => {
-                    self.connections.deliver(key, action);
-                }
-                Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, &mut next),
-                Action::Unanswered(share) => self.judge_unanswered(share, now),
-                Action::Refused(reject) => self.metrics.answered(Err(reject)),
-                Action::NeedWork => self.prepare_work(key, now, &mut next),
-                Action::Open(_) | Action::Closed(_) => unreachable!("machines speak V1 here"),
-            }
-            if !next.is_empty() {
-                self.act(key, std::mem::take(&mut next), now);
-            }
-        }
-    }
-
-    /// Gives a machine the newest job of its account, unless it has that already.
-    fn prepare_work(&mut self, key: PeerKey, now: Instant, out: &mut Vec<Action>) {
-        let (Some(work), Some(peer)) = (self.work.clone(), self.connections.find(key)) else { return };
-        let Some(Miner { payee, .. }) = peer.session.miner(0) else { return };
-        match work.accounts.get(&payee.script) {
-            Some(Ok(job)) => {
-                if peer.own.job.as_ref().is_none_or(|before| !Arc::ptr_eq(before, job)) {
-                    peer.own.job = Some(job.clone());
-                    peer.session.work(0, job, now, out);
-                }
-            }
-            // It was told that it is welcome; only its own backup can help it now.
-            Some(Err(_)) => self.connections.end(key, Ending::Released),
-            None => {
-                let account = payee.script.clone();
-                self.ask(account, &work.route);
-            }
         }
     }
 
@@ -262,8 +194,17 @@ impl Shard {
 }
 
 impl Serve for Shard {
+    type Own = Machine;
     type Return = Judged;
     type Current = Current;
+
+    fn connections(&mut self) -> &mut Connections<Machine> {
+        &mut self.connections
+    }
+
+    fn metrics(&self) -> &ShardMetrics {
+        &self.metrics.shard
+    }
 
     fn open(&mut self, _: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let prefix = self.prefixes.allocate(now)?;
@@ -272,41 +213,67 @@ impl Serve for Shard {
             self.work.as_ref().map_or(bridge::EXTRANONCE2_BYTES_MIN, |work| work.extranonce2_bytes);
         let session = v1::server::Session::new(self.settings.clone(), prefix, first_job, now);
         let session = Session::V1(session.with_extranonce2(extranonce2_bytes));
-        let key =
-            self.connections.insert(session, Outbox::default(), wake, Own { extranonce2_bytes, job: None });
-        if self.reading != Reading::Open {
-            self.connections.end(key, Ending::Released);
-        }
-        Ok(key)
+        let machine = Machine { extranonce2_bytes, job: None };
+        Ok(self.connections.insert(session, Outbox::default(), wake, machine))
     }
 
-    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
-        if let Some(peer) = self.connections.remove(key) {
-            peer.session.prefixes().for_each(|prefix| self.prefixes.free(prefix, now));
-            debug!(conn = key.number(), reason = ending.label(), "connection closed");
+    fn free(&mut self, prefix: Extranonce1, now: Instant) {
+        self.prefixes.free(prefix, now);
+    }
+
+    fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>) {
+        match action {
+            Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, next),
+            Action::Unanswered(share) => self.judge_unanswered(share, now),
+            Action::Refused(reject) => self.metrics.answered(Err(reject)),
+            Action::Open(_) => unreachable!("machines speak V1 here"),
+            Action::Send(_) | Action::Job(_) | Action::NeedWork | Action::Closed(_) => {
+                unreachable!("done by Serve::act")
+            }
         }
+    }
+
+    fn prepare_work(&mut self, key: PeerKey, now: Instant, out: &mut Vec<Action>) {
+        let (Some(work), Some(peer)) = (self.work.clone(), self.connections.find(key)) else { return };
+        if peer.own.extranonce2_bytes > work.extranonce2_bytes {
+            // It rolls more than upstream leaves: only a new subscription tells it so.
+            return self.connections.end(key, Ending::Released);
+        }
+        let Some(Miner { payee, .. }) = peer.session.miner(0) else { return };
+        match work.accounts.get(&payee.script) {
+            Some(Ok(job)) => {
+                // It may have this one already.
+                if peer.own.job.as_ref().is_none_or(|before| !Arc::ptr_eq(before, job)) {
+                    peer.own.job = Some(job.clone());
+                    peer.session.work(0, job, now, out);
+                }
+            }
+            // It was told that it is welcome; only its own backup can help it now.
+            Some(Err(_)) => self.connections.end(key, Ending::Released),
+            None => {
+                let account = payee.script.clone();
+                self.ask(account, &work.route);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting < WAITING_MAX
     }
 
     fn returned(&mut self, Judged { waiting, verdict }: Judged, now: Instant) {
         self.waiting -= 1;
         let Waiting { key, ticket, pot, .. } = waiting;
-        self.guarded(key, |shard| {
-            let mut actions = Vec::new();
-            shard.answer(key, ticket, verdict.map(|()| pot), &mut actions);
-            shard.act(key, actions, now);
-        });
-        if self.waiting < WAITING_MAX {
-            self.paused.drain(..).for_each(|wake| wake.notify_one());
+        self.guarded(key, |shard, out| shard.answer(key, ticket, verdict.map(|()| pot), out), now);
+        if self.has_room() {
+            self.connections.read_on();
         }
     }
 
     fn follow(&mut self, Current(work): Current, now: Instant) -> bool {
         let Some(work) = work else {
             self.work = None;
-            if self.reading == Reading::Open {
-                self.reading = Reading::NoWork;
-            }
-            self.connections.end_all(Ending::Released);
+            self.connections.no_work();
             return false;
         };
         if let Some(tip) = work.tip {
@@ -319,31 +286,12 @@ impl Serve for Shard {
                 self.routes.pop_front();
             }
         }
-        if self.reading == Reading::NoWork {
-            self.reading = Reading::Open;
-        }
+        self.connections.work();
         // Whoever names one of these again may ask again: upstream may know it by then.
         self.asked.retain(|account| !matches!(work.accounts.get(account), Some(Err(_))));
         let other = self.work.as_ref().is_none_or(|before| before.id != work.id);
         self.work = Some(work);
         other
-    }
-
-    fn keys(&self) -> Vec<PeerKey> {
-        self.connections.keys()
-    }
-
-    fn offer_work(&mut self, key: PeerKey, now: Instant) {
-        let (Some(work), Some(peer)) = (&self.work, self.connections.find(key)) else { return };
-        if peer.own.extranonce2_bytes > work.extranonce2_bytes {
-            // It rolls more than upstream leaves: only a new subscription tells it so.
-            return self.connections.end(key, Ending::Released);
-        }
-        self.guarded(key, |shard| {
-            let mut actions = Vec::new();
-            shard.prepare_work(key, now, &mut actions);
-            shard.act(key, actions, now);
-        });
     }
 
     fn wake_at(&self) -> Option<Instant> {
@@ -357,66 +305,9 @@ impl Serve for Shard {
         }
     }
 
-    fn stop_reading(&mut self) {
-        self.reading = Reading::Stopped;
-        self.connections.wake_all();
-    }
-
     fn is_drained(&self) -> bool {
         self.waiting == 0
     }
-
-    fn release_all(&mut self) {
-        self.connections.end_all(Ending::Released);
-    }
-}
-
-impl Peers for Shard {
-    type Key = PeerKey;
-
-    fn receive(&mut self, key: PeerKey, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let mut actions = Vec::new();
-        // Machines speak V1: all bytes are taken at once.
-        let received = self.connections.driven(key).session.receive(&mut bytes, now, &mut actions);
-        self.act(key, actions, now);
-        received
-    }
-
-    fn tick(&mut self, key: PeerKey, now: Instant) -> Result<(), Fault> {
-        let mut actions = Vec::new();
-        let ticked = self.connections.driven(key).session.tick(now, &mut actions);
-        self.act(key, actions, now);
-        ticked
-    }
-
-    fn deadline(&self, key: PeerKey) -> Instant {
-        self.connections.deadline(key)
-    }
-
-    fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
-        self.connections.outbox(key)
-    }
-
-    fn ended(&self, key: PeerKey) -> Option<Ending> {
-        self.connections.ending(key)
-    }
-
-    fn may_read(&mut self, key: PeerKey) -> bool {
-        if self.reading != Reading::Open {
-            return false;
-        }
-        let room = self.waiting < WAITING_MAX;
-        if !room {
-            self.paused.push(self.connections.waker(key));
-        }
-        room
-    }
-}
-
-/// The wall clock, for header times only.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

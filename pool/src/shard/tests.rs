@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use stratum::class::SizeClass;
 use stratum::target::Work;
 use stratum::v1;
+use stratum_net::driver::{Ending, Peers};
 use template::submit::Submitter;
 
 mod sealed;
@@ -159,7 +160,7 @@ fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
     let line = bench.share(key, 1, 0);
     assert!(bench.shard.may_read(key));
     bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
-    bench.shard.stop_reading();
+    bench.shard.connections.stop_reading();
     assert!(!bench.shard.may_read(key), "a busy miner could keep the shard from ever draining");
     assert!(!bench.shard.is_drained());
     bench.settle();

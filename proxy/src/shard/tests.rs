@@ -9,7 +9,7 @@ use stratum::target::Target;
 use stratum::v1::server::Users;
 use stratum::v2::client;
 use stratum::v2::codec::{Bytes32, U256};
-use stratum_net::serve::Serve;
+use stratum_net::driver::Peers;
 use tokio::sync::mpsc;
 
 mod faults;
@@ -107,7 +107,7 @@ impl Bench {
         };
         self.job = job;
         self.shard.follow(Current(Some(Arc::new(work))), self.now);
-        for key in self.shard.keys() {
+        for key in self.shard.connections.keys() {
             self.shard.offer_work(key, self.now);
         }
     }

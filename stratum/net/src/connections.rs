@@ -29,6 +29,20 @@ impl PeerKey {
 pub struct Connections<Own> {
     peers: HashMap<PeerKey, Peer<Own>>,
     next_key: u64,
+    intake: Intake,
+    /// Those that would have read, had the shard had room.
+    paused: Vec<Rc<Notify>>,
+}
+
+/// Whether the connections are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Yes, while the shard has room.
+    Open,
+    /// Not until there is work again: miners go to their backup meanwhile.
+    NoWork,
+    /// Never again: the server stops.
+    Stopped,
 }
 
 /// One connection.
@@ -46,7 +60,7 @@ pub struct Peer<Own> {
 
 impl<Own> Default for Connections<Own> {
     fn default() -> Self {
-        Self { peers: HashMap::new(), next_key: 0 }
+        Self { peers: HashMap::new(), next_key: 0, intake: Intake::NoWork, paused: Vec::new() }
     }
 }
 
@@ -56,12 +70,48 @@ impl<Own> Connections<Own> {
         PeerKey(self.next_key)
     }
 
-    /// Takes in a connection, whose task is woken by `wake`.
+    /// Takes in a connection, whose task is woken by `wake`; without work for it, to be closed at once.
     pub fn insert(&mut self, session: Session, outbox: Outbox, wake: Rc<Notify>, own: Own) -> PeerKey {
         let key = self.next_key();
         self.next_key += 1;
-        self.peers.insert(key, Peer { session, own, outbox, wake, ending: None });
+        let ending = (self.intake != Intake::Open).then_some(Ending::Released);
+        self.peers.insert(key, Peer { session, own, outbox, wake, ending });
         key
+    }
+
+    /// There is work: connections are taken in and read.
+    pub fn work(&mut self) {
+        if self.intake == Intake::NoWork {
+            self.intake = Intake::Open;
+        }
+    }
+
+    /// There is nothing to work on: all connections go, and new ones are closed until there is work again.
+    pub fn no_work(&mut self) {
+        if self.intake == Intake::Open {
+            self.intake = Intake::NoWork;
+        }
+        self.end_all(Ending::Released);
+    }
+
+    /// The server stops: nothing is read any more.
+    pub fn stop_reading(&mut self) {
+        self.intake = Intake::Stopped;
+        self.peers.values().for_each(|peer| peer.wake.notify_one());
+    }
+
+    /// Whether a driven connection may be read. While that is for want of room alone, [`Self::read_on`] wakes it.
+    pub fn may_read(&mut self, key: PeerKey, room: bool) -> bool {
+        let open = self.intake == Intake::Open;
+        if open && !room {
+            self.paused.push(self.peers.get(&key).expect(REGISTERED).wake.clone());
+        }
+        open && room
+    }
+
+    /// There is room again.
+    pub fn read_on(&mut self) {
+        self.paused.drain(..).for_each(|wake| wake.notify_one());
     }
 
     /// Forgets a connection that has ended.
@@ -138,11 +188,6 @@ impl<Own> Connections<Own> {
         }
     }
 
-    /// Has all connections look again whether they may read.
-    pub fn wake_all(&self) {
-        self.peers.values().for_each(|peer| peer.wake.notify_one());
-    }
-
     /// Why a connection is to be closed, once it is.
     pub fn ending(&self, key: PeerKey) -> Option<Ending> {
         self.peers.get(&key).and_then(|peer| peer.ending)
@@ -156,10 +201,5 @@ impl<Own> Connections<Own> {
     /// What waits for the peer of a driven connection.
     pub fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
         &mut self.driven(key).outbox
-    }
-
-    /// Wakes the task of a driven connection.
-    pub fn waker(&self, key: PeerKey) -> Rc<Notify> {
-        self.peers.get(&key).expect(REGISTERED).wake.clone()
     }
 }

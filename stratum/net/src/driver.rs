@@ -32,13 +32,13 @@ pub trait Peers: 'static {
     fn tick(&mut self, key: Self::Key, now: Instant) -> Result<(), Fault>;
 
     /// When to tick next.
-    fn deadline(&self, key: Self::Key) -> Instant;
+    fn deadline(&mut self, key: Self::Key) -> Instant;
 
     /// What waits for the peer.
     fn outbox(&mut self, key: Self::Key) -> &mut Outbox;
 
     /// Why the owner wants the connection closed, once it does.
-    fn ended(&self, key: Self::Key) -> Option<Ending>;
+    fn ended(&mut self, key: Self::Key) -> Option<Ending>;
 
     /// Whether the shard can take more input now. If not, the connection is woken when it can.
     fn may_read(&mut self, key: Self::Key) -> bool;
@@ -96,11 +96,12 @@ pub async fn drive<P: Peers>(
             }
             Err(_) => return Ending::Gone,
         }
-        if let Some(ending) = peers.borrow().ended(key) {
+        let ended = peers.borrow_mut().ended(key);
+        if let Some(ending) = ended {
             return ending;
         }
         let may_read = peers.borrow_mut().may_read(key);
-        let deadline = peers.borrow().deadline(key);
+        let deadline = peers.borrow_mut().deadline(key);
         let due = stuck_since.map_or(deadline, |since| deadline.min(since + WRITE_DEADLINE));
         tokio::select! {
             biased;
@@ -205,7 +206,7 @@ mod tests {
             Ok(())
         }
 
-        fn deadline(&self, _: usize) -> Instant {
+        fn deadline(&mut self, _: usize) -> Instant {
             Instant::now() + Duration::from_secs(60)
         }
 
@@ -213,7 +214,7 @@ mod tests {
             &mut self.outboxes[key]
         }
 
-        fn ended(&self, _: usize) -> Option<Ending> {
+        fn ended(&mut self, _: usize) -> Option<Ending> {
             None
         }
 

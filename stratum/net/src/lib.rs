@@ -5,13 +5,15 @@
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
 //! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life
 //! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
-//! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`]; [`shutdown`]
+//! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
+//!   [`shutdown`]; [`clock`]
 //!
 //! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
 //! says. That is the business of the sessions in `stratum` and of the servers that own them.
 #![forbid(unsafe_code)]
 
 pub mod acceptor;
+pub mod clock;
 pub mod connections;
 pub mod driver;
 pub mod handshake;

@@ -1,9 +1,10 @@
 //! Encrypted connections to a server of others: name, socket, handshake.
 
 use crate::acceptor::prepare;
+use crate::clock;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use stratum::v2::keys::{AuthorityKey, KeyError};
 use stratum::v2::noise::{ACT2_BYTES, Authority, EPHEMERAL_BYTES, HandshakeError, Initiator, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -114,8 +115,7 @@ async fn shake_hands(server: &Server) -> Result<(TcpStream, Transport), ConnectE
     stream.write_all(&act1).await.map_err(ConnectError::Cut)?;
     let mut act2 = [0; ACT2_BYTES];
     stream.read_exact(&mut act2).await.map_err(ConnectError::Cut)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let transport = initiator.finish(&act2, u32::try_from(now).unwrap_or(u32::MAX))?;
+    let transport = initiator.finish(&act2, clock::unix_s())?;
     Ok((stream, transport))
 }
 

@@ -1,16 +1,20 @@
 //! Runs a shard: its connections, its commits, its new work, and its end.
 
 use crate::acceptor::{Incoming, Wire};
-use crate::connections::PeerKey;
+use crate::connections::{Connections, PeerKey};
 use crate::driver::{Ending, Peers, drive};
 use crate::limits::Refusal;
 use crate::metrics::ShardMetrics;
+use crate::outbox::Outbox;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stratum::extranonce::PrefixesExhausted;
+use stratum::extranonce::{Extranonce1, PrefixesExhausted};
+use stratum::fault::Fault;
+use stratum::session::Action;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
@@ -22,13 +26,21 @@ const FAN_OUT_PORTION: usize = 256;
 /// Time for a stopping shard's miners to take their last replies.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What a server's shard does beside driving its connections: it opens and closes them, follows new work and hands
-/// it out, and answers shares when others have done their part.
-pub trait Serve: Peers<Key = PeerKey> {
+/// What a server's shard does beside driving its connections: it takes them in, judges what they send, follows new
+/// work and hands it out, and answers shares when others have done their part.
+pub trait Serve: Sized + 'static {
+    /// What is kept of a connection beside its session.
+    type Own;
     /// What comes back from those others.
     type Return: 'static;
     /// What to go by.
     type Current: Clone + 'static;
+
+    /// The connections of the shard.
+    fn connections(&mut self) -> &mut Connections<Self::Own>;
+
+    /// Counters.
+    fn metrics(&self) -> &ShardMetrics;
 
     /// Takes in a connection.
     ///
@@ -36,8 +48,21 @@ pub trait Serve: Peers<Key = PeerKey> {
     /// No extranonce prefix is free; the connection is to be closed.
     fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted>;
 
-    /// Forgets a connection that has ended.
-    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant);
+    /// A prefix whose miner is gone.
+    fn free(&mut self, prefix: Extranonce1, now: Instant);
+
+    /// Does what a session asks for, unless that is the business of [`Serve::act`] alone. What follows from it goes to
+    /// `next`.
+    fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>);
+
+    /// Gives current work to the miners of a connection that want it.
+    fn prepare_work(&mut self, key: PeerKey, now: Instant, out: &mut Vec<Action>);
+
+    /// All actions of one read are done.
+    fn received(&mut self, _now: Instant) {}
+
+    /// Whether more shares can be taken.
+    fn has_room(&self) -> bool;
 
     /// Something came back.
     fn returned(&mut self, returned: Self::Return, now: Instant);
@@ -45,26 +70,104 @@ pub trait Serve: Peers<Key = PeerKey> {
     /// From here on shares are judged by this. `true` if there is other work, for [`Serve::offer_work`].
     fn follow(&mut self, current: Self::Current, now: Instant) -> bool;
 
-    /// Keys of all connections.
-    fn keys(&self) -> Vec<PeerKey>;
-
-    /// Sends current work to the miners of one connection that are ready for it.
-    fn offer_work(&mut self, key: PeerKey, now: Instant);
-
     /// When to call [`Serve::wake`].
     fn wake_at(&self) -> Option<Instant>;
 
     /// The time of [`Serve::wake_at`] has come.
     fn wake(&mut self, now: Instant);
 
-    /// Takes no input any more: what was judged can be answered, and nothing is added to it.
-    fn stop_reading(&mut self);
-
     /// Whether every judged share has been answered.
     fn is_drained(&self) -> bool;
 
-    /// Lets all connections go, once what waits for them has been offered to them.
-    fn release_all(&mut self);
+    /// Forgets a connection that has ended.
+    fn close(&mut self, key: PeerKey, ending: Ending, now: Instant) {
+        if let Some(peer) = self.connections().remove(key) {
+            peer.session.prefixes().for_each(|prefix| self.free(prefix, now));
+            debug!(conn = key.number(), reason = ending.label(), "connection closed");
+        }
+    }
+
+    /// Runs a session's code outside its connection's own task: if it panics, that connection alone ends.
+    ///
+    /// What a session leaves half-changed is its own; the shard's state changes only between its calls.
+    fn guarded(&mut self, key: PeerKey, run: impl FnOnce(&mut Self, &mut Vec<Action>), now: Instant) {
+        if self.connections().ending(key) == Some(Ending::Panicked) {
+            return;
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let mut actions = Vec::new();
+            run(self, &mut actions);
+            self.act(key, actions, now);
+        }));
+        if ran.is_err() {
+            self.metrics().session_panicked();
+            error!(conn = key.number(), "a session failed and is closed: please report this");
+            self.connections().end(key, Ending::Panicked);
+        }
+    }
+
+    /// Does what a session asks for, in its order: what follows from one action comes before the next.
+    fn act(&mut self, key: PeerKey, actions: Vec<Action>, now: Instant) {
+        let mut next = Vec::new();
+        for action in actions {
+            match self.connections().deliver(key, action) {
+                None => {}
+                Some(Action::NeedWork) => self.prepare_work(key, now, &mut next),
+                Some(Action::Closed(prefix)) => {
+                    self.connections().forget(key, prefix);
+                    self.free(prefix, now);
+                }
+                Some(action) => self.perform(key, action, now, &mut next),
+            }
+            if !next.is_empty() {
+                self.act(key, std::mem::take(&mut next), now);
+            }
+        }
+    }
+
+    /// Sends current work to the miners of one connection that are ready for it.
+    fn offer_work(&mut self, key: PeerKey, now: Instant) {
+        self.guarded(key, |shard, actions| shard.prepare_work(key, now, actions), now);
+    }
+}
+
+impl<S: Serve> Peers for S {
+    type Key = PeerKey;
+
+    fn receive(&mut self, key: PeerKey, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let mut received = Ok(());
+        while received.is_ok() && !bytes.is_empty() {
+            let mut actions = Vec::new();
+            received = self.connections().driven(key).session.receive(&mut bytes, now, &mut actions);
+            self.act(key, actions, now);
+        }
+        self.received(now);
+        received
+    }
+
+    fn tick(&mut self, key: PeerKey, now: Instant) -> Result<(), Fault> {
+        let mut actions = Vec::new();
+        let ticked = self.connections().driven(key).session.tick(now, &mut actions);
+        self.act(key, actions, now);
+        ticked
+    }
+
+    fn deadline(&mut self, key: PeerKey) -> Instant {
+        self.connections().deadline(key)
+    }
+
+    fn outbox(&mut self, key: PeerKey) -> &mut Outbox {
+        self.connections().outbox(key)
+    }
+
+    fn ended(&mut self, key: PeerKey) -> Option<Ending> {
+        self.connections().ending(key)
+    }
+
+    fn may_read(&mut self, key: PeerKey) -> bool {
+        let room = self.has_room();
+        self.connections().may_read(key, room)
+    }
 }
 
 /// What a shard is fed with.
@@ -82,8 +185,9 @@ pub struct Feeds<S: Serve> {
 }
 
 /// Runs until told to stop and everything acknowledged has been answered.
-pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>, metrics: ShardMetrics) {
+pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
     let Feeds { mut incoming, mut returns, current, load, stop } = feeds;
+    let metrics = shard.metrics().clone();
     let shard = Rc::new(RefCell::new(shard));
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
@@ -111,7 +215,7 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>, metrics: ShardMetrics) {
             () = stop.cancelled() => break,
         }
     }
-    shard.borrow_mut().stop_reading();
+    shard.borrow_mut().connections().stop_reading();
     while !shard.borrow().is_drained() {
         let wake_at = shard.borrow().wake_at();
         tokio::select! {
@@ -120,7 +224,7 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>, metrics: ShardMetrics) {
         }
     }
     fan_out.abort();
-    shard.borrow_mut().release_all();
+    shard.borrow_mut().connections().end_all(Ending::Released);
     let _ =
         tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
@@ -145,7 +249,7 @@ async fn fan_out<S: Serve>(
         if !shard.borrow_mut().follow(newest, started) {
             continue;
         }
-        let keys = shard.borrow().keys();
+        let keys = shard.borrow_mut().connections().keys();
         for portion in keys.chunks(FAN_OUT_PORTION) {
             let now = Instant::now();
             portion.iter().for_each(|key| shard.borrow_mut().offer_work(*key, now));
