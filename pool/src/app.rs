@@ -56,7 +56,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     settings.limits = settings.limits.within_open_files();
     let doors = Doors::open(&settings).await?;
-    let http = listen(&[settings.http_listen], "http.listen").await?.remove(0);
+    let http = listen(&[settings.http_listen], "http.listen")?.remove(0);
     let metrics = Metrics::new(Registry::new());
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::watch(stop.clone()));

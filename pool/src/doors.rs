@@ -42,12 +42,12 @@ impl Doors {
     /// # Errors
     /// An address that is in use, or a certificate that is no good.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let v1 = listen(&settings.v1_listen, "v1.listen").await?;
+        let v1 = listen(&settings.v1_listen, "v1.listen")?;
         if settings.v2.listen.is_empty() {
             return Ok(Self { v1, v2: None });
         }
         let (keeper, identity) = Keeper::new(&settings.v2)?;
-        let listeners = listen(&settings.v2.listen, "v2.listen").await?;
+        let listeners = listen(&settings.v2.listen, "v2.listen")?;
         // The runtime of the handshakes takes them.
         let listeners = listeners.into_iter().map(TcpListener::into_std).collect::<Result<_, _>>()?;
         Ok(Self { v1, v2: Some(V2Door { listeners, keeper, identity }) })

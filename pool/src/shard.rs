@@ -164,7 +164,10 @@ impl Shard {
                 self.commits.push(share, None, now);
                 self.refuse(key, ticket, Reject::Stale, out);
             }
-            Outcome::Rejected(reject) => self.refuse(key, ticket, reject, out),
+            Outcome::Rejected(reject) => {
+                self.connections.refused(key, reject, now);
+                self.refuse(key, ticket, reject, out);
+            }
         }
     }
 
@@ -282,7 +285,7 @@ impl Serve for Shard {
     fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let number = self.connections.next_key().number();
         let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
-        Ok(self.connections.insert(session, outbox, wake, HashSet::new()))
+        Ok(self.connections.insert(session, outbox, wake, HashSet::new(), now))
     }
 
     fn free(&mut self, prefix: Extranonce1, now: Instant) {

@@ -38,8 +38,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     settings.limits = settings.limits.within_open_files();
-    let listeners = listen(&settings.v1_listen, "v1.listen").await?;
-    let http = listen(&[settings.http_listen], "http.listen").await?.remove(0);
+    let listeners = listen(&settings.v1_listen, "v1.listen")?;
+    let http = listen(&[settings.http_listen], "http.listen")?.remove(0);
     let metrics = Metrics::new(Registry::new());
     let rates = Rates::new(settings.shards);
     let names = settings.upstreams.iter().map(|upstream| upstream.server.to_string());

@@ -120,6 +120,7 @@ impl Shard {
                 Err(Reject::Stale)
             }
             Outcome::Rejected(reject) => {
+                self.connections.refused(key, reject, now);
                 self.forward_block(solves, upstream, &roll);
                 Err(reject)
             }
@@ -214,7 +215,7 @@ impl Serve for Shard {
         let session = v1::server::Session::new(self.settings.clone(), prefix, first_job, now);
         let session = Session::V1(session.with_extranonce2(extranonce2_bytes));
         let machine = Machine { extranonce2_bytes, job: None };
-        Ok(self.connections.insert(session, Outbox::default(), wake, machine))
+        Ok(self.connections.insert(session, Outbox::default(), wake, machine, now))
     }
 
     fn free(&mut self, prefix: Extranonce1, now: Instant) {

@@ -4,8 +4,8 @@
 //! - [`payee`]: who is paid; [`extranonce`]: which work is whose
 //! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`ring`]: which jobs may still be
 //!   submitted; [`share`]: the one share check
-//! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is
-//!   closed; [`patience`]: how much nonsense it may send
+//! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed; [`allowance`]: how much a
+//!   peer may do, [`patience`]: how much of it may be nonsense
 //! - [`session`]: a miner's connection, whichever protocol it speaks; [`v1`], [`v2`]: Stratum V1 and V2, both sides
 //!
 //! What this crate does not do: it touches no socket, file, clock, thread or random source. Time
@@ -16,6 +16,7 @@
 #[cfg(test)]
 extern crate self as stratum;
 
+pub mod allowance;
 pub mod class;
 pub mod extranonce;
 pub mod fault;

@@ -75,6 +75,28 @@ pub enum Reject {
 }
 
 impl Reject {
+    /// Whether a peer can bring it about without any work.
+    ///
+    /// Not so where the share may have been good, and we or upstream could not take it.
+    pub fn is_worthless(self) -> bool {
+        match self {
+            Self::DuplicateSetFull
+            | Self::AccountingUnavailable
+            | Self::RefusedUpstream
+            | Self::LostUpstream => false,
+            Self::Malformed(_)
+            | Self::UnknownJob
+            | Self::Stale
+            | Self::Duplicate
+            | Self::LowDifficulty
+            | Self::Unauthorized
+            | Self::NotSubscribed
+            | Self::BadVersionBits
+            | Self::BadExtranonceSize
+            | Self::BadNtime => true,
+        }
+    }
+
     /// One of each kind.
     pub const ALL: [Reject; 14] = [
         Self::Malformed(""),

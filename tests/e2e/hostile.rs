@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
-use sluice_tests::support::wait_for;
+use sluice_tests::support::{narrow, wait_for};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -132,7 +132,7 @@ fn cb_12_a_wrong_address_is_refused_with_the_reason_and_the_miner_may_try_again(
 #[test]
 fn n07_a_peer_that_never_reads_is_closed_and_others_are_served() {
     let (_node, pool, mut bystander) = pool_and_bystander();
-    let mut hostile = TcpStream::connect(pool.v1()).unwrap();
+    let mut hostile = narrow(pool.v1());
     let question = b"{\"id\":1,\"method\":\"mining.ping\",\"params\":[]}\n".repeat(1_000);
     // Ends when the pool closes: the answers fill the kernel's buffers first, then the outbox.
     for _ in 0..100_000 {

@@ -72,28 +72,44 @@ fn connections() -> usize {
     rounds(2_000, 10_000).min(usize::try_from(files).unwrap())
 }
 
-#[test]
-fn thousands_of_idle_connections_stay_and_all_hear_of_a_new_tip() {
+/// They come a thousand a second, all are taken, none is closed, and each has its job of a new tip.
+fn thousands_stay(protocol: &str) {
     let node = Node::regtest();
-    let pool = PoolBuilder::new(&node).start();
+    let pool = PoolBuilder::new(&node).with_v2().start();
+    let url = match protocol {
+        "v1" => format!("stratum+tcp://{}", pool.v1()),
+        _ => format!("stratum2+tcp://{}/{}", pool.builder.v2(), pool.builder.authority()),
+    };
     let count = connections();
     let user = format!("{}.idle", address(1, node.network));
-    let fleet = Fleet::idle(&format!("stratum+tcp://{}", pool.v1()), &user, count);
+    let fleet = Fleet::idle(&url, &user, count);
+    let open = || pool.metric(&format!("sluice_pool_connections{{protocol=\"{protocol}\"}}"));
     for step in (STEP..count).step_by(STEP).chain([count]) {
-        wait_for(&format!("{step} connections"), || {
-            (pool.metric("sluice_pool_connections{protocol=\"v1\"}") >= step as f64).then_some(())
-        });
+        wait_for(&format!("{step} connections"), || (open() >= step as f64).then_some(()));
     }
     fleet.wait_for_line(&format!("fleet: {count} connections, "));
     let tip = node.generate(1, &address(2, node.network)).remove(0);
     fleet.wait_for_line(&format!("tip …{} on {count}", &tip[tip.len() - 8..]));
 
-    assert_eq!(pool.metric("sluice_pool_connections{protocol=\"v1\"}"), count as f64);
+    assert_eq!(open(), count as f64);
     let metrics = pool.metrics();
-    let mut closes = metrics.lines().filter(|line| line.starts_with("sluice_pool_closes_total{"));
-    assert!(closes.all(|line| line.ends_with(" 0")), "none was closed:\n{metrics}");
+    for family in ["sluice_pool_closes_total{", "sluice_pool_refusals_total{"] {
+        let mut counters = metrics.lines().filter(|line| line.starts_with(family));
+        assert!(counters.all(|line| line.ends_with(" 0")), "none was closed or refused:\n{metrics}");
+    }
     let summary = fleet.stop();
+    println!("{count} over {protocol}: {summary}");
     assert_eq!((&summary["handshakes"], &summary["disconnects"]), (&count.into(), &serde_json::json!({})));
     let newest = summary["tips"].as_array().unwrap().last().unwrap();
     assert_eq!((&newest["prev_hash"], &newest["connections"]), (&tip.into(), &count.into()));
+}
+
+#[test]
+fn n05_thousands_of_v1_connections_are_taken_stay_and_all_hear_of_a_new_tip() {
+    thousands_stay("v1");
+}
+
+#[test]
+fn n05_n06_thousands_of_v2_connections_are_taken_stay_and_all_hear_of_a_new_tip() {
+    thousands_stay("v2");
 }

@@ -4,7 +4,9 @@
 mod adversary;
 mod disk;
 mod failover;
+mod flood;
 mod hostile;
+mod hostile_v2;
 mod idle;
 mod keys;
 mod kill;

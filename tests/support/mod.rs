@@ -11,20 +11,44 @@ pub mod relay;
 pub mod served;
 pub mod small_disk;
 pub mod stand_in;
+pub mod v2_link;
 pub mod v2_miner;
 
-use std::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that a healthy machine does within a second or two.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ports that were free a moment ago.
+/// Ports that nothing listens on.
+///
+/// They are none of those that the system gives to outgoing connections: tests make thousands of these, and one of
+/// them would keep a server from its port. Tests that run beside each other, a process each, ask for different ones.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until all are known, so they differ.
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    const PER_PROCESS: u32 = 50;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let next = || {
+        let number =
+            std::process::id().wrapping_mul(PER_PROCESS).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(FIRST + number % COUNT).expect("32,000 is a port")
+    };
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::array::from_fn(|_| std::iter::repeat_with(next).find(free).expect("some port is free"))
+}
+
+/// A connection to a server on IPv4 whose kernels hold next to nothing for us that we have not read.
+pub fn narrow(server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    // The sender's side grows with the length of a segment, which on loopback is 64 KiB.
+    socket.set_tcp_mss(536).unwrap();
+    socket.connect(&server.into()).unwrap();
+    socket.into()
 }
 
 /// Waits until `ready` gives a value; panics with `what` when patience ends.

@@ -8,12 +8,18 @@ use prometheus::Registry;
 use serde_json::json;
 use share_accounting::AccountingThread;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::mpsc::{Receiver, sync_channel};
 use stratum::class::SizeClass;
 use stratum::target::Work;
 use stratum::v1;
+use stratum_net::acceptor::Incoming;
 use stratum_net::driver::{Ending, Peers};
+use stratum_net::limits::{Gate, Limits, Refusal};
+use stratum_net::serve::{self, Feeds};
 use template::submit::Submitter;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 mod sealed;
 
@@ -169,6 +175,79 @@ fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
     // New work does not open it again.
     bench.shard.follow(given(work()), bench.now);
     assert!(!bench.shard.may_read(key));
+}
+
+#[test]
+fn n08_n10_shares_that_cost_no_work_are_answered_until_they_are_too_many() {
+    let mut bench = Bench::new();
+    let (hostile, honest) = (bench.mining(1), bench.mining(2));
+    let good = bench.share(honest, 2, 0);
+    let bad = bench.share(hostile, 1, 0).replace("00000000\"]", "\"]");
+    let mut refused = 0;
+    while bench.shard.ended(hostile).is_none() {
+        bench.shard.receive(hostile, bad.as_bytes(), bench.now).unwrap();
+        refused += bench.sent(hostile).lines().filter(|line| line.contains("\"error\":[20,")).count();
+        assert!(refused <= 10_000);
+    }
+    assert_eq!(refused, 2_001, "each is answered, the last too");
+    assert!(bench.shard.ended(hostile).is_some_and(Ending::is_hostile));
+    assert_eq!(bench.shard.ended(honest), None);
+    bench.shard.receive(honest, good.as_bytes(), bench.now).unwrap();
+    bench.settle();
+    assert!(bench.sent(honest).contains("\"result\":true"));
+}
+
+#[test]
+fn n10_a_hundred_bad_shares_a_second_are_borne_for_ever() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let bad = bench.share(key, 1, 0).replace("00000000\"]", "\"]");
+    for _ in 0..6_000 {
+        bench.now += Duration::from_millis(10);
+        bench.shard.receive(key, bad.as_bytes(), bench.now).unwrap();
+        bench.sent(key);
+    }
+    assert_eq!(bench.shard.ended(key), None);
+}
+
+#[test]
+fn n08_the_address_of_a_connection_that_broke_the_rules_waits_for_its_next() {
+    let Bench { shard, returns, now, _accounting, dir, .. } = Bench::new();
+    let gate = Gate::new(Limits::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (incoming, connections) = mpsc::channel(2);
+    let (current, follow) = watch::channel(given(work()));
+    current.send_replace(given(work()));
+    let stop = CancellationToken::new();
+    let feeds =
+        Feeds { incoming: connections, returns, current: follow, load: Arc::default(), stop: stop.clone() };
+    let address: std::net::IpAddr = "192.0.2.1".parse().unwrap();
+    let connect = |text: &str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let permit = gate.enter(address, now).unwrap();
+        incoming.try_send(Incoming { stream, address: peer, permit, wire: Wire::Lines }).unwrap();
+        client.write_all(text.as_bytes()).unwrap();
+        client
+    };
+    // One says something that is none of ours and leaves, one is malformed.
+    drop(connect("{\"id\":1,\"method\":\"x\",\"params\":[]}\n"));
+    let hostile = connect(&"x".repeat(20_000));
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let served = tokio::task::spawn_local(serve::run(shard, feeds));
+        let client = hostile;
+        client.set_nonblocking(true).unwrap();
+        let mut client = tokio::net::TcpStream::from_std(client).unwrap();
+        // Closed: with what was not read, as a reset.
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut Vec::new()).await;
+        stop.cancel();
+        served.await.unwrap();
+    });
+    assert_eq!(gate.enter(address, now + Duration::from_secs(8)).unwrap_err(), Refusal::TooOften);
+    assert!(gate.enter(address, now + Duration::from_secs(20)).is_ok());
+    drop((_accounting, dir));
 }
 
 #[test]

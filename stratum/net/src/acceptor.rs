@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use stratum::v2::noise::Transport;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 /// Connections on their way to one shard.
 pub const HANDOFF_QUEUE_LEN: usize = 256;
+/// Connections that the kernel holds for us while we take others. With the usual 128 a storm of thousands has its
+/// packets dropped, and each that was waits a second before it is sent again. The system may allow fewer
+/// (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
 /// Pause after a failed accept, so that a process out of files does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,17 +83,21 @@ pub struct CannotListen {
     source: std::io::Error,
 }
 
-/// Binds the addresses of the setting `key`.
+/// Binds the addresses of the setting `key`. To be called on a runtime.
 ///
 /// # Errors
 /// The address that cannot be had, with the remedy.
-pub async fn listen(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, CannotListen> {
-    let mut listeners = Vec::new();
-    for &address in addresses {
-        let bound = TcpListener::bind(address).await;
-        listeners.push(bound.map_err(|source| CannotListen { address, key: key.to_owned(), source })?);
-    }
-    Ok(listeners)
+pub fn listen(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, CannotListen> {
+    let refused = |address, source| CannotListen { address, key: key.to_owned(), source };
+    addresses.iter().map(|&address| bind(address).map_err(|source| refused(address, source))).collect()
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that is started again need not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Takes connections until `stop`, each to the least loaded shard.

@@ -4,12 +4,16 @@ use crate::driver::Ending;
 use crate::outbox::{Outbox, OutboxFull};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use stratum::allowance::{Allowance, Used};
 use stratum::extranonce::Extranonce1;
 use stratum::fault::Fault;
 use stratum::session::{Action, Session};
+use stratum::share::Reject;
 use tokio::sync::Notify;
 
+/// Refused shares that cost their miner no work: even a farm of a thousand machines on one connection sends fewer.
+const WORTHLESS: Allowance = Allowance { at_once: 2_000, each: Duration::from_millis(10) };
 /// Why a connection's own calls find its peer.
 const REGISTERED: &str = "a connection is driven only between open and close";
 
@@ -54,6 +58,8 @@ pub struct Peer<Own> {
     pub own: Own,
     outbox: Outbox,
     wake: Rc<Notify>,
+    /// Of [`WORTHLESS`].
+    worthless: Used,
     /// Set when the connection is to be closed for a reason that its own task does not see.
     ending: Option<Ending>,
 }
@@ -71,11 +77,18 @@ impl<Own> Connections<Own> {
     }
 
     /// Takes in a connection, whose task is woken by `wake`; without work for it, to be closed at once.
-    pub fn insert(&mut self, session: Session, outbox: Outbox, wake: Rc<Notify>, own: Own) -> PeerKey {
+    pub fn insert(
+        &mut self,
+        session: Session,
+        outbox: Outbox,
+        wake: Rc<Notify>,
+        own: Own,
+        now: Instant,
+    ) -> PeerKey {
         let key = self.next_key();
         self.next_key += 1;
         let ending = (self.intake != Intake::Open).then_some(Ending::Released);
-        self.peers.insert(key, Peer { session, own, outbox, wake, ending });
+        self.peers.insert(key, Peer { session, own, outbox, wake, worthless: Used::nothing(now), ending });
         key
     }
 
@@ -169,6 +182,16 @@ impl<Own> Connections<Own> {
     pub fn forget(&mut self, key: PeerKey, closed: Extranonce1) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.outbox.forget(closed);
+        }
+    }
+
+    /// A share of a connection is refused. One that sends too many of those that cost no work is closed (N08, N10).
+    pub fn refused(&mut self, key: PeerKey, reject: Reject, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && reject.is_worthless()
+            && !peer.worthless.take(1, &WORTHLESS, now)
+        {
+            self.end(key, Ending::Fault(Fault::Misbehaved("too many worthless shares")));
         }
     }
 

@@ -5,12 +5,16 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use stratum::allowance::{Allowance, Used};
 use stratum::fault::Fault;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 /// Bytes read from one peer before the others get their turn.
 pub const READ_BYTES_MAX: usize = 16 * 1024;
+/// What a peer may send at once, and then 256 KiB a second, is a hundred times what honest machines send; beyond that it
+/// is read no faster (N08): some 4,000 shares a second, a few percent of a core.
+const INPUT: Allowance = Allowance { at_once: 1 << 20, each: Duration::from_nanos(1_000_000_000 >> 18) };
 /// A peer that takes nothing of what waits for it this long is closed.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -25,7 +29,7 @@ pub trait Peers: 'static {
     /// The connection is to be closed for this reason.
     fn receive(&mut self, key: Self::Key, bytes: &[u8], now: Instant) -> Result<(), Fault>;
 
-    /// The session's deadline has passed.
+    /// The session's deadline has passed, or may have.
     ///
     /// # Errors
     /// The connection is to be closed for this reason.
@@ -63,6 +67,11 @@ impl Ending {
         [Self::Gone, Self::Released, Self::Panicked].into_iter().chain(Fault::ALL.map(Self::Fault))
     }
 
+    /// Whether it was the peer's doing, and nothing that dead, slow or foreign machines do too.
+    pub fn is_hostile(self) -> bool {
+        matches!(self, Self::Fault(Fault::Malformed(_) | Fault::Misbehaved(_) | Fault::TooFast))
+    }
+
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -84,6 +93,7 @@ pub async fn drive<P: Peers>(
     scratch: Rc<RefCell<Vec<u8>>>,
 ) -> Ending {
     let mut stuck_since: Option<Instant> = None;
+    let mut input = Used::nothing(Instant::now());
     loop {
         match flush(&peers, key, &stream) {
             Ok(Flush::Done) => stuck_since = None,
@@ -102,21 +112,30 @@ pub async fn drive<P: Peers>(
         }
         let may_read = peers.borrow_mut().may_read(key);
         let deadline = peers.borrow_mut().deadline(key);
-        let due = stuck_since.map_or(deadline, |since| deadline.min(since + WRITE_DEADLINE));
+        let read_at = input.free_at(&INPUT);
+        let paced = read_at > Instant::now();
+        let due = stuck_since
+            .map(|since| since + WRITE_DEADLINE)
+            .into_iter()
+            .chain(paced.then_some(read_at))
+            .fold(deadline, Instant::min);
         tokio::select! {
             biased;
             () = wake.notified() => {}
-            ready = stream.readable(), if may_read => {
+            ready = stream.readable(), if may_read && !paced => {
                 let taken = match ready {
                     // Others of the shard have read since it was asked; what it can take is a bound.
-                    Ok(()) if !peers.borrow_mut().may_read(key) => Ok(()),
+                    Ok(()) if !peers.borrow_mut().may_read(key) => Ok(0),
                     Ok(()) => take(&peers, key, &stream, &scratch),
                     Err(_) => Err(Ending::Gone),
                 };
-                if let Err(ending) = taken {
-                    // The reason may have been put into words: one try to get them out.
-                    let _ = flush(&peers, key, &stream);
-                    return ending;
+                match taken {
+                    Ok(read) => input.charge(read, &INPUT, Instant::now()),
+                    Err(ending) => {
+                        // The reason may have been put into words: one try to get them out.
+                        let _ = flush(&peers, key, &stream);
+                        return ending;
+                    }
                 }
             }
             _ = stream.writable(), if stuck_since.is_some() => {}
@@ -163,20 +182,23 @@ fn flush<P: Peers>(peers: &RefCell<P>, key: P::Key, stream: &TcpStream) -> io::R
     Ok(Flush::Done)
 }
 
-/// Reads what is there, once, and hands it to the session.
+/// Reads what is there, once, and hands it to the session; gives the number of bytes.
 fn take<P: Peers>(
     peers: &RefCell<P>,
     key: P::Key,
     stream: &TcpStream,
     scratch: &RefCell<Vec<u8>>,
-) -> Result<(), Ending> {
+) -> Result<u32, Ending> {
     // One buffer per shard: no session holds one while it is idle.
     let mut buffer = scratch.borrow_mut();
     buffer.resize(READ_BYTES_MAX, 0);
     match stream.try_read(&mut buffer) {
         Ok(0) => Err(Ending::Gone),
-        Ok(read) => peers.borrow_mut().receive(key, &buffer[..read], Instant::now()).map_err(Ending::Fault),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Ok(read) => {
+            let received = peers.borrow_mut().receive(key, &buffer[..read], Instant::now());
+            received.map(|()| read as u32).map_err(Ending::Fault) // at most READ_BYTES_MAX
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         Err(_) => Err(Ending::Gone),
     }
 }
@@ -191,14 +213,23 @@ mod tests {
     struct Owner {
         room: usize,
         received: Vec<usize>,
+        bytes: usize,
         outboxes: [Outbox; 2],
+    }
+
+    impl Owner {
+        fn with_room(room: usize) -> Rc<RefCell<Self>> {
+            let outboxes = [Outbox::default(), Outbox::default()];
+            Rc::new(RefCell::new(Self { room, received: Vec::new(), bytes: 0, outboxes }))
+        }
     }
 
     impl Peers for Owner {
         type Key = usize;
 
-        fn receive(&mut self, key: usize, _: &[u8], _: Instant) -> Result<(), Fault> {
+        fn receive(&mut self, key: usize, bytes: &[u8], _: Instant) -> Result<(), Fault> {
             self.received.push(key);
+            self.bytes += bytes.len();
             Ok(())
         }
 
@@ -233,8 +264,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn connections_that_become_readable_together_stay_within_the_room_of_their_shard() {
-        let outboxes = [Outbox::default(), Outbox::default()];
-        let owner = Rc::new(RefCell::new(Owner { room: 1, received: Vec::new(), outboxes }));
+        let owner = Owner::with_room(1);
         let wakes = [Rc::new(Notify::new()), Rc::new(Notify::new())];
         let tasks = LocalSet::new();
         let mut clients = Vec::new();
@@ -266,5 +296,30 @@ mod tests {
         let mut received = owner.borrow().received.clone();
         received.sort_unstable();
         assert_eq!(received, [0, 1]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn n08_a_peer_that_sends_without_end_is_read_no_faster_than_it_may() {
+        let owner = Owner::with_room(usize::MAX);
+        let (mut client, stream) = pair();
+        let (wake, tasks) = (Rc::new(Notify::new()), LocalSet::new());
+        let started = Instant::now();
+        tasks.spawn_local(drive(owner.clone(), 0, stream, wake, Rc::default()));
+        // Ends with an error when the other side is gone.
+        let writer = std::thread::spawn(move || while client.write_all(&[b'x'; 4_096]).is_ok() {});
+        let at_once = INPUT.at_once as usize;
+        tasks
+            .run_until(async {
+                // What came at once was taken, and what came then is not held back for ever.
+                while owner.borrow().bytes <= at_once + READ_BYTES_MAX {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            })
+            .await;
+        let (taken, forgiven) = (owner.borrow().bytes, started.elapsed().as_nanos() / INPUT.each.as_nanos());
+        assert!(taken <= at_once + READ_BYTES_MAX + forgiven as usize, "{taken} bytes");
+        drop(tasks);
+        writer.join().unwrap();
     }
 }

@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use stratum::allowance::{Allowance, Used};
 use tracing::warn;
 
 /// File descriptors kept for logs, blocks, the node and the HTTP server.
 const RESERVED_FILES: u64 = 64;
-/// Addresses remembered for their connection rate; beyond that the idle ones are forgotten.
+/// Addresses remembered for their connection rate; beyond that those are looked for that can be forgotten.
 const ADDRESSES_MAX: usize = 16_384;
+/// A connection that broke the rules counts as this many new ones of its address, 10 seconds' worth by default.
+const BROKEN_RULE: u32 = 100;
+/// The longest that an address is kept out.
+const KEPT_OUT_MAX: Duration = Duration::from_secs(600);
 
 /// Bounds on connections.
 #[derive(Debug, Clone)]
@@ -39,6 +44,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// New connections of one address.
+    fn rate(&self) -> Allowance {
+        let each = Duration::from_secs(1) / self.per_address_per_s.max(1);
+        Allowance { at_once: self.per_address_burst, each }
+    }
+
     /// Raises the process's limit of open files, and takes no more connections than that allows beside logs, disks,
     /// nodes and HTTP.
     pub fn within_open_files(mut self) -> Self {
@@ -142,18 +153,19 @@ struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     connections: usize,
     addresses: HashMap<IpAddr, Address>,
+    /// With this many addresses some are forgotten: so many more than last time that it costs little for each.
+    forget_at: usize,
 }
 
 #[derive(Debug)]
 struct Address {
     connections: usize,
-    /// New connections it may open now, in thousandths.
-    tokens_milli: u64,
-    refilled: Instant,
+    /// Of [`Limits::rate`].
+    used: Used,
 }
 
 /// The right to one connection; given back when dropped.
@@ -167,7 +179,12 @@ pub struct Permit {
 impl Gate {
     /// A gate that nobody has passed yet.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared { limits, state: Mutex::default() }))
+        let state = State { connections: 0, addresses: HashMap::new(), forget_at: ADDRESSES_MAX };
+        Self(Arc::new(Shared { limits, state: Mutex::new(state) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn exempt(&self, address: IpAddr) -> bool {
@@ -181,22 +198,21 @@ impl Gate {
     pub fn enter(&self, address: IpAddr, now: Instant) -> Result<Permit, Refusal> {
         let address = address.to_canonical();
         let limits = &self.0.limits;
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.connections >= limits.connections_max {
             return Err(Refusal::Full);
         }
         let exempt = self.exempt(address);
         let address = one_site(address);
         if !exempt {
-            if state.addresses.len() >= ADDRESSES_MAX {
-                state.forget_idle(limits, now);
-            }
-            let known = state.addresses.entry(address).or_insert_with(|| Address::new(limits, now));
-            known.refill(limits, now);
+            state.forget_idle(now);
+            let known = state.address(address, now);
             if known.connections >= limits.per_address_max {
                 return Err(Refusal::AddressFull);
             }
-            known.tokens_milli = known.tokens_milli.checked_sub(1_000).ok_or(Refusal::TooOften)?;
+            if !known.used.take(1, &limits.rate(), now) {
+                return Err(Refusal::TooOften);
+            }
             known.connections += 1;
         }
         state.connections += 1;
@@ -212,9 +228,22 @@ fn one_site(address: IpAddr) -> IpAddr {
     }
 }
 
+impl Permit {
+    /// The connection broke the rules: its address has to wait before it gets another, longer each time and up to ten
+    /// minutes, and less as time goes by (N08).
+    pub fn broke_rules(&self, now: Instant) {
+        let Some(address) = self.address else { return };
+        let rate = self.gate.0.limits.rate();
+        let mut state = self.gate.state();
+        let used = &mut state.address(address, now).used;
+        used.charge(BROKEN_RULE, &rate, now);
+        used.forgive_beyond(KEPT_OUT_MAX, now);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.gate.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.gate.state();
         state.connections -= 1;
         if let Some(known) = self.address.and_then(|address| state.addresses.get_mut(&address)) {
             known.connections = known.connections.saturating_sub(1);
@@ -223,30 +252,17 @@ impl Drop for Permit {
 }
 
 impl State {
-    /// Addresses without connections whose tokens are full again say nothing.
-    fn forget_idle(&mut self, limits: &Limits, now: Instant) {
-        self.addresses.retain(|_, address| {
-            address.refill(limits, now);
-            address.connections > 0 || address.tokens_milli < burst_milli(limits)
-        });
-    }
-}
-
-fn burst_milli(limits: &Limits) -> u64 {
-    u64::from(limits.per_address_burst) * 1_000
-}
-
-impl Address {
-    fn new(limits: &Limits, now: Instant) -> Self {
-        Self { connections: 0, tokens_milli: burst_milli(limits), refilled: now }
+    fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
+        let new = || Address { connections: 0, used: Used::nothing(now) };
+        self.addresses.entry(address).or_insert_with(new)
     }
 
-    fn refill(&mut self, limits: &Limits, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.refilled).min(Duration::from_secs(3_600));
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).expect("an hour fits");
-        self.tokens_milli =
-            (self.tokens_milli + elapsed_ms * u64::from(limits.per_address_per_s)).min(burst_milli(limits));
-        self.refilled = now;
+    /// Addresses without connections that have used nothing of late say nothing.
+    fn forget_idle(&mut self, now: Instant) {
+        if self.addresses.len() >= self.forget_at {
+            self.addresses.retain(|_, address| address.connections > 0 || !address.used.is_nothing(now));
+            self.forget_at = ADDRESSES_MAX.max(2 * self.addresses.len());
+        }
     }
 }
 
@@ -282,6 +298,43 @@ mod tests {
         assert_eq!(gate.enter(ip("192.0.2.1"), now).unwrap_err(), Refusal::TooOften);
         // Ten per second: one is back after 100 ms.
         assert!(gate.enter(ip("192.0.2.1"), now + Duration::from_millis(100)).is_ok());
+    }
+
+    #[test]
+    fn n08_an_address_that_broke_rules_is_kept_out_for_a_while_and_no_other_is() {
+        let gate = Gate::new(Limits::default());
+        let now = Instant::now();
+        let after = |seconds: u64| now + Duration::from_secs(seconds);
+        let hostile = gate.enter(ip("192.0.2.1"), now).unwrap();
+        hostile.broke_rules(now);
+        assert_eq!(gate.enter(ip("192.0.2.1"), after(8)).unwrap_err(), Refusal::TooOften);
+        assert!(gate.enter(ip("192.0.2.2"), now).is_ok());
+        let back = gate.enter(ip("192.0.2.1"), after(9)).unwrap();
+        // However often it was, ten minutes are the most.
+        (0..1_000).for_each(|_| back.broke_rules(after(9)));
+        drop((hostile, back));
+        assert_eq!(gate.enter(ip("192.0.2.1"), after(600)).unwrap_err(), Refusal::TooOften);
+        assert!(gate.enter(ip("192.0.2.1"), after(610)).is_ok());
+        // Machines behind one exempt address do not answer for each other.
+        let exempt = gate.enter(ip("127.0.0.1"), now).unwrap();
+        exempt.broke_rules(now);
+        assert!(gate.enter(ip("127.0.0.1"), now).is_ok());
+    }
+
+    #[test]
+    fn n05_addresses_are_forgotten_once_they_say_nothing() {
+        let gate = Gate::new(Limits::default());
+        let now = Instant::now();
+        let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        let held = gate.enter(address(0), now).unwrap();
+        let count = u32::try_from(ADDRESSES_MAX).unwrap();
+        (1..=count).for_each(|n| drop(gate.enter(address(n), now).unwrap()));
+        assert!(gate.state().addresses.len() > ADDRESSES_MAX, "none of them is idle yet");
+        let later = now + Duration::from_secs(60);
+        (0..count).for_each(|n| drop(gate.enter(address(2 * count + n), later).unwrap()));
+        assert!(gate.state().addresses.len() <= ADDRESSES_MAX + 1, "{}", gate.state().addresses.len());
+        assert!(gate.state().addresses.contains_key(&address(0)));
+        drop(held);
     }
 
     #[test]

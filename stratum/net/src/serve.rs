@@ -117,7 +117,12 @@ pub trait Serve: Sized + 'static {
                     self.connections().forget(key, prefix);
                     self.free(prefix, now);
                 }
-                Some(action) => self.perform(key, action, now, &mut next),
+                Some(action) => {
+                    if let Action::Refused(reject) = action {
+                        self.connections().refused(key, reject, now);
+                    }
+                    self.perform(key, action, now, &mut next);
+                }
             }
             if !next.is_empty() {
                 self.act(key, std::mem::take(&mut next), now);
@@ -296,6 +301,9 @@ impl<S: Serve> Connection<S> {
         debug!(?key, %address, protocol, "connection opened");
         let mut registration = Registration { connection: &self, key, protocol, ending: Ending::Panicked };
         registration.ending = drive(self.shard.clone(), key, stream, wake, scratch).await;
+        if registration.ending.is_hostile() {
+            permit.broke_rules(Instant::now());
+        }
         drop(registration);
         drop(permit);
     }
