@@ -178,6 +178,10 @@ impl Keeper {
         match certificate(&self.settings.certificate_file, &self.key) {
             Ok(found) if found.certificate.to_bytes() != self.current.certificate.to_bytes() => {
                 info!(days_left = days_left(&found.certificate, now), "new certificate");
+                if found.authority != self.current.authority {
+                    let (before, authority) = (self.current.authority, found.authority);
+                    warn!(%before, %authority, "another authority: from now on miners that connect need its key");
+                }
                 self.current = found;
                 self.reminded_unix_s = 0;
                 self.show.send_replace(Arc::new(identity(&self.key, &self.current)));

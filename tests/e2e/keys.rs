@@ -4,13 +4,15 @@ use bitcoin::secp256k1::XOnlyPublicKey;
 use sluice_tests::support::herd::Herd;
 use sluice_tests::support::miner::{hex, to_hex};
 use sluice_tests::support::node::Node;
-use sluice_tests::support::pool::{PoolBuilder, address};
+use sluice_tests::support::pool::{PoolBuilder, address, new_authority};
 use sluice_tests::support::proxy::ProxyBuilder;
 use sluice_tests::support::relay::Relay;
 use sluice_tests::support::stand_in::{Manner, StandIn, unix_s};
+use sluice_tests::support::v2_link::shake_hands;
 use sluice_tests::support::v2_miner::V2Miner;
 use sluice_tests::support::wait_for;
-use std::time::Duration;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 use stratum::v2::client::Kind;
 use stratum::v2::keys::{AuthoritySecret, Certificate};
 use stratum::v2::noise::ACT1_BYTES;
@@ -113,4 +115,36 @@ fn n15_a_new_certificate_is_taken_up_without_a_restart_and_no_miner_notices() {
     newcomer.mine_share().unwrap();
     assert_eq!(herd.tally().disconnects, 0);
     assert_eq!(proxy.metric("sluice_proxy_upstream_ends_total"), 0.0);
+}
+
+#[test]
+fn n15_authorities_change_under_a_thousand_machines_whose_proxy_knows_both_keys() {
+    let node = Node::signet();
+    let easiest = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
+    let pool = easiest.with_v2().start();
+    let (old, file) = (pool.builder.authority(), pool.builder.data_dir().join("next.key"));
+    let new = new_authority(&file);
+    let relay = Relay::to(pool.builder.v2());
+    let proxy = ProxyBuilder::passing_users()
+        .set("difficulty.pot_max", "-32")
+        .upstream(relay.address, old)
+        .upstream(relay.address, new)
+        .start();
+    let machines = 1_000;
+    let herd = Herd::start(proxy.v1(), vec![address(1, node.network); machines], Duration::from_secs(2));
+    herd.wait_for_work(machines);
+    pool.builder.sign(&file, 30);
+    pool.wait_for_log("another authority");
+    // Whoever is connected has seen a good certificate, and stays.
+    herd.wait_for_acknowledged(machines);
+    assert_eq!(proxy.metric("sluice_proxy_upstream_ends_total"), 0.0);
+    let shake = |key| shake_hands(&mut TcpStream::connect(pool.builder.v2()).unwrap(), key);
+    assert!(shake(old).is_err() && shake(new).is_ok());
+    // A new connection finds the key that the server has now.
+    let cut = Instant::now();
+    relay.cut();
+    let took = herd.wait_for_newer_work(cut);
+    println!("work under the new authority for all after {took:?}");
+    herd.wait_for_acknowledged(machines);
+    assert_eq!(herd.tally().disconnects, 0);
 }

@@ -129,8 +129,7 @@ difficulty.pot_start = -13
         let [port] = free_ports();
         self = self.set("v2.listen", &format!("[\"127.0.0.1:{port}\"]"));
         let authority = self.authority_file();
-        let public = keys(&["new".as_ref(), authority.as_os_str()]);
-        self.v2 = Some((port, public.trim().parse().unwrap()));
+        self.v2 = Some((port, new_authority(&authority)));
         self.sign(&authority, 30);
         self
     }
@@ -178,6 +177,11 @@ difficulty.pot_start = -13
     pub fn authority(&self) -> AuthorityKey {
         self.v2.expect("a pool with V2").1
     }
+}
+
+/// Makes an authority, whose secret is to be in this file.
+pub fn new_authority(file: &Path) -> AuthorityKey {
+    keys(&["new".as_ref(), file.as_os_str()]).trim().parse().unwrap()
 }
 
 /// What `sluice-pool keys …` prints.
