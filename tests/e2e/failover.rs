@@ -18,9 +18,7 @@ const SHARE_EVERY: Duration = Duration::from_secs(2);
 
 /// A pool with V2 where every hash is a share, and hardly any is a block.
 fn pool(node: &Node) -> Pool {
-    let easiest =
-        |builder: PoolBuilder| builder.set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
-    easiest(PoolBuilder::new(node)).with_v2().start()
+    PoolBuilder::new(node).easiest().with_v2().start()
 }
 
 /// A proxy for one account, with every hash a share.
@@ -28,15 +26,16 @@ fn proxy(upstreams: &[&StandIn]) -> ProxyBuilder {
     let named = upstreams.iter().fold(ProxyBuilder::new(), |builder, upstream| {
         builder.upstream_for(upstream.address, upstream.authority(), "account")
     });
-    named.set("difficulty.pot_max", "-32")
+    named.easiest()
 }
 
 /// The same with a network before the first upstream.
 fn proxy_through(relay: &Relay, first: &StandIn, second: &StandIn) -> ProxyBuilder {
-    ProxyBuilder::new()
-        .set("difficulty.pot_max", "-32")
-        .upstream_for(relay.address, first.authority(), "account")
-        .upstream_for(second.address, second.authority(), "account")
+    ProxyBuilder::new().easiest().upstream_for(relay.address, first.authority(), "account").upstream_for(
+        second.address,
+        second.authority(),
+        "account",
+    )
 }
 
 fn users(machines: usize, node: &Node) -> Vec<String> {
@@ -67,7 +66,7 @@ fn m19_n18_an_upstream_dies_under_a_thousand_machines_and_the_next_takes_over() 
     let (first, second) = (Relay::to(pool.builder.v2()), Relay::to(pool.builder.v2()));
     let authority = pool.builder.authority();
     let proxy = ProxyBuilder::passing_users()
-        .set("difficulty.pot_max", "-32")
+        .easiest()
         .upstream(first.address, authority)
         .upstream(second.address, authority)
         .start();
@@ -107,7 +106,7 @@ fn n18_two_hundred_accounts_get_their_channels_at_once_and_again_after_a_failove
     [&first, &second].iter().for_each(|relay| relay.delay(Duration::from_millis(100)));
     let authority = pool.builder.authority();
     let proxy = ProxyBuilder::passing_users()
-        .set("difficulty.pot_max", "-32")
+        .easiest()
         .upstream(first.address, authority)
         .upstream(second.address, authority)
         .start();

@@ -134,8 +134,7 @@ fn latency(miner: &mut V2Miner, count: usize) -> [Duration; 2] {
 #[test]
 fn n06_a_flood_of_handshakes_from_everywhere_shuts_no_honest_miner_out() {
     let node = Node::signet();
-    let easiest = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
-    let pool = easiest.with_v2().start();
+    let pool = PoolBuilder::new(&node).easiest().with_v2().start();
     let (v2, authority, user) = (pool.builder.v2(), pool.builder.authority(), address(9, node.network));
     let mut miner = V2Miner::connect(v2, authority, &user, KIND);
     let shares = rounds(200, 2_000);

@@ -18,8 +18,7 @@ const KIND: Kind = Kind::Extended { min_extranonce_size: 8 };
 
 /// A pool, and the miner that did nothing wrong.
 fn pool_and_bystander(node: &Node) -> (Pool, V2Miner) {
-    let easiest = PoolBuilder::new(node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
-    let pool = easiest.with_v2().start();
+    let pool = PoolBuilder::new(node).easiest().with_v2().start();
     let user = address(9, node.network);
     let bystander = V2Miner::connect(pool.builder.v2(), pool.builder.authority(), &user, KIND);
     (pool, bystander)

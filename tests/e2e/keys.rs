@@ -96,11 +96,9 @@ fn n15_a_pool_without_a_good_certificate_does_not_start_and_says_what_to_do() {
 #[test]
 fn n15_a_new_certificate_is_taken_up_without_a_restart_and_no_miner_notices() {
     let node = Node::signet();
-    let easiest = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
-    let pool = easiest.with_v2().start();
+    let pool = PoolBuilder::new(&node).easiest().with_v2().start();
     let (v2, authority) = (pool.builder.v2(), pool.builder.authority());
-    let proxy =
-        ProxyBuilder::passing_users().set("difficulty.pot_max", "-32").upstream(v2, authority).start();
+    let proxy = ProxyBuilder::passing_users().easiest().upstream(v2, authority).start();
     let machines = 200;
     let user = address(1, node.network);
     let herd = Herd::start(proxy.v1(), vec![user.clone(); machines], Duration::from_secs(2));
@@ -120,13 +118,12 @@ fn n15_a_new_certificate_is_taken_up_without_a_restart_and_no_miner_notices() {
 #[test]
 fn n15_authorities_change_under_a_thousand_machines_whose_proxy_knows_both_keys() {
     let node = Node::signet();
-    let easiest = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32");
-    let pool = easiest.with_v2().start();
+    let pool = PoolBuilder::new(&node).easiest().with_v2().start();
     let (old, file) = (pool.builder.authority(), pool.builder.data_dir().join("next.key"));
     let new = new_authority(&file);
     let relay = Relay::to(pool.builder.v2());
     let proxy = ProxyBuilder::passing_users()
-        .set("difficulty.pot_max", "-32")
+        .easiest()
         .upstream(relay.address, old)
         .upstream(relay.address, new)
         .start();

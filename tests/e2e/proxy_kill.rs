@@ -15,11 +15,11 @@ use std::time::Duration;
 const MACHINES: usize = 100;
 
 fn pool(node: &Node) -> PoolBuilder {
-    PoolBuilder::new(node).set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32").with_v2()
+    PoolBuilder::new(node).easiest().with_v2()
 }
 
 fn proxy(pool: &PoolBuilder) -> ProxyBuilder {
-    ProxyBuilder::passing_users().set("difficulty.pot_max", "-32").upstream(pool.v2(), pool.authority())
+    ProxyBuilder::passing_users().easiest().upstream(pool.v2(), pool.authority())
 }
 
 fn users(node: &Node) -> Vec<String> {

@@ -83,6 +83,11 @@ difficulty.pot_start = -13
         self
     }
 
+    /// Every hash is a share, however many there are.
+    pub fn easiest(self) -> Self {
+        self.set("difficulty.pot_start", "-32").set("difficulty.pot_max", "-32")
+    }
+
     /// Replaces a piece of text wherever it stands.
     pub fn replace(mut self, old: &str, new: &str) -> Self {
         self.toml = self.toml.replace(old, new);

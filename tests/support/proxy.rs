@@ -55,6 +55,11 @@ difficulty.pot_start = -32
         self
     }
 
+    /// Every hash of a machine is a share, however many there are.
+    pub fn easiest(self) -> Self {
+        self.set("difficulty.pot_max", "-32")
+    }
+
     /// Names a (further) upstream, for whoever machines say.
     pub fn upstream(mut self, place: SocketAddr, key: AuthorityKey) -> Self {
         self.toml.push_str(&format!("[[upstream]]\nurl = \"stratum2+tcp://{place}/{key}\"\n"));
