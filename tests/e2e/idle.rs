@@ -81,6 +81,7 @@ fn thousands_stay(protocol: &str) {
         _ => format!("stratum2+tcp://{}/{}", pool.builder.v2(), pool.builder.authority()),
     };
     let count = connections();
+    let (empty_kib, used) = (pool.resident_kib(), pool.processor_time());
     let user = format!("{}.idle", address(1, node.network));
     let fleet = Fleet::idle(&url, &user, count);
     let open = || pool.metric(&format!("sluice_pool_connections{{protocol=\"{protocol}\"}}"));
@@ -88,6 +89,8 @@ fn thousands_stay(protocol: &str) {
         wait_for(&format!("{step} connections"), || (open() >= step as f64).then_some(()));
     }
     fleet.wait_for_line(&format!("fleet: {count} connections, "));
+    let bytes_each = (pool.resident_kib() - empty_kib) * 1_024 / count as u64;
+    let used_each = (pool.processor_time() - used) / u32::try_from(count).unwrap();
     let tip = node.generate(1, &address(2, node.network)).remove(0);
     fleet.wait_for_line(&format!("tip …{} on {count}", &tip[tip.len() - 8..]));
 
@@ -98,7 +101,7 @@ fn thousands_stay(protocol: &str) {
         assert!(counters.all(|line| line.ends_with(" 0")), "none was closed or refused:\n{metrics}");
     }
     let summary = fleet.stop();
-    println!("{count} over {protocol}: {summary}");
+    println!("{count} over {protocol}, {bytes_each} bytes and {used_each:?} of processor each: {summary}");
     assert_eq!((&summary["handshakes"], &summary["disconnects"]), (&count.into(), &serde_json::json!({})));
     let newest = summary["tips"].as_array().unwrap().last().unwrap();
     assert_eq!((&newest["prev_hash"], &newest["connections"]), (&tip.into(), &count.into()));
