@@ -50,14 +50,9 @@ impl Used {
         self.until = self.until.max(now) + allowance.each.saturating_mul(count);
     }
 
-    /// Forgives what would last longer than this from `now`.
-    pub fn forgive_beyond(&mut self, longest: Duration, now: Instant) {
-        self.until = self.until.min(now + longest);
-    }
-
     /// From when on no more is used than may be at once.
     pub fn free_at(&self, allowance: &Allowance) -> Instant {
-        // An instant cannot be before the machine's start: then nothing of importance is used either.
+        // Where no instant is that early, the clock has just begun: a moment longer does no harm.
         self.until.checked_sub(allowance.room()).unwrap_or(self.until)
     }
 
@@ -100,11 +95,8 @@ mod tests {
         let mut used = Used::nothing(now);
         used.charge(50, &TEN_PER_S, now);
         assert_eq!(used.free_at(&TEN_PER_S), now + Duration::from_secs(3));
-        used.charge(1_000, &TEN_PER_S, now);
-        used.forgive_beyond(Duration::from_secs(10), now);
-        assert_eq!(used.free_at(&TEN_PER_S), now + Duration::from_secs(8));
-        assert!(!used.take(1, &TEN_PER_S, now + Duration::from_secs(8)));
-        assert!(used.take(1, &TEN_PER_S, now + Duration::from_millis(8_100)));
+        assert!(!used.take(1, &TEN_PER_S, now + Duration::from_secs(3)));
+        assert!(used.take(1, &TEN_PER_S, now + Duration::from_millis(3_100)));
     }
 
     proptest! {

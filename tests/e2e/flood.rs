@@ -1,4 +1,4 @@
-//! Floods from one peer or many: they slow nobody else down, and what was measured meanwhile is printed.
+//! Floods from one peer or many: all others are served, and how fast is printed.
 
 use serde_json::json;
 use sluice_tests::support::miner::Miner;
@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use stratum::v2::client::Kind;
 use stratum::v2::noise::ACT1_BYTES;
+use stratum_net::limits::raise_file_limit;
 
 const KIND: Kind = Kind::Extended { min_extranonce_size: 8 };
 
@@ -56,10 +57,10 @@ fn n08_a_peer_that_asks_without_end_is_answered_no_faster_than_it_may_ask() {
     println!(
         "{answered} answers in {elapsed:?} for {used:?} of processor; the other miner waited {slowest:?} at most"
     );
-    // A mebibyte at once, then a quarter of one each second, and the last read.
-    let bytes_max = (1 << 20) + (elapsed.as_millis() as usize) * (1 << 18) / 1_000 + (1 << 14);
+    // 256 KiB at once, as much each second, and the last read.
+    let bytes_max = (1 << 18) + (elapsed.as_millis() as usize) * (1 << 18) / 1_000 + (1 << 14);
     assert!(answered <= bytes_max / question.len(), "{answered} answers");
-    assert!(answered > (1 << 20) / question.len(), "honest bursts are not held back: {answered} answers");
+    assert!(answered > (1 << 18) / question.len(), "honest bursts are not held back: {answered} answers");
 }
 
 /// Opens connection after connection, each with a first act that makes the server work, and leaves before the answer
@@ -72,6 +73,9 @@ struct Attack {
 
 impl Attack {
     fn on(server: SocketAddr, threads: usize) -> Self {
+        raise_file_limit();
+        // The long run fills all that the kernel holds for the server.
+        let held = rounds(500, 2_500);
         let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..threads).map(|number| {
             let (stop, begun) = (stop.clone(), begun.clone());
@@ -85,7 +89,7 @@ impl Attack {
                         open.push_back(stream);
                         begun.fetch_add(1, Ordering::Relaxed);
                     }
-                    if open.len() >= 500 {
+                    if open.len() >= held {
                         open.pop_front();
                     }
                 }
@@ -94,10 +98,15 @@ impl Attack {
         Self { stop: stop.clone(), begun: begun.clone(), threads: threads.collect() }
     }
 
-    fn end(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Attack {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -147,12 +156,13 @@ fn n06_a_flood_of_handshakes_from_everywhere_shuts_no_honest_miner_out() {
         let begun = Instant::now();
         let mut newcomer = V2Miner::connect(v2, authority, &user, KIND);
         let took = begun.elapsed();
-        assert!(matches!(newcomer.mine_share(), Ok(_) | Err(_)));
+        newcomer.mine_accepted_share();
         took
     });
     let slowest = handshakes.max().unwrap();
     let (elapsed, used) = (started.elapsed(), pool.processor_time() - used);
-    let begun = attack.end();
+    let begun = attack.begun();
+    drop(attack);
     println!(
         "{begun} handshakes begun in {elapsed:?} for {used:?} of processor; shares answered in {idle:?} before, \
          {under_attack:?} meanwhile; an honest handshake and channel took {slowest:?} at most"

@@ -4,7 +4,7 @@ use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
 use sluice_tests::support::v2_link::{V2Link, initiate, shake_hands};
 use sluice_tests::support::v2_miner::V2Miner;
-use sluice_tests::support::{narrow, rounds, wait_for};
+use sluice_tests::support::{PATIENCE, narrow, rounds, wait_for};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
@@ -22,17 +22,6 @@ fn pool_and_bystander(node: &Node) -> (Pool, V2Miner) {
     let user = address(9, node.network);
     let bystander = V2Miner::connect(pool.builder.v2(), pool.builder.authority(), &user, KIND);
     (pool, bystander)
-}
-
-/// Whatever the others do, its shares are taken; only a new tip may make one late.
-fn is_served(bystander: &mut V2Miner) {
-    for _ in 0..100 {
-        match bystander.mine_share() {
-            Ok(_) => return,
-            Err(code) => assert_eq!(code, "stale-share"),
-        }
-    }
-    panic!("all shares are stale");
 }
 
 fn closes(pool: &Pool, reason: &str) -> f64 {
@@ -68,18 +57,19 @@ fn n04_silent_and_slow_handshakes_and_setups_end_by_their_deadline_while_others_
     });
     let shaken: Vec<_> = shaken.collect();
     let set_up: Vec<_> = (0..20).map(|_| V2Link::connect(v2, authority)).collect();
-    is_served(&mut bystander);
+    bystander.mine_accepted_share();
     let refused = || pool.metric("sluice_pool_refusals_total{reason=\"no_handshake\"}");
     wait_for("handshakes to be given up", || (refused() >= 301.0).then_some(()));
     wait_for("setups to be given up", || (closes(&pool, "no_setup") >= 50.0).then_some(()));
     wait_for("channels to be given up", || (closes(&pool, "no_channel") >= 20.0).then_some(()));
     assert!(!trickling.join().unwrap(), "it was let finish");
     for mut stream in silent.into_iter().chain(begun).chain(shaken) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // The end, or a reset for what was not read.
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
     }
     drop(set_up);
-    is_served(&mut bystander);
+    bystander.mine_accepted_share();
 }
 
 #[test]
@@ -102,7 +92,7 @@ fn n07_clients_that_never_read_their_jobs_are_closed_and_cost_little_meanwhile()
     let mut most = before;
     wait_for("all deaf clients to be closed", || {
         node.generate(1, &address(2, node.network));
-        is_served(&mut bystander);
+        bystander.mine_accepted_share();
         most = most.max(pool.resident_kib());
         thread::sleep(Duration::from_millis(200));
         (closes(&pool, "too_slow") >= count as f64).then_some(())
@@ -112,7 +102,7 @@ fn n07_clients_that_never_read_their_jobs_are_closed_and_cost_little_meanwhile()
     assert!(most <= before + 64 * count as u64 + 8 * 1_024, "{before} KiB have become {most} KiB");
     assert_eq!(pool.metric("sluice_pool_connections{protocol=\"v2\"}"), 1.0);
     drop(deaf);
-    is_served(&mut bystander);
+    bystander.mine_accepted_share();
 }
 
 /// Sealed shares of a job that never was, which cost nobody any work.
@@ -146,14 +136,14 @@ fn n08_n10_a_client_that_floods_worthless_shares_is_answered_for_a_while_and_clo
     let flood = worthless(&mut link, channel_id, &job, 0..1_000);
     link.stream().write_all(&flood).unwrap();
     wait_for("answers", || (refused() >= 1_000.0).then_some(()));
-    is_served(&mut bystander);
+    bystander.mine_accepted_share();
     assert_eq!(closes(&pool, "misbehaved"), 0.0);
     let flood = worthless(&mut link, channel_id, &job, 1_000..100_000);
     // It may be closed before all is written.
     let _ = link.stream().write_all(&flood);
     wait_for("the flood to be closed", || (closes(&pool, "misbehaved") == 1.0).then_some(()));
     reading.join().unwrap();
-    assert!(refused() < 10_000.0, "{} refused", refused());
-    is_served(&mut bystander);
+    assert!(refused() < 50_000.0, "{} refused", refused());
+    bystander.mine_accepted_share();
     assert_eq!(pool.metric("sluice_pool_connections{protocol=\"v2\"}"), 1.0);
 }

@@ -7,7 +7,7 @@ use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{PoolBuilder, address, new_authority};
 use sluice_tests::support::proxy::ProxyBuilder;
 use sluice_tests::support::relay::Relay;
-use sluice_tests::support::stand_in::{Manner, StandIn, unix_s};
+use sluice_tests::support::stand_in::{Manner, StandIn};
 use sluice_tests::support::v2_link::shake_hands;
 use sluice_tests::support::v2_miner::V2Miner;
 use sluice_tests::support::wait_for;
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use stratum::v2::client::Kind;
 use stratum::v2::keys::{AuthoritySecret, Certificate};
 use stratum::v2::noise::ACT1_BYTES;
+use stratum_net::clock::unix_s;
 
 const HOUR_S: u32 = 3_600;
 

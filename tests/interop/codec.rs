@@ -2,7 +2,7 @@
 //! client: what one side sends the other takes as the same, at any length, and ours however the bytes are cut.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bitcoin::Network;
 use bitcoin::hashes::Hash;
@@ -26,6 +26,7 @@ use stratum::v2::message::{
 use stratum::v2::noise::{self, Authority, BLOCK_BYTES_MAX, Initiator, Sealer};
 use stratum::v2::server::{Session, Settings};
 use stratum::v2::{error_code, flag};
+use stratum_net::clock::unix_s;
 
 const ADDRESS: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
 const CHANNEL: u32 = 9;
@@ -78,11 +79,6 @@ impl Theirs {
     }
 }
 
-fn now_unix_s() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right");
-    u32::try_from(since.as_secs()).expect("before 2106")
-}
-
 /// Their client and our server after a handshake.
 fn their_client() -> (Theirs, noise::Transport) {
     let authority = AuthoritySecret::from_bytes([1; 32]).expect("1 is a scalar");
@@ -105,7 +101,7 @@ fn their_server() -> (Theirs, noise::Transport) {
     let (initiator, act1) = Initiator::new([4; 64], Authority::Pinned(authority.public()));
     let (act2, theirs) = Handshake::responder(responder).step_1(act1).expect("they answer our act 1");
     let act2 = act2.payload().try_into().expect("234 bytes");
-    (Theirs::new(theirs), initiator.finish(&act2, now_unix_s()).expect("we take their act 2"))
+    (Theirs::new(theirs), initiator.finish(&act2, unix_s()).expect("we take their act 2"))
 }
 
 /// What the outbox puts on the wire for a plain frame.

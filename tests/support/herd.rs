@@ -90,6 +90,7 @@ const AUTHORIZE: u64 = 2;
 impl Herd {
     /// Machines for these users, each of which submits a share every `every` once it has work.
     pub fn start(server: SocketAddr, users: Vec<String>, every: Duration) -> Self {
+        stratum_net::limits::raise_file_limit();
         let (flags, tally) = (Arc::new(Flags::default()), Arc::new(Mutex::new(Tally::default())));
         let (now, count) = (Instant::now(), users.len() as u32);
         let machines = users.into_iter().enumerate();

@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Ports that nothing listens on.
 ///
 /// They are none of those that the system gives to outgoing connections: tests make thousands of these, and one of
-/// them would keep a server from its port. Tests that run beside each other, a process each, ask for different ones.
+/// them would keep a server from its port. Tests that run beside each other, a process each, hardly ever ask for the same.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;

@@ -8,7 +8,6 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use stratum::v2::codec::{Bytes32, Bytes64K, Seq255, Str255, U256};
 use stratum::v2::frame::{HEADER_BYTES, Header};
 use stratum::v2::keys::{AuthorityKey, AuthoritySecret, Certificate, StaticKey};
@@ -18,6 +17,7 @@ use stratum::v2::message::{
     SubmitSharesSuccess,
 };
 use stratum::v2::noise::{ACT1_BYTES, SEALED_HEADER_BYTES, Sealer, Transport, respond, sealed_payload_bytes};
+use stratum_net::clock::unix_s;
 
 /// The only channel of a connection, and its group.
 const CHANNEL: u32 = 2;
@@ -144,11 +144,6 @@ impl Drop for StandIn {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The wall clock.
-pub fn unix_s() -> u32 {
-    u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 /// One connection: sealing, and the socket.

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use stratum::v2::client::{Client, Event, Job, Kind, Request, Settings};
 use stratum::v2::codec::{Str255, U256};
 use stratum::v2::frame::write_frame;
 use stratum::v2::keys::AuthorityKey;
 use stratum::v2::message::Wire;
 use stratum::v2::noise::{ACT1_BYTES, ACT2_BYTES, Authority, HEADER_BYTES, Initiator, Sealer, Transport};
+use stratum_net::clock::unix_s;
 
 /// A connection that is set up.
 pub struct V2Link {
@@ -30,12 +31,12 @@ pub fn initiate(authority: AuthorityKey) -> (Initiator, [u8; ACT1_BYTES]) {
 
 /// Shakes hands on a connection.
 pub fn shake_hands(stream: &mut TcpStream, authority: AuthorityKey) -> io::Result<Transport> {
+    stream.set_read_timeout(Some(PATIENCE))?;
     let (initiator, act1) = initiate(authority);
     stream.write_all(&act1)?;
     let mut act2 = [0; ACT2_BYTES];
     stream.read_exact(&mut act2)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    initiator.finish(&act2, u32::try_from(now).unwrap()).map_err(io::Error::other)
+    initiator.finish(&act2, unix_s()).map_err(io::Error::other)
 }
 
 impl V2Link {
@@ -46,7 +47,6 @@ impl V2Link {
 
     /// The same over a connection that is there.
     pub fn over(mut stream: TcpStream, authority: AuthorityKey) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let Transport { seal, open } = shake_hands(&mut stream, authority).unwrap();
         let port = stream.peer_addr().unwrap().port();
@@ -96,6 +96,10 @@ impl V2Link {
     pub fn seal<M: Wire>(&mut self, message: &M, sealed: &mut Vec<u8>) {
         let mut frame = Vec::new();
         write_frame(message, &mut frame);
+        self.seal_frame(&frame, sealed);
+    }
+
+    fn seal_frame(&mut self, frame: &[u8], sealed: &mut Vec<u8>) {
         let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
         self.seal.seal(header, payload, sealed).unwrap();
     }
@@ -120,10 +124,7 @@ impl V2Link {
         let mut sealed = Vec::new();
         for event in out {
             match event {
-                Event::Send(frame) => {
-                    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
-                    self.seal.seal(header, payload, &mut sealed).unwrap();
-                }
+                Event::Send(frame) => self.seal_frame(&frame, &mut sealed),
                 event => self.events.push_back(event),
             }
         }

@@ -47,6 +47,17 @@ impl V2Miner {
         Ok(hash)
     }
 
+    /// Mines until a share is accepted; only a new tip may make one late. Gives its hash.
+    pub fn mine_accepted_share(&mut self) -> [u8; 32] {
+        for _ in 0..100 {
+            match self.mine_share() {
+                Ok(hash) => return hash,
+                Err(code) => assert_eq!(code, "stale-share"),
+            }
+        }
+        panic!("all shares are stale");
+    }
+
     /// Submits a share; why it was refused, if it was.
     pub fn submit(&mut self, share: &Share) -> Result<(), String> {
         let submitted = self.link.act(|client, out| client.submit(share, out));

@@ -187,9 +187,9 @@ fn n08_n10_shares_that_cost_no_work_are_answered_until_they_are_too_many() {
     while bench.shard.ended(hostile).is_none() {
         bench.shard.receive(hostile, bad.as_bytes(), bench.now).unwrap();
         refused += bench.sent(hostile).lines().filter(|line| line.contains("\"error\":[20,")).count();
-        assert!(refused <= 10_000);
+        assert!(refused <= 20_000);
     }
-    assert_eq!(refused, 2_001, "each is answered, the last too");
+    assert_eq!(refused, 10_001, "each is answered, the last too");
     assert!(bench.shard.ended(hostile).is_some_and(Ending::is_hostile));
     assert_eq!(bench.shard.ended(honest), None);
     bench.shard.receive(honest, good.as_bytes(), bench.now).unwrap();
@@ -198,12 +198,12 @@ fn n08_n10_shares_that_cost_no_work_are_answered_until_they_are_too_many() {
 }
 
 #[test]
-fn n10_a_hundred_bad_shares_a_second_are_borne_for_ever() {
+fn n10_a_thousand_bad_shares_a_second_are_borne_for_ever() {
     let mut bench = Bench::new();
     let key = bench.mining(1);
     let bad = bench.share(key, 1, 0).replace("00000000\"]", "\"]");
-    for _ in 0..6_000 {
-        bench.now += Duration::from_millis(10);
+    for _ in 0..30_000 {
+        bench.now += Duration::from_millis(1);
         bench.shard.receive(key, bad.as_bytes(), bench.now).unwrap();
         bench.sent(key);
     }
@@ -245,8 +245,9 @@ fn n08_the_address_of_a_connection_that_broke_the_rules_waits_for_its_next() {
         stop.cancel();
         served.await.unwrap();
     });
-    assert_eq!(gate.enter(address, now + Duration::from_secs(8)).unwrap_err(), Refusal::TooOften);
-    assert!(gate.enter(address, now + Duration::from_secs(20)).is_ok());
+    // Had both been hostile, it would be kept out for twice as long.
+    assert_eq!(gate.enter(address, now + Duration::from_secs(9)).unwrap_err(), Refusal::KeptOut);
+    assert!(gate.enter(address, now + Duration::from_secs(19)).is_ok());
     drop((_accounting, dir));
 }
 

@@ -87,6 +87,9 @@ pub struct CannotListen {
 ///
 /// # Errors
 /// The address that cannot be had, with the remedy.
+///
+/// # Panics
+/// Off a runtime.
 pub fn listen(addresses: &[SocketAddr], key: &str) -> Result<Vec<TcpListener>, CannotListen> {
     let refused = |address, source| CannotListen { address, key: key.to_owned(), source };
     addresses.iter().map(|&address| bind(address).map_err(|source| refused(address, source))).collect()

@@ -1,4 +1,4 @@
-//! The wall clock: for header times, certificates and reports, never for durations.
+//! The wall clock: for header times, certificates and reports. Whatever must not jump is measured by `Instant`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

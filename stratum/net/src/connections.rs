@@ -12,8 +12,9 @@ use stratum::session::{Action, Session};
 use stratum::share::Reject;
 use tokio::sync::Notify;
 
-/// Refused shares that cost their miner no work: even a farm of a thousand machines on one connection sends fewer.
-const WORTHLESS: Allowance = Allowance { at_once: 2_000, each: Duration::from_millis(10) };
+/// Refused shares that cost their miner no work. All that a thousand machines send on one connection are fewer, should
+/// each of them be refused: twelve a minute each, and a flood of ten each at the start.
+const WORTHLESS: Allowance = Allowance { at_once: 10_000, each: Duration::from_millis(1) };
 /// Why a connection's own calls find its peer.
 const REGISTERED: &str = "a connection is driven only between open and close";
 

@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 
 /// Bytes read from one peer before the others get their turn.
 pub const READ_BYTES_MAX: usize = 16 * 1024;
-/// What a peer may send at once, and then 256 KiB a second, is a hundred times what honest machines send; beyond that it
-/// is read no faster (N08): some 4,000 shares a second, a few percent of a core.
-const INPUT: Allowance = Allowance { at_once: 1 << 20, each: Duration::from_nanos(1_000_000_000 >> 18) };
+/// A peer that sends more than 256 KiB at once and then as much a second, which is ten times what a thousand channels
+/// need, is read no faster (N08): that is some 4,000 shares a second, and a few percent of a core. Each connection has
+/// this of its own; how many an address may have is a matter of [`crate::limits`].
+const INPUT: Allowance = Allowance { at_once: 1 << 18, each: Duration::from_nanos(1_000_000_000 >> 18) };
 /// A peer that takes nothing of what waits for it this long is closed.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,7 +30,7 @@ pub trait Peers: 'static {
     /// The connection is to be closed for this reason.
     fn receive(&mut self, key: Self::Key, bytes: &[u8], now: Instant) -> Result<(), Fault>;
 
-    /// The session's deadline has passed, or may have.
+    /// The session's deadline has passed.
     ///
     /// # Errors
     /// The connection is to be closed for this reason.
@@ -67,9 +68,10 @@ impl Ending {
         [Self::Gone, Self::Released, Self::Panicked].into_iter().chain(Fault::ALL.map(Self::Fault))
     }
 
-    /// Whether it was the peer's doing, and nothing that dead, slow or foreign machines do too.
+    /// Whether the peer broke the rules: with garbage, or more nonsense than is forgiven. Broken machines do that too,
+    /// but none that are dead or slow, or that wait for us.
     pub fn is_hostile(self) -> bool {
-        matches!(self, Self::Fault(Fault::Malformed(_) | Fault::Misbehaved(_) | Fault::TooFast))
+        matches!(self, Self::Fault(Fault::Malformed(_) | Fault::Misbehaved(_)))
     }
 
     /// The reason as it stands in metrics.
@@ -140,7 +142,8 @@ pub async fn drive<P: Peers>(
             }
             _ = stream.writable(), if stuck_since.is_some() => {}
             () = tokio::time::sleep_until(due.into()) => {
-                let ticked = peers.borrow_mut().tick(key, Instant::now());
+                let now = Instant::now();
+                let ticked = if now >= deadline { peers.borrow_mut().tick(key, now) } else { Ok(()) };
                 if let Err(fault) = ticked {
                     let _ = flush(&peers, key, &stream);
                     return Ending::Fault(fault);

@@ -8,8 +8,8 @@
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]
 //!
-//! What this crate does not do: it knows no share, job or payout, and judges nothing that a peer
-//! says. That is the business of the sessions in `stratum` and of the servers that own them.
+//! What this crate does not do: it judges no share, makes no job and knows no payout. That is the business of the
+//! sessions in `stratum` and of the servers that own them.
 #![forbid(unsafe_code)]
 
 pub mod acceptor;

@@ -11,8 +11,8 @@ use tracing::warn;
 const RESERVED_FILES: u64 = 64;
 /// Addresses remembered for their connection rate; beyond that those are looked for that can be forgotten.
 const ADDRESSES_MAX: usize = 16_384;
-/// A connection that broke the rules counts as this many new ones of its address, 10 seconds' worth by default.
-const BROKEN_RULE: u32 = 100;
+/// For each connection that broke the rules its address is kept out so much longer.
+const KEPT_OUT: Duration = Duration::from_secs(10);
 /// The longest that an address is kept out.
 const KEPT_OUT_MAX: Duration = Duration::from_secs(600);
 
@@ -46,7 +46,7 @@ impl Default for Limits {
 impl Limits {
     /// New connections of one address.
     fn rate(&self) -> Allowance {
-        let each = Duration::from_secs(1) / self.per_address_per_s.max(1);
+        let each = Duration::from_secs(1) / self.per_address_per_s.max(1); // from 1 on in the settings
         Allowance { at_once: self.per_address_burst, each }
     }
 
@@ -113,6 +113,9 @@ pub enum Refusal {
     /// This address connects too often.
     #[error("this address connects too often")]
     TooOften,
+    /// A connection of this address broke the rules a short time ago.
+    #[error("connections of this address broke the rules")]
+    KeptOut,
     /// Its shard has no extranonce prefix left (M13): the others go on.
     #[error("no extranonce prefix is free")]
     NoPrefix,
@@ -126,8 +129,15 @@ pub enum Refusal {
 
 impl Refusal {
     /// One of each kind.
-    pub const ALL: [Refusal; 6] =
-        [Self::Full, Self::AddressFull, Self::TooOften, Self::NoPrefix, Self::NoHandshake, Self::Crowded];
+    pub const ALL: [Refusal; 7] = [
+        Self::Full,
+        Self::AddressFull,
+        Self::TooOften,
+        Self::KeptOut,
+        Self::NoPrefix,
+        Self::NoHandshake,
+        Self::Crowded,
+    ];
 
     /// The reason as it stands in metrics.
     pub fn label(self) -> &'static str {
@@ -135,6 +145,7 @@ impl Refusal {
             Self::Full => "full",
             Self::AddressFull => "address_full",
             Self::TooOften => "too_often",
+            Self::KeptOut => "kept_out",
             Self::NoPrefix => "no_prefix",
             Self::NoHandshake => "no_handshake",
             Self::Crowded => "crowded",
@@ -166,6 +177,8 @@ struct Address {
     connections: usize,
     /// Of [`Limits::rate`].
     used: Used,
+    /// Gets no new connection before.
+    kept_out_until: Instant,
 }
 
 /// The right to one connection; given back when dropped.
@@ -210,6 +223,9 @@ impl Gate {
             if known.connections >= limits.per_address_max {
                 return Err(Refusal::AddressFull);
             }
+            if known.kept_out_until > now {
+                return Err(Refusal::KeptOut);
+            }
             if !known.used.take(1, &limits.rate(), now) {
                 return Err(Refusal::TooOften);
             }
@@ -229,15 +245,13 @@ fn one_site(address: IpAddr) -> IpAddr {
 }
 
 impl Permit {
-    /// The connection broke the rules: its address has to wait before it gets another, longer each time and up to ten
-    /// minutes, and less as time goes by (N08).
+    /// The connection broke the rules: its address has to wait before it gets another, ten seconds for each and ten
+    /// minutes at most (N08).
     pub fn broke_rules(&self, now: Instant) {
         let Some(address) = self.address else { return };
-        let rate = self.gate.0.limits.rate();
         let mut state = self.gate.state();
-        let used = &mut state.address(address, now).used;
-        used.charge(BROKEN_RULE, &rate, now);
-        used.forgive_beyond(KEPT_OUT_MAX, now);
+        let until = &mut state.address(address, now).kept_out_until;
+        *until = ((*until).max(now) + KEPT_OUT).min(now + KEPT_OUT_MAX);
     }
 }
 
@@ -253,14 +267,16 @@ impl Drop for Permit {
 
 impl State {
     fn address(&mut self, address: IpAddr, now: Instant) -> &mut Address {
-        let new = || Address { connections: 0, used: Used::nothing(now) };
+        let new = || Address { connections: 0, used: Used::nothing(now), kept_out_until: now };
         self.addresses.entry(address).or_insert_with(new)
     }
 
     /// Addresses without connections that have used nothing of late say nothing.
     fn forget_idle(&mut self, now: Instant) {
         if self.addresses.len() >= self.forget_at {
-            self.addresses.retain(|_, address| address.connections > 0 || !address.used.is_nothing(now));
+            self.addresses.retain(|_, address| {
+                address.connections > 0 || !address.used.is_nothing(now) || address.kept_out_until > now
+            });
             self.forget_at = ADDRESSES_MAX.max(2 * self.addresses.len());
         }
     }
@@ -302,18 +318,19 @@ mod tests {
 
     #[test]
     fn n08_an_address_that_broke_rules_is_kept_out_for_a_while_and_no_other_is() {
-        let gate = Gate::new(Limits::default());
+        // However many may connect at once.
+        let gate = Gate::new(Limits { per_address_burst: 10_000, ..Limits::default() });
         let now = Instant::now();
         let after = |seconds: u64| now + Duration::from_secs(seconds);
         let hostile = gate.enter(ip("192.0.2.1"), now).unwrap();
         hostile.broke_rules(now);
-        assert_eq!(gate.enter(ip("192.0.2.1"), after(8)).unwrap_err(), Refusal::TooOften);
+        assert_eq!(gate.enter(ip("192.0.2.1"), after(9)).unwrap_err(), Refusal::KeptOut);
         assert!(gate.enter(ip("192.0.2.2"), now).is_ok());
-        let back = gate.enter(ip("192.0.2.1"), after(9)).unwrap();
+        let back = gate.enter(ip("192.0.2.1"), after(10)).unwrap();
         // However often it was, ten minutes are the most.
-        (0..1_000).for_each(|_| back.broke_rules(after(9)));
+        (0..1_000).for_each(|_| back.broke_rules(after(10)));
         drop((hostile, back));
-        assert_eq!(gate.enter(ip("192.0.2.1"), after(600)).unwrap_err(), Refusal::TooOften);
+        assert_eq!(gate.enter(ip("192.0.2.1"), after(609)).unwrap_err(), Refusal::KeptOut);
         assert!(gate.enter(ip("192.0.2.1"), after(610)).is_ok());
         // Machines behind one exempt address do not answer for each other.
         let exempt = gate.enter(ip("127.0.0.1"), now).unwrap();

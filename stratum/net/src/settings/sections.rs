@@ -99,7 +99,6 @@ pub fn version_mask(r: &mut Reader, key: &str, default: &str) -> u32 {
 
 /// `limits`: who may connect.
 pub fn limits(r: &mut Reader) -> Limits {
-    let defaults = Limits::default();
     let mut exempt = Vec::new();
     for text in r.or::<Vec<String>>("limits.exempt", Vec::new()) {
         match text.parse() {
@@ -107,12 +106,13 @@ pub fn limits(r: &mut Reader) -> Limits {
             Err(error) => r.mistake("limits.exempt", format!("{error}")),
         }
     }
+    let rate = |value: u64| u32::try_from(value).expect("at most a million");
     let number = |value: u64| usize::try_from(value).expect("at most ten million");
     Limits {
         connections_max: number(r.in_range("limits.connections_max", 20_000, 1..=10_000_000)),
         per_address_max: number(r.in_range("limits.per_address_max", 64, 1..=10_000_000)),
-        per_address_per_s: r.or("limits.per_address_per_s", defaults.per_address_per_s),
-        per_address_burst: r.or("limits.per_address_burst", defaults.per_address_burst),
+        per_address_per_s: rate(r.in_range("limits.per_address_per_s", 10, 1..=1_000_000)),
+        per_address_burst: rate(r.in_range("limits.per_address_burst", 20, 1..=1_000_000)),
         exempt,
     }
 }
