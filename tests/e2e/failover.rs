@@ -31,11 +31,8 @@ fn proxy(upstreams: &[&StandIn]) -> ProxyBuilder {
 
 /// The same with a network before the first upstream.
 fn proxy_through(relay: &Relay, first: &StandIn, second: &StandIn) -> ProxyBuilder {
-    ProxyBuilder::new().easiest().upstream_for(relay.address, first.authority(), "account").upstream_for(
-        second.address,
-        second.authority(),
-        "account",
-    )
+    let best = ProxyBuilder::new().easiest().upstream_for(relay.address, first.authority(), "account");
+    best.upstream_for(second.address, second.authority(), "account")
 }
 
 fn users(machines: usize, node: &Node) -> Vec<String> {
