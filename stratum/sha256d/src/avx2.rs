@@ -1,6 +1,5 @@
 //! The compression function on the 256-bit registers of x86-64, eight messages side by side: word by word, one lane
-//! for each message. For processors without the SHA instructions; one of these eight costs what `sha2` needs for a
-//! fifth of a message.
+//! for each message. For processors without the SHA instructions: there `sha2` alone needs 7 times as long for each.
 
 #![expect(clippy::needless_range_loop, reason = "lanes and blocks are counted across several arrays")]
 

@@ -15,7 +15,7 @@ pub const GAP_BYTES_MAX: usize = 64;
 ///
 /// A prepared block costs half of another where four messages are hashed side by side, and as much as any where one
 /// is. It takes 256 bytes here for its 64.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Gapped {
     /// After the whole blocks that the gap does not touch.
     before: State,
@@ -68,7 +68,7 @@ impl Gapped {
     /// If `fill` is not as long as the gap.
     #[must_use]
     pub fn hash(&self, fill: &[u8]) -> [u8; 32] {
-        merkle_root(chosen(), &Leaf { message: self, fill, branch: &[] })
+        merkle_root(chosen(), Leaf { message: self, fill, branch: &[] })
     }
 
     /// The blocks that the gap touches, with it filled.

@@ -35,7 +35,7 @@ mod tests;
 
 pub use engine::Sha256d;
 pub use gapped::{GAP_BYTES_MAX, Gapped};
-pub use side_by_side::{Leaf, TOGETHER_MAX, header_hashes, merkle_roots};
+pub use side_by_side::{Header, Leaf, Midstate, header_hashes, merkle_roots};
 
 /// Double SHA-256 of a message in one piece, in internal byte order (the reverse of how ids are displayed).
 #[must_use]

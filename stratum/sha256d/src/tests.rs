@@ -8,7 +8,7 @@ use crate::engine::{Sha256d, to_bytes};
 use crate::gapped::{GAP_BYTES_MAX, Gapped};
 use crate::kernel::{Kernel, available, chosen};
 use crate::pair;
-use crate::side_by_side::{Leaf, TOGETHER_MAX, header_hashes_with, merkle_root, merkle_roots_with};
+use crate::side_by_side::{Header, Leaf, header_hashes_with, merkle_root, merkle_roots_with};
 
 fn kernels() -> Vec<&'static Kernel> {
     available().collect()
@@ -167,9 +167,9 @@ fn roots(kernel: &Kernel, samples: &[Sample]) -> Vec<[u8; 32]> {
         .map(|(message, Sample { fill, branch, .. })| Leaf { message, fill, branch })
         .collect();
     let mut roots = vec![[0; 32]; samples.len()];
-    merkle_roots_with(kernel, &leaves, &mut roots);
+    merkle_roots_with(kernel, leaves.len(), |number| leaves[number], &mut roots);
     for (leaf, root) in leaves.iter().zip(&roots) {
-        assert_eq!(merkle_root(kernel, leaf), *root, "{}: alone and together", kernel.name);
+        assert_eq!(merkle_root(kernel, *leaf), *root, "{}: alone and together", kernel.name);
     }
     roots
 }
@@ -183,10 +183,8 @@ fn every_gap_in_every_short_message_agrees_with_bitcoin_hashes() {
                 .step_by(3)
                 .map(|start| Sample::new(length, start, 1 + start % GAP_BYTES_MAX, start % 3))
                 .collect();
-            for samples in samples.chunks(TOGETHER_MAX) {
-                let expected: Vec<_> = samples.iter().map(Sample::root).collect();
-                assert_eq!(roots(kernel, samples), expected, "{}: {length} bytes", kernel.name);
-            }
+            let expected: Vec<_> = samples.iter().map(Sample::root).collect();
+            assert_eq!(roots(kernel, &samples), expected, "{}: {length} bytes", kernel.name);
         }
     }
 }
@@ -222,12 +220,6 @@ fn a_gap_longer_than_a_block_is_refused() {
     let _ = Gapped::new(&[0; 100], 5..70);
 }
 
-#[test]
-#[should_panic(expected = "at most 64 messages")]
-fn more_than_fit_together_are_refused() {
-    crate::header_hashes(&[[0; 80]; 65], &mut [[0; 32]; 65]);
-}
-
 proptest! {
     #[test]
     fn random_messages_in_random_pieces_agree_with_sha2(
@@ -258,13 +250,24 @@ proptest! {
     }
 
     #[test]
-    fn headers_hash_as_their_80_bytes(bytes in prop::collection::vec(any::<[u8; 16]>(), 0..=TOGETHER_MAX)) {
-        let headers: Vec<[u8; 80]> = bytes.iter().map(|bytes| std::array::from_fn(|at| bytes[at % 16] ^ at as u8)).collect();
-        let expected: Vec<_> = headers.iter().map(|header| reference(header)).collect();
+    fn headers_hash_as_their_80_bytes_also_from_their_midstates(
+        seeds in prop::collection::vec((any::<[u8; 16]>(), any::<bool>()), 0..100),
+    ) {
+        let bytes = |seed: &[u8; 16]| std::array::from_fn(|at| seed[at % 16] ^ at as u8);
         for kernel in kernels() {
-            let mut hashes = vec![[0; 32]; headers.len()];
-            header_hashes_with(kernel, &headers, &mut hashes);
-            prop_assert_eq!(&hashes, &expected, "{}", kernel.name);
+            let mut headers: Vec<Header> =
+                seeds.iter().map(|(seed, _)| Header { bytes: bytes(seed), midstate: None }).collect();
+            for _ in 0..2 {
+                let expected: Vec<_> = headers.iter().map(|header| reference(&header.bytes)).collect();
+                let mut hashes = vec![[0; 32]; headers.len()];
+                header_hashes_with(kernel, &mut headers, &mut hashes);
+                prop_assert_eq!(&hashes, &expected, "{}", kernel.name);
+                // The second time some have another nonce, and others begin anew.
+                for (header, (_, again)) in headers.iter_mut().zip(&seeds) {
+                    header.bytes[79] ^= 1;
+                    header.midstate = header.midstate.filter(|_| *again);
+                }
+            }
         }
     }
 

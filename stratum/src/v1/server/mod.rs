@@ -415,6 +415,7 @@ impl Session {
             version,
         };
         Ok(PendingShare {
+            id: sent.id,
             job: sent.job.clone(),
             roll,
             payee: worker.and_then(|payee| allowed.map(|()| payee)),

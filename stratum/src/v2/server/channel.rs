@@ -183,6 +183,7 @@ impl Channel {
         let Rolled { nonce, ntime, version, .. } = rolled;
         let roll = Roll { extranonce1: self.prefix, extranonce2, ntime, nonce, version };
         Ok(PendingShare {
+            id,
             job: sent.job.clone(),
             roll,
             payee: version_allowed(sent, version).map(|()| self.payee.clone()),
