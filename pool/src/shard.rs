@@ -152,7 +152,7 @@ impl Shard {
                     tell(&returns, Return::BlockStored(hash));
                 }
             };
-            self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
+            self.exits.blocks.submit(*solution, unix_ms(), Box::new(stored));
         }
         match verdict.outcome {
             Outcome::Accepted(_) if solves => {}
@@ -175,7 +175,7 @@ impl Shard {
     fn judge_unanswered(&mut self, share: PendingShare, now: Instant) {
         let verdict = self.judge(share, now);
         if let Some(solution) = verdict.block {
-            self.exits.blocks.submit(solution, unix_ms(), Box::new(|| ()));
+            self.exits.blocks.submit(*solution, unix_ms(), Box::new(|| ()));
         }
         if let Outcome::Accepted(share) | Outcome::Stale(share) = verdict.outcome {
             self.commits.push(share, None, now);

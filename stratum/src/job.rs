@@ -301,6 +301,8 @@ pub struct Solution {
     pub body: Arc<JobBody>,
     /// The stripped coinbase as it was hashed.
     pub coinbase: Bytes,
+    /// What was rolled for it.
+    pub roll: Roll,
     /// The header.
     pub header: [u8; 80],
     /// Its hash.
@@ -319,15 +321,17 @@ impl Job {
 
     /// What makes the coinbase this job's and this miner's.
     pub fn filling(&self, extranonce1: Extranonce1, extranonce2: &Extranonce2) -> Filling {
-        let coinbase = &self.body.coinbase;
-        let rolled = extranonce2.as_bytes();
+        self.assert_room(extranonce1, extranonce2);
+        let mark = self.body.coinbase.mark(self.tag, self.pot);
+        Filling::of([mark.as_ref().map_or(&[][..], |mark| mark), &extranonce1.0, extranonce2.as_bytes()])
+    }
+
+    pub(crate) fn assert_room(&self, extranonce1: Extranonce1, extranonce2: &Extranonce2) {
         assert_eq!(
-            extranonce1.0.len() + rolled.len(),
-            coinbase.extranonce_bytes,
+            extranonce1.0.len() + extranonce2.as_bytes().len(),
+            self.body.coinbase.extranonce_bytes,
             "the session has checked the size of what was rolled"
         );
-        let mark = coinbase.mark(self.tag, self.pot);
-        Filling::of([mark.as_ref().map_or(&[][..], |mark| mark), &extranonce1.0, rolled])
     }
 
     /// The coinbase with its gap filled, and the way from there to the merkle root.

@@ -138,6 +138,7 @@ impl Reject {
 
 /// A well-formed share that waits for its judgement.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PendingShare {
     /// The job's name on its connection or channel: together with the extranonce prefix it names the work.
     pub id: JobId,
@@ -149,6 +150,17 @@ pub struct PendingShare {
     ///
     /// Policy is checked before the hash but counts only after it: a block outranks it.
     pub payee: Result<Arc<Payee>, Reject>,
+}
+
+impl PendingShare {
+    /// A share as a session has understood it.
+    ///
+    /// # Panics
+    /// If what was rolled does not fit the job: the session is at fault, and its connection alone shall end.
+    pub fn new(id: JobId, job: Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> Self {
+        job.assert_room(roll.extranonce1, &roll.extranonce2);
+        Self { id, job, roll, payee }
+    }
 }
 
 /// The judgement of one share.

@@ -109,6 +109,7 @@ impl Judge {
             Box::new(Solution {
                 body: job.body.clone(),
                 coinbase: job.coinbase(&roll),
+                roll,
                 header: *header,
                 hash,
             })

@@ -53,7 +53,7 @@ fn pending(job: &Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> PendingS
     let nothing_rolled = Roll { ntime: 0, nonce: 0, version: 0, ..roll };
     let digest = sha256d::Hash::hash(&job.header(&nothing_rolled)).to_byte_array();
     let id = JobId(u32::from_le_bytes(digest[..4].try_into().unwrap()));
-    PendingShare { id, job: job.clone(), roll, payee }
+    PendingShare::new(id, job.clone(), roll, payee)
 }
 
 fn job(nbits: u32, pot: i8) -> Job {

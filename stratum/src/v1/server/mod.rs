@@ -414,12 +414,8 @@ impl Session {
             nonce: rolled.nonce,
             version,
         };
-        Ok(PendingShare {
-            id: sent.id,
-            job: sent.job.clone(),
-            roll,
-            payee: worker.and_then(|payee| allowed.map(|()| payee)),
-        })
+        let payee = worker.and_then(|payee| allowed.map(|()| payee));
+        Ok(PendingShare::new(sent.id, sent.job.clone(), roll, payee))
     }
 
     fn retarget(&mut self, now: Instant, out: &mut Vec<Action>) {
