@@ -169,6 +169,12 @@ impl Id {
             .then(|| ShortText::new(text).map_or_else(|| Self::Long(text.into()), Self::Short))
     }
 
+    /// An id from JSON that is known to be a text without escapes, if it can be kept in place.
+    pub(super) fn short(json: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(json).ok()?;
+        ShortText::new(text).map(Self::Short)
+    }
+
     /// How long it is as JSON.
     pub(super) fn json_bytes(&self) -> usize {
         match self {
