@@ -6,16 +6,24 @@
 //! said in its module. It prints a table and stores `target/bench/NAME.json`.
 //!
 //! - [`share_check`]: one share, from what was rolled to its verdict
+//! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
+//! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations
 #![forbid(unsafe_code)]
 
+mod dedup;
+mod handshake;
+mod log_append;
 mod machine;
 mod measure;
 mod report;
 mod share_check;
 mod table;
 mod twins;
+mod v1_parse;
+mod v2_frame;
+mod window_plan;
 mod work;
 
 use anyhow::Context;
@@ -28,7 +36,15 @@ use std::process::ExitCode;
 type Benchmark = (&'static str, fn() -> anyhow::Result<Report>);
 
 /// All benchmarks, in the order in which they run and stand in the README.
-const BENCHMARKS: &[Benchmark] = &[(share_check::NAME, share_check::run)];
+const BENCHMARKS: &[Benchmark] = &[
+    (share_check::NAME, share_check::run),
+    (v1_parse::NAME, v1_parse::run),
+    (v2_frame::NAME, v2_frame::run),
+    (handshake::NAME, handshake::run),
+    (dedup::NAME, dedup::run),
+    (log_append::NAME, log_append::run),
+    (window_plan::NAME, window_plan::run),
+];
 
 /// Measures what things cost, in this folder's `target/bench`.
 #[derive(Debug, Parser)]
@@ -45,6 +61,7 @@ fn main() -> ExitCode {
             let order: Vec<&str> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
             table::write(Path::new("README.md"), Path::new(report::FOLDER), &order)
         }
+        [name, arguments @ ..] if name == dedup::CHILD => dedup::run_child(arguments),
         _ => run(&names),
     };
     match result {

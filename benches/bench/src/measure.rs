@@ -70,9 +70,14 @@ impl Figures {
         median(self.0[side].clone())
     }
 
-    /// How many times as long as the first side this one takes: the median over pairs of neighbouring rounds.
+    /// How many times as long as the first side this one takes: see [`Figures::ratio_to`].
     pub fn ratio(&self, side: usize) -> f64 {
-        median(self.0[side].iter().zip(&self.0[0]).map(|(other, first)| other / first).collect())
+        self.ratio_to(0, side)
+    }
+
+    /// How many times as long as `base` the other side takes: the median over pairs of neighbouring rounds.
+    pub fn ratio_to(&self, base: usize, side: usize) -> f64 {
+        median(self.0[side].iter().zip(&self.0[base]).map(|(other, base)| other / base).collect())
     }
 }
 
