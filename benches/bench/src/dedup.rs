@@ -9,7 +9,7 @@
 //! its channel is to be closed, here it is let on.
 
 use crate::measure::thread_cpu;
-use crate::report::{Report, Row, figure};
+use crate::report::{Report, Row, count, figure};
 use crate::{machine, work};
 use anyhow::{Context, ensure};
 use bitcoin::BlockHash;
@@ -61,7 +61,7 @@ pub fn run() -> anyhow::Result<Report> {
         let theirs: Found = child("theirs", size)?;
         let (worst, their_worst) = (ours.worst_us, theirs.their_worst_us);
         let (bytes, their_bytes) = (ours.bytes, theirs.their_bytes);
-        let at = figure(f64::from(size));
+        let at = count(size as usize);
         rows.extend([
             Row::new(format!("{at} shares, a new one"), "ns per share", ours.insert_ns),
             Row::new(format!("{at} shares, one sent again"), "ns per share", ours.again_ns),

@@ -6,7 +6,7 @@
 //! `fdatasync`. CPU time is that of the whole process.
 
 use crate::measure::{median, process_cpu, quantile};
-use crate::report::{Report, Row, figure};
+use crate::report::{Report, Row, count, figure};
 use crate::work;
 use anyhow::{Context, ensure};
 use bitcoin::hashes::Hash;
@@ -73,6 +73,7 @@ struct Took {
     ours_s: Vec<f64>,
     floor_s: Vec<f64>,
     cpu: Duration,
+    floor_cpu: Duration,
 }
 
 impl Took {
@@ -106,13 +107,18 @@ pub fn run() -> anyhow::Result<Report> {
         let took = measure(&accounting, &mut plain, &mut miner, shares, batches, bytes)?;
         let rate = |seconds: &[f64]| shares as f64 / median(seconds.to_vec());
         let (ours, floor) = (rate(&took.ours_s), rate(&took.floor_s));
-        let row = Row::new(format!("durable shares, {} in a batch", figure(shares as f64)), "shares/s", ours)
-            .beside(FLOOR, floor, took.ratio());
+        let row = Row::new(format!("durable shares, {} in a batch", count(shares)), "shares/s", ours).beside(
+            FLOOR,
+            floor,
+            took.ratio(),
+        );
         rows.push(if matches!(shares, 1 | 1_024) { row.headline() } else { row });
-        let cpu_us = took.cpu.as_secs_f64() * 1e6 / (shares * batches) as f64;
-        rows.push(Row::new(format!("CPU, {} in a batch", figure(shares as f64)), "us per share", cpu_us));
+        let us = |cpu: Duration| cpu.as_secs_f64() * 1e6 / (shares * batches) as f64;
+        let (cpu, floor_cpu) = (us(took.cpu), us(took.floor_cpu));
+        let row = Row::new(format!("CPU, {} in a batch", count(shares)), "us per share", cpu);
+        rows.push(row.beside(FLOOR, floor_cpu, floor_cpu / cpu));
         let each = bytes as f64 / shares as f64;
-        rows.push(Row::new(format!("log, {} in a batch", figure(shares as f64)), "bytes per share", each));
+        rows.push(Row::new(format!("log, {} in a batch", count(shares)), "bytes per share", each));
         if shares == 1 {
             let at = |part, times: &[f64]| quantile(times.to_vec(), part) * 1e3;
             for (name, part) in [("p50", 0.5), ("p99", 0.99)] {
@@ -146,10 +152,11 @@ fn measure(
         commit(accounting, batch)?;
         took.ours_s.push(start.elapsed().as_secs_f64());
         took.cpu += process_cpu() - cpu;
-        let start = Instant::now();
+        let (cpu, start) = (process_cpu(), Instant::now());
         plain.write_all(&same)?;
         plain.sync_data()?;
         took.floor_s.push(start.elapsed().as_secs_f64());
+        took.floor_cpu += process_cpu() - cpu;
     }
     Ok(took)
 }

@@ -121,6 +121,11 @@ pub fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.2}x") } else { format!("{ratio:.1}x") }
 }
 
+/// A number of things as it is shown: thousands apart.
+pub fn count(things: usize) -> String {
+    grouped(&things.to_string())
+}
+
 /// A figure as it is shown: three digits that count, thousands apart.
 pub fn figure(value: f64) -> String {
     let decimals = match value.abs() {
@@ -132,15 +137,19 @@ pub fn figure(value: f64) -> String {
     };
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.find('.').map_or((&text[..], ""), |dot| text.split_at(dot));
+    grouped(whole) + rest
+}
+
+fn grouped(digits: &str) -> String {
     let mut grouped = String::new();
-    for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) && digit.is_ascii_digit() && !grouped.ends_with('-')
-        {
+    for (at, digit) in digits.chars().enumerate() {
+        let left = digits.len() - at;
+        if left.is_multiple_of(3) && grouped.ends_with(|before: char| before.is_ascii_digit()) {
             grouped.push(',');
         }
         grouped.push(digit);
     }
-    grouped + rest
+    grouped
 }
 
 #[cfg(test)]
@@ -206,5 +215,6 @@ mod tests {
         ] {
             assert_eq!(figure(value), text);
         }
+        assert_eq!([1, 999, 1_000, 31_150].map(count), ["1", "999", "1,000", "31,150"]);
     }
 }

@@ -5,7 +5,7 @@
 //! one share at a time, for it knows no other way; and the `bitcoin` crate, which hashes and compares and no more.
 
 use crate::measure::{Figures, Side, in_turns};
-use crate::report::{Report, Row, figure, times};
+use crate::report::{Report, Row, count, times};
 use crate::twins::{Rolls, Twins, rolled};
 use channels_sv2::server::share_accounting::{ShareValidationError, ShareValidationResult};
 use std::hint::black_box;
@@ -41,7 +41,7 @@ impl Case {
     fn name(self) -> String {
         let root = if self.rolls == Rolls::Nonce { "same root" } else { "cold" };
         let verdict = if self.accepted { "accepted" } else { "low difficulty" };
-        let bytes = figure(self.coinbase_bytes as f64);
+        let bytes = count(self.coinbase_bytes);
         format!("{bytes} B coinbase, {root}, {verdict}, {} at a time", self.together)
     }
 

@@ -74,24 +74,29 @@ fn connection() -> (Theirs, noise::Transport) {
     (Theirs { encoder, decoder, encrypt, decrypt: Some(decrypt) }, ours)
 }
 
-/// What our outbox does to a message; `plain` and `sealed` keep their room.
-fn seal<M: Wire>(sealer: &mut Sealer, message: &M, plain: &mut Vec<u8>, sealed: &mut Vec<u8>) {
-    plain.clear();
+/// What our session and its outbox do to a message: a frame of its own, sealed into room that is kept.
+fn seal<M: Wire>(sealer: &mut Sealer, message: &M, sealed: &mut Vec<u8>) {
+    let plain = plain(message);
     sealed.clear();
-    write_frame(message, plain);
     let (header, payload) = plain.split_first_chunk::<HEADER_BYTES>().expect("a header");
     sealer.seal(header, payload, sealed).expect("a fresh key");
 }
 
-/// What our session does to sealed bytes; `space` keeps its room.
-fn open(opener: &mut noise::Opener, sealed: &[u8], space: &mut Vec<u8>) -> Message {
+fn plain<M: Wire>(message: &M) -> Vec<u8> {
+    let mut plain = Vec::new();
+    write_frame(message, &mut plain);
+    plain
+}
+
+/// What our session does to sealed bytes: it collects each part, then opens it where it stands.
+fn open(opener: &mut noise::Opener, sealed: &[u8]) -> Message {
     let (header, payload) = sealed.split_first_chunk::<SEALED_HEADER_BYTES>().expect("a sealed header");
+    let header = black_box(header.to_vec());
+    let header = header.first_chunk().expect("as many as it was made of");
     let header = Header::from_bytes(opener.header(header).expect("the header opens"));
     assert!(matches!(header.class(), Class::Known(_)), "a message of the table");
-    let payload = &payload[..sealed_payload_bytes(header.payload_bytes)];
-    space.clear();
-    space.extend_from_slice(payload);
-    Message::decode(header.msg_type, opener.payload(space).expect("the payload opens"))
+    let mut payload = payload[..sealed_payload_bytes(header.payload_bytes)].to_vec();
+    Message::decode(header.msg_type, opener.payload(&mut payload).expect("the payload opens"))
         .expect("a whole message")
 }
 
@@ -206,9 +211,9 @@ fn check<M: Wire, F: EncodableFrame>(
     proof: u32,
 ) -> anyhow::Result<()> {
     let (mut theirs, mut ours) = connection();
-    let (mut plain, mut sealed, mut space) = (Vec::new(), Vec::new(), Vec::new());
+    let (plain, mut sealed) = (plain(message), Vec::new());
     for _ in 0..3 {
-        seal(&mut ours.seal, message, &mut plain, &mut sealed);
+        seal(&mut ours.seal, message, &mut sealed);
         let mut found = None;
         theirs.open(&sealed, |msg_type, payload| {
             let same = plain[HEADER_BYTES..] == *payload;
@@ -217,7 +222,7 @@ fn check<M: Wire, F: EncodableFrame>(
         ensure!(found == Some((true, proof)), "they read {found:?}");
         let mut bytes = Vec::new();
         theirs.seal(their_frame(), |sealed| bytes.extend_from_slice(sealed));
-        ensure!(open(&mut ours.open, &bytes, &mut space) == *expected, "we read the same message");
+        ensure!(open(&mut ours.open, &bytes) == *expected, "we read the same message");
     }
     Ok(())
 }
@@ -229,12 +234,12 @@ fn sealing<M: Wire, T: binary_sv2::Serialize + GetSize>(
     msg_type: u8,
 ) -> Figures {
     let (mut their_end, mut our_end) = connection();
-    let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+    let mut sealed = Vec::new();
     let our_side = Side::new(
         |items| items,
         move |items| {
             for _ in 0..*items {
-                seal(&mut our_end.seal, black_box(&ours), &mut plain, &mut sealed);
+                seal(&mut our_end.seal, black_box(&ours), &mut sealed);
                 black_box(&sealed);
             }
         },
@@ -260,7 +265,6 @@ fn opening<M: Wire, F: EncodableFrame>(
 ) -> Figures {
     let ((mut their_sealer, our_opener), (mut their_opener, our_sealer)) = (connection(), connection());
     let (mut opener, mut sealer) = (our_opener.open, our_sealer.seal);
-    let mut space = Vec::new();
     let our_side = Side::new(
         move |items| {
             let mut frames = Vec::with_capacity(items);
@@ -271,19 +275,18 @@ fn opening<M: Wire, F: EncodableFrame>(
         },
         move |frames: &mut Vec<Vec<u8>>| {
             for sealed in &*frames {
-                black_box(open(&mut opener, black_box(sealed), &mut space));
+                black_box(open(&mut opener, black_box(sealed)));
             }
         },
     );
     let their_side = Side::new(
         move |items| {
-            let mut plain = Vec::new();
-            let sealed = |_| {
+            let mut sealed = |_| {
                 let mut sealed = Vec::new();
-                seal(&mut sealer, &ours, &mut plain, &mut sealed);
+                seal(&mut sealer, &ours, &mut sealed);
                 sealed
             };
-            (0..items).map(sealed).collect::<Vec<Vec<u8>>>()
+            (0..items).map(&mut sealed).collect::<Vec<Vec<u8>>>()
         },
         move |frames| {
             for sealed in &*frames {

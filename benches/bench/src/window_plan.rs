@@ -1,12 +1,12 @@
 //! `window_plan`: the PPLNS window of a busy pool and the payout plans that are made from it.
 //!
-//! 5 million shares of 10,000 payees, some a thousand times as large as others. Measured: a share into the window,
+//! 5 million shares of 10,000 payees, a hundred of them hundreds of times as large as the others. Measured: a share into the window,
 //! while it fills and when for each new share an old one leaves; the weights by script, as they are taken for every
 //! template; and a plan of each size class with credits of half of the payees. Beside the weights stands what they would
 //! cost without the running sums: all shares counted again, from the newest back until the window is full.
 
 use crate::measure::{Figures, Side, in_turns, thread_cpu};
-use crate::report::{Report, Row, figure, times};
+use crate::report::{Report, Row, count, figure, times};
 use anyhow::ensure;
 use bitcoin::{Amount, ScriptBuf};
 use share_accounting::payout::{self, Params, Room};
@@ -45,6 +45,7 @@ pub fn run() -> anyhow::Result<Report> {
 
     let weights = by_script(&scripts, window.weights());
     ensure!(weights == by_script(&scripts, rescan(&shares, size)), "a rescan finds the same weights");
+    ensure!(weights.len() == PAYEES as usize, "{} payees have work in the window", weights.len());
     ensure!(weights.values().map(|work| work.0).sum::<u128>() == size.0, "the window is full");
     let figures = in_turns(vec![
         Side::new(drop_items, |items| {
@@ -68,7 +69,8 @@ pub fn run() -> anyhow::Result<Report> {
             (0..*items).for_each(|_| drop(black_box(plan())));
         })]);
         slowest = slowest.max(ms(&figures, 0));
-        let what = format!("plan for a coinbase of {class} B, {miners} payees paid");
+        let what =
+            format!("plan for a coinbase of {} B, {miners} payees paid", count(class.coinbase_bytes_max()));
         let row = Row::new(what, "ms", ms(&figures, 0));
         rows.push(if class == SizeClass::B16000 { row.headline() } else { row });
     }
