@@ -9,7 +9,8 @@
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
-//! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations
+//! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
+//!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
 mod dedup;
@@ -23,6 +24,7 @@ mod table;
 mod twins;
 mod v1_parse;
 mod v2_frame;
+mod v2_session;
 mod window_plan;
 mod work;
 

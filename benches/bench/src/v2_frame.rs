@@ -2,10 +2,12 @@
 //!
 //! Out: from the message to sealed bytes. In: from sealed bytes, all there, to the message. Ours are the frames, messages
 //! and the Noise transport that sessions use; beside them the encoder and decoder of `codec_sv2`, with the buffer pool
-//! that its programs are built with, and the messages of `mining_sv2`.
+//! that its programs are built with, and the messages of `mining_sv2`. The last row is a whole session: frame in, opened,
+//! read, channel and job looked up, vardiff told, the share ready for its judgement.
 
 use crate::measure::{Figures, Side, in_turns};
 use crate::report::{Report, Row, figure};
+use crate::v2_session::Mining;
 use anyhow::ensure;
 use binary_sv2::GetSize;
 use codec_sv2::{
@@ -188,12 +190,14 @@ pub fn run() -> anyhow::Result<Report> {
         Row::new(*what, UNIT, figures.ns(0)).beside(PEER, figures.ns(1), figures.ratio(1))
     };
     let mut rows: Vec<Row> = measured.iter().map(row).collect();
+    let session = in_turns(vec![Mining::new()?.side()]);
     let server: f64 = rows[1].ours + rows[2].ours;
     let theirs: f64 = measured[1].1.ns(1) + measured[2].1.ns(1);
     // What a server does for a share: the submit comes in, the success goes out.
     for at in [1, 2] {
         rows[at] = rows[at].clone().headline();
     }
+    rows.push(Row::new("V2 session, sealed submit to a share for judgement", UNIT, session.ns(0)).headline());
     let summary = format!(
         "{} ns for a share in and its success out, the reference {} ns",
         figure(server),
