@@ -1,9 +1,10 @@
 //! `dedup`: the set of shares that were sent before, when it is small, large and full.
 //!
 //! The set is private to the judge, so the figures are of whole checks by [`Judge::check`] of shares with the smallest
-//! coinbase and no merkle branch; what hashing takes of them is measured beside. Each size runs in a process of its own:
-//! bytes are the growth of its resident memory, which allocators that remember earlier sizes would hide. Worst is the
-//! CPU time of the slowest single share: where the set grows at once, one share pays for all.
+//! coinbase and no merkle branch, on the average from the empty set on; what hashing takes of them is measured beside.
+//! Each size runs in a process of its own: bytes are the growth of its resident memory, which allocators that remember
+//! earlier sizes would hide. Worst is the CPU time of the slowest single share: where the set grows at once, one share
+//! pays for all.
 //!
 //! Beside it the set of `channels_sv2`, which there belongs to a channel and is told the hash; at its own bound of 2^20
 //! its channel is to be closed, here it is let on.
@@ -55,7 +56,7 @@ struct Found {
 /// A process cannot be started, or fails.
 pub fn run() -> anyhow::Result<Report> {
     let mut rows = Vec::new();
-    let mut summary = Vec::new();
+    let mut summary = String::new();
     for size in SIZES {
         let ours: Found = child("ours", size)?;
         let theirs: Found = child("theirs", size)?;
@@ -63,7 +64,7 @@ pub fn run() -> anyhow::Result<Report> {
         let (bytes, their_bytes) = (ours.bytes, theirs.their_bytes);
         let at = count(size as usize);
         rows.extend([
-            Row::new(format!("{at} shares, a new one"), "ns per share", ours.insert_ns),
+            Row::new(format!("{at} shares, one after the other"), "ns per share", ours.insert_ns),
             Row::new(format!("{at} shares, one sent again"), "ns per share", ours.again_ns),
             Row::new(format!("{at} shares, hashing within these"), "ns per share", ours.hash_ns),
             Row::new(format!("{at} shares, the slowest single one"), "us", worst).beside(
@@ -78,14 +79,14 @@ pub fn run() -> anyhow::Result<Report> {
             their_bytes / bytes,
         );
         rows.push(if size == SIZES[2] { memory.headline() } else { memory });
-        summary.push(format!(
-            "{at} shares: {} ns, worst {} us, {} B",
+        summary = format!(
+            "{at} shares at {} ns, {} us the slowest, {} bytes each",
             figure(ours.insert_ns),
             figure(worst),
             figure(bytes)
-        ));
+        );
     }
-    Ok(Report::new(NAME, rows, summary.join("; ")))
+    Ok(Report::new(NAME, rows, summary))
 }
 
 /// Measures one side at one size in a fresh process.
