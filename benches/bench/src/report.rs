@@ -130,9 +130,9 @@ pub fn count(things: usize) -> String {
 pub fn figure(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 => 0,
-        size if size < 1.0 => 3,
-        size if size < 10.0 => 2,
-        size if size < 100.0 => 1,
+        size if size < 0.9995 => 3,
+        size if size < 9.995 => 2,
+        size if size < 99.95 => 1,
         _ => 0,
     };
     let text = format!("{value:.decimals$}");
@@ -205,7 +205,9 @@ mod tests {
         for (value, text) in [
             (0.0, "0"),
             (0.1234, "0.123"),
+            (0.9999, "1.00"),
             (1.0, "1.00"),
+            (99.99, "100"),
             (12.34, "12.3"),
             (123.4, "123"),
             (1_234.0, "1,234"),

@@ -1,6 +1,6 @@
 //! `share_check`: what it costs to judge a share, from what its miner rolled to a verdict.
 //!
-//! Ours is [`Judge::check`] with everything in it: coinbase, 12 merkle branches, header, policy, duplicates. Beside it
+//! Ours is [`Judge::check_all`] with everything in it: coinbase, 12 merkle branches, header, policy, duplicates. Beside it
 //! `validate_share` of `channels_sv2`, with the same coinbase, branches and shares, its own duplicates and counts in it,
 //! one share at a time, for it knows no other way; and the `bitcoin` crate, which hashes and compares and no more.
 
@@ -65,7 +65,7 @@ impl Case {
 
 /// Judges shares that wait together, in their order.
 fn judge_all(judge: &mut Judge, shares: &mut Vec<PendingShare>, now: Instant, verdicts: &mut Vec<Verdict>) {
-    verdicts.extend(shares.drain(..).map(|share| judge.check(share, now, crate::work::UNIX_MS)));
+    judge.check_all(shares, now, crate::work::UNIX_MS, verdicts);
 }
 
 /// Measures all cases.
@@ -76,9 +76,7 @@ pub fn run() -> anyhow::Result<Report> {
     let mut rows = Vec::new();
     let mut gist = Vec::new();
     for case in cases() {
-        if case.together == TOGETHER[0] {
-            compare(case);
-        }
+        compare(case);
         let figures = measure(case);
         let row = row(case, &figures);
         if case.is_usual() && case.together == 1 {
@@ -122,18 +120,21 @@ fn plain_row(case: Case, figures: &Figures) -> Row {
 fn compare(case: Case) {
     let mut twins = case.twins();
     let (ours, theirs, plain) = (twins.ours(case.rolls), twins.theirs(case.rolls), twins.plain());
-    let mut verdicts = Vec::new();
     // One that was sent before at the end: that must be seen on both sides.
-    for nth in (0..COMPARED).chain([0]) {
-        judge_all(&mut twins.judge, &mut vec![ours(nth)], twins.now, &mut verdicts);
-        let verdict = verdicts.pop().expect("a share has a verdict");
-        let again = nth == 0 && twins.channel.get_share_accounting().get_shares_accepted() > 0;
-        let theirs = twins.channel.validate_share(theirs(nth));
+    let all: Vec<u32> = (0..COMPARED).chain([0]).collect();
+    let mut verdicts = Vec::new();
+    for nths in all.chunks(case.together) {
+        let mut shares = nths.iter().copied().map(&ours).collect();
+        judge_all(&mut twins.judge, &mut shares, twins.now, &mut verdicts);
+    }
+    assert_eq!(verdicts.len(), all.len(), "each share has a verdict");
+    for (place, (nth, verdict)) in (0..).zip(all.into_iter().zip(verdicts)) {
+        let again = place == COMPARED && case.accepted;
         let (extranonce2, nonce) = rolled(case.rolls, nth);
         let (hash, met) = plain(extranonce2, nonce);
         assert_eq!(met, case.accepted, "{}", case.name());
         assert!(verdict.block.is_none(), "the network target is hard");
-        match (verdict.outcome, theirs) {
+        match (verdict.outcome, twins.channel.validate_share(theirs(nth))) {
             (Outcome::Accepted(share), Ok(ShareValidationResult::Valid(their_hash))) => {
                 assert!(case.accepted && !again, "{}", case.name());
                 assert_eq!((share.hash(), hash.to_raw_hash()), (hash, their_hash));

@@ -5,7 +5,9 @@ use bitcoin::{Amount, BlockHash, Network, TxOut};
 use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
-use stratum::job::{Basis, Coinbase, Job, JobBody, MARK_BYTES, Payout, Roll, TemplateId, Transactions};
+use stratum::job::{
+    Basis, Coinbase, Job, JobBody, JobId, MARK_BYTES, Payout, Roll, TemplateId, Transactions,
+};
 use stratum::payee::Payee;
 use stratum::pot::Pot;
 use stratum::share::PendingShare;
@@ -78,7 +80,7 @@ pub fn roll(extranonce2: u64, nonce: u32) -> Roll {
     }
 }
 
-/// A share as a session hands it on.
+/// A share as a session hands it on. All jobs have one name: no two of them may be rolled with the same extranonce.
 pub fn share(job: &Job, payee: &Arc<Payee>, roll: Roll) -> PendingShare {
-    PendingShare { job: job.clone(), roll, payee: Ok(payee.clone()) }
+    PendingShare { id: JobId(1), job: job.clone(), roll, payee: Ok(payee.clone()) }
 }
