@@ -1,4 +1,5 @@
 //! What a share allocates on its way: nothing. A program of its own, for it counts what the whole process allocates.
+#![allow(clippy::unwrap_used, reason = "a test, but not inside of a test function")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
