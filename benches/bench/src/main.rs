@@ -1,0 +1,4 @@
+//! Runs the benchmarks.
+#![forbid(unsafe_code)]
+
+fn main() {}
