@@ -144,7 +144,7 @@ fn new_tip(node: &Node, server: &mut Served) -> anyhow::Result<f64> {
 }
 
 impl Outcome {
-    /// Errors of connecting, per cent of those that were wanted.
+    /// Connections that were wanted and got no work.
     pub fn connects_failed(&self) -> f64 {
         number(&self.connect, "/connect/wanted") - number(&self.connect, "/connect/ready")
     }
@@ -172,7 +172,9 @@ impl Outcome {
     /// Shares that were refused.
     pub fn refused(&self) -> f64 {
         let reasons = self.shares.pointer("/shares/refused").and_then(Value::as_object);
-        reasons.map_or(f64::NAN, |reasons| reasons.values().filter_map(Value::as_f64).sum())
+        reasons.map_or(f64::NAN, |reasons| {
+            reasons.values().filter_map(Value::as_f64).fold(0.0, |sum, count| sum + count)
+        })
     }
 
     /// The tip of which the last connection heard neither first nor last among the tips.

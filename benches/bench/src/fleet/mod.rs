@@ -14,7 +14,7 @@ use self::stage::{Node, Served, Stage};
 use crate::report::{Report, Row};
 use std::path::Path;
 
-/// Every hash is a share.
+/// Every hash is a share, but for one in 65,536.
 const EASIEST: i8 = -32;
 /// What the pool behind the proxy pays for: one in half a million of the load's shares.
 const UPSTREAM: i8 = -13;
@@ -41,6 +41,16 @@ enum Subject {
     Pool,
     Proxy,
     Floor,
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::Proxy => "proxy",
+            Self::Floor => "floor",
+        }
+    }
 }
 
 const CELLS: [(Protocol, &[Subject]); 2] = [
@@ -103,23 +113,24 @@ impl Bench {
         measure(&self.stage, &self.node, server, protocol, load)
     }
 
-    /// As many as a server takes, then at a quarter of that each share by itself.
+    /// As many as a server takes, then each share by itself: as fast as they are answered, and at a quarter of that.
     fn shares(&self, protocol: Protocol, subjects: &[Subject]) -> anyhow::Result<(Vec<Row>, String)> {
         let mut servers = Vec::new();
         for subject in subjects {
             // Only one at a time has anything to do.
             let mut server = self.start(*subject)?;
-            let most = self.measure(*subject, &mut server, protocol, PIPELINED)?;
-            servers.push((*subject, server, most));
+            let pipelined = self.measure(*subject, &mut server, protocol, PIPELINED)?;
+            let single = self.measure(*subject, &mut server, protocol, SINGLE)?;
+            servers.push((*subject, server, pipelined, single));
         }
         // The same for all, so that they can be compared.
-        let ours = servers.iter().filter(|(subject, ..)| *subject != Subject::Floor);
-        let slowest = ours.map(|(_, _, most)| most.shares("per_second")).fold(f64::INFINITY, f64::min);
-        let single = Load { rate: Some((slowest / 4.0) as u32), ..SINGLE }; // below a few million
+        let all = servers.iter().map(|(_, _, _, single)| single.shares("per_second"));
+        let rate = (all.fold(f64::INFINITY, f64::min) / 4.0) as u32; // below a few million
         let mut outcomes = Vec::new();
-        for (subject, mut server, most) in servers {
-            let single = self.measure(subject, &mut server, protocol, single)?;
-            outcomes.push((subject, most, single));
+        for (subject, mut server, pipelined, single) in servers {
+            let quarter =
+                self.measure(subject, &mut server, protocol, Load { rate: Some(rate), ..SINGLE })?;
+            outcomes.push((subject, Shares { pipelined, single, quarter }));
         }
         Ok(share_rows(protocol, &outcomes))
     }
@@ -144,6 +155,7 @@ impl Bench {
     }
 }
 
+type Part = fn(&Shares) -> &Outcome;
 type Figure<T> = (&'static str, &'static str, fn(&T) -> f64);
 
 /// Every figure of each server of ours, beside the floor's.
@@ -152,24 +164,25 @@ fn rows<T>(group: &str, outcomes: &[(Subject, T)], figures: &[Figure<T>]) -> Vec
     let ours = outcomes.iter().filter(|(subject, _)| *subject != Subject::Floor);
     ours.flat_map(|(subject, outcome)| {
         figures.iter().map(move |(what, unit, figure)| {
-            let what = format!("{} {group}: {what}", format!("{subject:?}").to_lowercase());
+            let what = format!("{} {group}: {what}", subject.name());
             Row::beside(what, unit, figure(outcome), "floor", floor.map(figure))
         })
     })
     .collect()
 }
 
-fn share_rows(protocol: Protocol, outcomes: &[(Subject, Outcome, Outcome)]) -> (Vec<Row>, String) {
-    let most: Vec<_> = outcomes.iter().map(|(subject, most, _)| (*subject, most.clone())).collect();
-    let single: Vec<_> = outcomes.iter().map(|(subject, _, single)| (*subject, single.clone())).collect();
-    let figures: [Figure<Outcome>; 4] = [
-        ("shares acknowledged a second", "/s", |outcome| outcome.shares("per_second")),
-        ("CPU per share", "us", |outcome| outcome.per_share("cpu_us")),
-        ("shares refused", "", Outcome::refused),
-        ("answer p99", "us", |outcome| outcome.shares("answer_us/p99")),
-    ];
-    let mut table = rows(&format!("{protocol:?} pipelined"), &most, &figures);
-    let figures: [Figure<Outcome>; 6] = [
+/// What a server did with shares.
+struct Shares {
+    /// Many at once on each connection.
+    pipelined: Outcome,
+    /// One at a time on each connection, as fast as they are answered.
+    single: Outcome,
+    /// The same at a quarter of the slowest server's rate.
+    quarter: Outcome,
+}
+
+fn share_rows(protocol: Protocol, outcomes: &[(Subject, Shares)]) -> (Vec<Row>, String) {
+    const FIGURES: [Figure<Outcome>; 6] = [
         ("shares acknowledged a second", "/s", |outcome| outcome.shares("per_second")),
         ("CPU per share", "us", |outcome| outcome.per_share("cpu_us")),
         ("threads put to sleep per share", "", |outcome| outcome.per_share("sleeps")),
@@ -177,12 +190,23 @@ fn share_rows(protocol: Protocol, outcomes: &[(Subject, Outcome, Outcome)]) -> (
         ("answer p50", "us", |outcome| outcome.shares("answer_us/p50")),
         ("answer p99", "us", |outcome| outcome.shares("answer_us/p99")),
     ];
-    table.extend(rows(&format!("{protocol:?} one by one"), &single, &figures));
-    let said = outcomes.iter().map(|(subject, most, single)| {
-        let [most, single] = [most, single].map(|outcome| outcome.per_share("cpu_us"));
-        format!("{} {single:.1} us, pipelined {most:.1}", format!("{subject:?}").to_lowercase())
+    let loads: [(&str, Part); 3] = [
+        ("pipelined", |shares| &shares.pipelined),
+        ("one by one", |shares| &shares.single),
+        ("at a quarter", |shares| &shares.quarter),
+    ];
+    let table = loads.iter().flat_map(|(name, load)| {
+        let outcomes: Vec<_> =
+            outcomes.iter().map(|(subject, shares)| (*subject, load(shares).clone())).collect();
+        rows(&format!("{protocol:?} {name}"), &outcomes, &FIGURES)
     });
-    (table, format!("{protocol:?} CPU per share: {}", said.collect::<Vec<_>>().join(", ")))
+    let said = outcomes.iter().map(|(subject, shares)| {
+        let [single, pipelined] =
+            [&shares.quarter, &shares.pipelined].map(|outcome| outcome.per_share("cpu_us"));
+        format!("{} {single:.1} us, pipelined {pipelined:.1}", subject.name())
+    });
+    let said = said.collect::<Vec<_>>().join(", ");
+    (table.collect(), format!("{protocol:?} CPU per share one at a time: {said}"))
 }
 
 fn storm_rows(protocol: Protocol, connections: u32, outcomes: &[(Subject, Outcome)]) -> (Vec<Row>, String) {
@@ -198,9 +222,9 @@ fn storm_rows(protocol: Protocol, connections: u32, outcomes: &[(Subject, Outcom
         ("from the first to the last", "us", |outcome| outcome.tip().last),
     ];
     let table = rows(&format!("{protocol:?} {connections} connections"), outcomes, &figures);
-    let said = outcomes.iter().map(|(subject, outcome)| {
-        format!("{} {:.1} ms", format!("{subject:?}").to_lowercase(), outcome.tip().last / 1e3)
-    });
+    let said = outcomes
+        .iter()
+        .map(|(subject, outcome)| format!("{} {:.1} ms", subject.name(), outcome.tip().last / 1e3));
     let said = said.collect::<Vec<_>>().join(", ");
     (table, format!("{protocol:?} first to last of {connections} told within: {said}"))
 }

@@ -73,17 +73,17 @@ impl Stage {
         command
     }
 
+    /// A new folder: servers of one kind may run beside each other.
     fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let dir = self.dir.join(name);
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        std::fs::create_dir_all(&dir)?;
+        let mut names = (1..).map(|number| self.dir.join(format!("{name}-{number}")));
+        let dir = names.find(|dir| !dir.exists()).context("numbers have no end")?;
+        std::fs::create_dir(&dir)?;
         Ok(dir)
     }
 
-    fn spawn(&self, command: &mut Command, log: &str) -> anyhow::Result<Process> {
-        let log = File::create(self.dir.join(log))?;
+    /// Starts a server that logs to its folder.
+    fn spawn(command: &mut Command, dir: &Path) -> anyhow::Result<Process> {
+        let log = File::create(dir.join("log"))?;
         let child = command.stderr(log).spawn().with_context(|| format!("{command:?} does not start"))?;
         Ok(Process(child))
     }
@@ -113,7 +113,7 @@ impl Stage {
             .env("HOME", &dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        let process = self.spawn(&mut command, "node.log")?;
+        let process = Self::spawn(&mut command, &dir)?;
         let node = Node { rpc_port, zmq_port, dir, address: self.address(1)?, _process: process };
         wait_for("the node to answer", || node.call("getblockcount", &[]).ok())?;
         Ok(node)
@@ -140,7 +140,7 @@ impl Stage {
         let authority = self.certify(&dir, &settings)?;
         let mut command = self.program("sluice-pool");
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
-        let process = self.spawn(&mut command, "pool.log")?;
+        let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the pool", http)?;
         Ok(Served {
             v1: format!("stratum+tcp://127.0.0.1:{v1}"),
@@ -180,7 +180,7 @@ impl Stage {
         std::fs::write(&settings, text)?;
         let mut command = self.program("sluice-proxy");
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
-        let process = self.spawn(&mut command, "proxy.log")?;
+        let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the proxy", http)?;
         let v1 = format!("stratum+tcp://127.0.0.1:{v1}");
         Ok(Served { v1, v2: None, input: None, process, _behind: Some(Box::new(pool)) })
@@ -190,7 +190,7 @@ impl Stage {
     pub fn floor(&self) -> anyhow::Result<Served> {
         let mut command = self.program("floor");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = self.spawn(&mut command, "floor.log")?;
+        let mut process = Self::spawn(&mut command, &self.folder("floor")?)?;
         let input = process.0.stdin.take();
         let mut urls = BufReader::new(process.0.stdout.take().context("the floor's output")?).lines();
         let mut url = || urls.next().context("the floor ended at once")?.map_err(anyhow::Error::from);
