@@ -25,15 +25,17 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use stratum::extranonce::{Extranonce1, PrefixesExhausted};
+use stratum::job::Solution;
 use stratum::payee::Payee;
 use stratum::pot::Pot;
 use stratum::session::{Action, Miner, Session, Ticket};
-use stratum::share::{Judge, JudgedShare, Outcome, PendingShare, Reject, Verdict};
+use stratum::share::{Judge, JudgedShare, Outcome, Reject, Verdict};
 use stratum::v2;
 use stratum_net::acceptor::Wire;
 use stratum_net::clock::unix_ms;
 use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::metrics::ShardMetrics;
+use stratum_net::pending::Asked;
 use stratum_net::serve::Serve;
 use tokio::sync::{Notify, mpsc};
 
@@ -63,7 +65,7 @@ pub struct Shard {
     offer: Offer,
     commits: Commits<JudgedShare, Waiting>,
     /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
-    held: HashMap<BlockHash, (JudgedShare, PeerKey, Ticket)>,
+    held: HashMap<BlockHash, (JudgedShare, Option<Waiting>)>,
     returns: mpsc::Sender<Return>,
 }
 
@@ -127,71 +129,29 @@ impl Shard {
         }
     }
 
-    fn judge_share(
-        &mut self,
-        key: PeerKey,
-        ticket: Ticket,
-        share: PendingShare,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let verdict = self.judge(share, now);
-        let solves = verdict.block.is_some();
-        if let Outcome::Accepted(share) = &verdict.outcome
-            && solves
-        {
-            self.held.insert(share.hash(), (share.clone(), key, ticket));
-        }
-        let held = matches!(verdict.outcome, Outcome::Accepted(_));
-        if let Some(solution) = verdict.block {
-            let (hash, returns) = (solution.hash, self.returns.clone());
-            let stored = move || {
-                // Nobody waits for a share that was refused: a replay must neither fill the queue nor answer for
-                // the first one.
-                if held {
-                    tell(&returns, Return::BlockStored(hash));
-                }
-            };
-            self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
-        }
-        match verdict.outcome {
-            Outcome::Accepted(_) if solves => {}
-            Outcome::Accepted(share) => {
-                let waiting = Waiting::new(key, ticket, &share);
-                self.commits.push(share, Some(waiting), now);
+    /// Hands a block on; whoever waits for its share waits for its file.
+    fn submit_block(&mut self, solution: Solution, held: bool) {
+        let (hash, returns) = (solution.hash, self.returns.clone());
+        let stored = move || {
+            // Nobody waits for a share that was refused: a replay must neither fill the queue nor answer for the
+            // first one.
+            if held {
+                tell(&returns, Return::BlockStored(hash));
             }
-            Outcome::Stale(share) => {
-                self.commits.push(share, None, now);
-                self.refuse(key, ticket, Reject::Stale, out);
-            }
-            Outcome::Rejected(reject) => {
-                self.connections.refused(key, reject, now);
-                self.refuse(key, ticket, reject, out);
-            }
-        }
+        };
+        self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
     }
 
-    /// The same for a share whose miner cannot be told any more.
-    fn judge_unanswered(&mut self, share: PendingShare, now: Instant) {
-        let verdict = self.judge(share, now);
-        if let Some(solution) = verdict.block {
-            self.exits.blocks.submit(solution, unix_ms(), Box::new(|| ()));
-        }
-        if let Outcome::Accepted(share) | Outcome::Stale(share) = verdict.outcome {
-            self.commits.push(share, None, now);
-        }
-    }
-
-    fn judge(&mut self, share: PendingShare, now: Instant) -> Verdict {
-        let started = Instant::now();
-        let verdict = self.judge.check(share, now, unix_ms());
-        self.exits.metrics.share_checked(started.elapsed());
-        verdict
-    }
-
-    fn refuse(&mut self, key: PeerKey, ticket: Ticket, reject: Reject, out: &mut Vec<Action>) {
-        self.answer(key, ticket, Err(reject), out);
-        self.flush_answers(key, out);
+    fn refuse(&mut self, asked: Asked, reject: Reject, now: Instant) {
+        let Some((key, ticket)) = asked else { return };
+        self.guarded(
+            key,
+            |shard, out| {
+                shard.answer(key, ticket, Err(reject), out);
+                shard.flush_answers(key, out);
+            },
+            now,
+        );
     }
 
     fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
@@ -289,18 +249,57 @@ impl Serve for Shard {
     }
 
     fn free(&mut self, prefix: Extranonce1, now: Instant) {
+        self.judge.forget_miner(prefix);
         self.places.free(prefix, now);
+    }
+
+    fn judge(&mut self) -> &mut Judge {
+        &mut self.judge
+    }
+
+    fn judged(&mut self, asked: Asked, verdict: Verdict, now: Instant) {
+        let Verdict { block, outcome } = verdict;
+        let solves = block.is_some();
+        if let Some(solution) = block {
+            self.submit_block(*solution, matches!(outcome, Outcome::Accepted(_)));
+        }
+        match outcome {
+            Outcome::Accepted(share) => {
+                let waiting = asked.map(|(key, ticket)| Waiting::new(key, ticket, &share));
+                if solves {
+                    self.held.insert(share.hash(), (share, waiting));
+                } else {
+                    self.commits.push(share, waiting, now);
+                }
+            }
+            Outcome::Stale(share) => {
+                self.commits.push(share, None, now);
+                self.refuse(asked, Reject::Stale, now);
+            }
+            Outcome::Rejected(reject) => {
+                if let Some((key, _)) = asked {
+                    self.connections.refused(key, reject, now);
+                }
+                self.refuse(asked, reject, now);
+            }
+        }
+    }
+
+    fn judged_all(&mut self, shares: usize, took: Duration, now: Instant) {
+        self.exits.metrics.shares_checked(shares, took);
+        self.flush(now);
     }
 
     fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>) {
         match action {
-            Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, next),
-            Action::Unanswered(share) => self.judge_unanswered(share, now),
             Action::Refused(reject) => self.count(key, Err(reject)),
             Action::Open(opening) => self.open_channel(key, *opening, now, next),
-            Action::Send(_) | Action::Job(_) | Action::NeedWork | Action::Closed(_) => {
-                unreachable!("done by Serve::act")
-            }
+            Action::Send(_)
+            | Action::Job(_)
+            | Action::Share { .. }
+            | Action::Unanswered(_)
+            | Action::NeedWork
+            | Action::Closed(_) => unreachable!("done by Serve::act"),
         }
     }
 
@@ -317,10 +316,6 @@ impl Serve for Shard {
         }
     }
 
-    fn received(&mut self, now: Instant) {
-        self.flush(now);
-    }
-
     fn has_room(&self) -> bool {
         self.commits.has_room() && self.held.len() < HELD_SHARES_MAX
     }
@@ -330,16 +325,15 @@ impl Serve for Shard {
             Return::Committed => self.settled(None, now),
             Return::Failed(shares) => self.settled(Some(shares), now),
             Return::BlockStored(hash) => {
-                if let Some((share, key, ticket)) = self.held.remove(&hash) {
-                    let waiting = Waiting::new(key, ticket, &share);
-                    self.commits.push(share, Some(waiting), now);
+                if let Some((share, waiting)) = self.held.remove(&hash) {
+                    self.commits.push(share, waiting, now);
                 }
             }
         }
+        self.flush(now);
         if self.has_room() {
             self.connections.read_on();
         }
-        self.flush(now);
     }
 
     fn follow(&mut self, current: Current, now: Instant) -> bool {
@@ -367,7 +361,7 @@ impl Serve for Shard {
     }
 
     fn is_drained(&self) -> bool {
-        self.commits.is_idle() && self.held.is_empty()
+        self.connections.pending.is_empty() && self.commits.is_idle() && self.held.is_empty()
     }
 }
 

@@ -14,15 +14,15 @@ use stratum::extranonce::{Extranonce1, PrefixAllocator, PrefixesExhausted};
 use stratum::job::{Roll, Upstream};
 use stratum::pot::Pot;
 use stratum::session::{Action, Miner, Session, Ticket};
-use stratum::share::{Judge, Outcome, PendingShare, Reject, SUPERSEDED_MAX};
+use stratum::share::{Judge, JudgedShare, Outcome, Reject, SUPERSEDED_MAX, Verdict};
 use stratum::v1;
 use stratum::v1::encode::EncodedJob;
 use stratum_net::acceptor::Wire;
-use stratum_net::clock::unix_ms;
 use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::driver::Ending;
 use stratum_net::metrics::ShardMetrics;
 use stratum_net::outbox::Outbox;
+use stratum_net::pending::Asked;
 use stratum_net::serve::Serve;
 use tokio::sync::Notify;
 
@@ -58,6 +58,8 @@ pub struct Shard {
     routes: VecDeque<Route>,
     /// Shares that wait for upstream's verdict.
     waiting: usize,
+    /// Connections with answers that were not sent yet.
+    answered: Vec<PeerKey>,
     rate: Rate,
     rate_at: Instant,
 }
@@ -76,6 +78,7 @@ impl Shard {
             asked: HashSet::new(),
             routes: VecDeque::new(),
             waiting: 0,
+            answered: Vec::new(),
             rate,
             rate_at: Instant::now(),
         }
@@ -88,64 +91,38 @@ impl Shard {
         }
     }
 
-    fn judge_share(
-        &mut self,
-        key: PeerKey,
-        ticket: Ticket,
-        share: PendingShare,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let (roll, pot) = (share.roll, share.job.pot);
-        let upstream = bridge::upstream(&share.job.body);
-        let verdict = self.judge.check(share, now, unix_ms());
-        let solves = verdict.block.is_some();
-        let answer = match verdict.outcome {
-            Outcome::Accepted(share) => {
-                if solves || upstream.target.is_met_by(share.hash().as_byte_array()) {
-                    let waiting = Waiting { shard: self.number, key, ticket, pot };
-                    if self.forward(upstream, &roll, Some(waiting)) {
-                        return;
-                    }
-                    Err(Reject::LostUpstream)
-                } else {
-                    Ok(pot)
-                }
+    /// What its machine is to be told of a share, unless upstream says it.
+    fn answer_to(&mut self, asked: Asked, verdict: Verdict, now: Instant) -> Option<Result<Pot, Reject>> {
+        let Verdict { block, outcome } = verdict;
+        let worth = |share: &JudgedShare| {
+            bridge::upstream(share.body()).target.is_met_by(share.hash().as_byte_array())
+        };
+        let reject = match outcome {
+            Outcome::Accepted(share) if block.is_some() || worth(&share) => {
+                let (upstream, pot) = (bridge::upstream(share.body()), share.pot());
+                let waiting = asked.map(|(key, ticket)| Waiting { shard: self.number, key, ticket, pot });
+                let forwarded = self.forward(upstream, share.roll(), waiting);
+                return (!forwarded).then_some(Err(Reject::LostUpstream));
             }
+            Outcome::Accepted(share) => return Some(Ok(share.pot())),
             Outcome::Stale(share) => {
-                if upstream.target.is_met_by(share.hash().as_byte_array()) {
+                if worth(&share) {
                     self.metrics.late();
                 }
-                self.forward_block(solves, upstream, &roll);
-                Err(Reject::Stale)
+                Reject::Stale
             }
             Outcome::Rejected(reject) => {
-                self.connections.refused(key, reject, now);
-                self.forward_block(solves, upstream, &roll);
-                Err(reject)
+                if let Some((key, _)) = asked {
+                    self.connections.refused(key, reject, now);
+                }
+                reject
             }
         };
-        self.answer(key, ticket, answer, out);
-    }
-
-    /// Whatever policy says of a block, upstream may make one of it.
-    fn forward_block(&mut self, solves: bool, upstream: Upstream, roll: &Roll) {
-        if solves {
-            self.forward(upstream, roll, None);
+        // Whatever policy says of a block, upstream may make one of it.
+        if let Some(solution) = block {
+            self.forward(bridge::upstream(&solution.body), &solution.roll, None);
         }
-    }
-
-    /// The same for a share whose machine cannot be told any more.
-    fn judge_unanswered(&mut self, share: PendingShare, now: Instant) {
-        let (roll, upstream) = (share.roll, bridge::upstream(&share.job.body));
-        let verdict = self.judge.check(share, now, unix_ms());
-        let worth = match &verdict.outcome {
-            Outcome::Accepted(share) => upstream.target.is_met_by(share.hash().as_byte_array()),
-            Outcome::Stale(_) | Outcome::Rejected(_) => false,
-        };
-        if worth || verdict.block.is_some() {
-            self.forward(upstream, &roll, None);
-        }
+        Some(Err(reject))
     }
 
     /// Sends a share upstream, if its connection is still there.
@@ -166,8 +143,17 @@ impl Shard {
         self.metrics.answered(answer.map(|_| ()));
         if let Some(peer) = self.connections.find(key) {
             peer.session.answer(ticket, answer, out);
-            peer.session.flush(out);
         }
+    }
+
+    /// Sends the answers of a connection, together.
+    fn flush_answers(&mut self, key: PeerKey, now: Instant) {
+        let flush = |shard: &mut Self, out: &mut Vec<Action>| {
+            if let Some(peer) = shard.connections.find(key) {
+                peer.session.flush(out);
+            }
+        };
+        self.guarded(key, flush, now);
     }
 
     /// Says how fast the machines of each account are, to those who count them and to upstream.
@@ -219,18 +205,40 @@ impl Serve for Shard {
     }
 
     fn free(&mut self, prefix: Extranonce1, now: Instant) {
+        self.judge.forget_miner(prefix);
         self.prefixes.free(prefix, now);
     }
 
-    fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>) {
+    fn judge(&mut self) -> &mut Judge {
+        &mut self.judge
+    }
+
+    fn judged(&mut self, asked: Asked, verdict: Verdict, now: Instant) {
+        let answer = self.answer_to(asked, verdict, now);
+        if let (Some((key, ticket)), Some(answer)) = (asked, answer) {
+            self.guarded(key, |shard, out| shard.answer(key, ticket, answer, out), now);
+            if self.answered.last() != Some(&key) {
+                self.answered.push(key);
+            }
+        }
+    }
+
+    fn judged_all(&mut self, _: usize, _: Duration, now: Instant) {
+        let mut answered = std::mem::take(&mut self.answered);
+        answered.drain(..).for_each(|key| self.flush_answers(key, now));
+        self.answered = answered;
+    }
+
+    fn perform(&mut self, _: PeerKey, action: Action, _: Instant, _: &mut Vec<Action>) {
         match action {
-            Action::Share { ticket, share } => self.judge_share(key, ticket, share, now, next),
-            Action::Unanswered(share) => self.judge_unanswered(share, now),
             Action::Refused(reject) => self.metrics.answered(Err(reject)),
             Action::Open(_) => unreachable!("machines speak V1 here"),
-            Action::Send(_) | Action::Job(_) | Action::NeedWork | Action::Closed(_) => {
-                unreachable!("done by Serve::act")
-            }
+            Action::Send(_)
+            | Action::Job(_)
+            | Action::Share { .. }
+            | Action::Unanswered(_)
+            | Action::NeedWork
+            | Action::Closed(_) => unreachable!("done by Serve::act"),
         }
     }
 
@@ -266,6 +274,7 @@ impl Serve for Shard {
         self.waiting -= 1;
         let Waiting { key, ticket, pot, .. } = waiting;
         self.guarded(key, |shard, out| shard.answer(key, ticket, verdict.map(|()| pot), out), now);
+        self.flush_answers(key, now);
         if self.has_room() {
             self.connections.read_on();
         }
@@ -307,7 +316,7 @@ impl Serve for Shard {
     }
 
     fn is_drained(&self) -> bool {
-        self.waiting == 0
+        self.connections.pending.is_empty() && self.waiting == 0
     }
 }
 

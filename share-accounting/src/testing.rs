@@ -12,7 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::extranonce::{Extranonce1, Extranonce2};
-use stratum::job::{Basis, Coinbase, Job, JobBody, Payout, Roll, TemplateId, Transactions};
+use stratum::job::{Basis, Coinbase, Job, JobBody, JobId, Payout, Roll, TemplateId, Transactions};
 use stratum::payee::{Payee, WorkerName};
 use stratum::pot::Pot;
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare};
@@ -86,7 +86,7 @@ impl Miner {
                 nonce: self.nonce,
                 version: 0x2000_0000,
             };
-            let pending = PendingShare { job, roll, payee: Ok(payee.clone()) };
+            let pending = PendingShare::new(JobId(self.nonce), job, roll, Ok(payee.clone()));
             match self.judge.check(pending, self.start, 1_700_000_000_000).outcome {
                 Outcome::Accepted(share) | Outcome::Stale(share) => return share,
                 Outcome::Rejected(_) => {}

@@ -8,14 +8,13 @@ use crate::class::SizeClass;
 use crate::extranonce::{
     EXTRANONCE_BYTES, EXTRANONCE1_BYTES, EXTRANONCE2_BYTES_MAX, Extranonce1, Extranonce2,
 };
-use crate::merkle;
 use crate::payee::PayeeTag;
 use crate::pot::Pot;
 use crate::target::Target;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
-use bytes::Bytes;
-use sha256d::Sha256d;
+use bytes::{Bytes, BytesMut};
+use sha256d::{Gapped, Leaf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -91,6 +90,31 @@ pub struct Coinbase {
     mark_offset: usize,
     extranonce_offset: usize,
     extranonce_bytes: usize,
+    /// The same bytes, prepared for hashing.
+    gapped: Arc<Gapped>,
+}
+
+/// What stands in a coinbase's gap: in our own work mark and extranonce, in work from upstream the extranonce.
+#[derive(Debug, Clone, Copy)]
+pub struct Filling {
+    bytes: [u8; MARK_BYTES + EXTRANONCE_ROOM_BYTES],
+    length: usize,
+}
+
+impl Filling {
+    fn of(parts: [&[u8]; 3]) -> Self {
+        let mut filling = Self { bytes: [0; MARK_BYTES + EXTRANONCE_ROOM_BYTES], length: 0 };
+        for part in parts {
+            filling.bytes[filling.length..][..part.len()].copy_from_slice(part);
+            filling.length += part.len();
+        }
+        filling
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// The longest extranonce that a coinbase of our own has room for: so much fits a share in the log.
@@ -117,7 +141,8 @@ impl Coinbase {
 
     fn with_gap(bytes: Bytes, mark_offset: usize, extranonce_offset: usize, extranonce_bytes: usize) -> Self {
         assert!(extranonce_offset + extranonce_bytes <= bytes.len(), "the gap lies inside the coinbase");
-        Self { bytes, mark_offset, extranonce_offset, extranonce_bytes }
+        let gapped = Arc::new(Gapped::new(&bytes, mark_offset..extranonce_offset + extranonce_bytes));
+        Self { bytes, mark_offset, extranonce_offset, extranonce_bytes, gapped }
     }
 
     /// The same coinbase of our own with a longer gap for the extranonce, for a V2 client that asked for more to roll.
@@ -143,7 +168,7 @@ impl Coinbase {
         for length in [SCRIPT_LENGTH_OFFSET, self.mark_offset - 1] {
             bytes[length] += more as u8; // at most 4
         }
-        Self { bytes: bytes.into(), extranonce_bytes, ..*self }
+        Self::with_gap(bytes.into(), self.mark_offset, self.extranonce_offset, extranonce_bytes)
     }
 
     /// Bytes of the gap for the extranonce.
@@ -276,6 +301,8 @@ pub struct Solution {
     pub body: Arc<JobBody>,
     /// The stripped coinbase as it was hashed.
     pub coinbase: Bytes,
+    /// What was rolled for it.
+    pub roll: Roll,
     /// The header.
     pub header: [u8; 80],
     /// Its hash.
@@ -285,50 +312,56 @@ pub struct Solution {
 impl Job {
     /// The coinbase as the miner hashed it, stripped.
     pub fn coinbase(&self, roll: &Roll) -> Bytes {
-        self.coinbase_parts(roll.extranonce1, &roll.extranonce2, |parts| parts.concat()).into()
+        let Coinbase { bytes, mark_offset, .. } = &self.body.coinbase;
+        let filling = self.filling(roll.extranonce1, &roll.extranonce2);
+        let mut filled = BytesMut::from(&bytes[..]);
+        filled[*mark_offset..][..filling.length].copy_from_slice(filling.as_bytes());
+        filled.freeze()
+    }
+
+    /// What makes the coinbase this job's and this miner's.
+    pub fn filling(&self, extranonce1: Extranonce1, extranonce2: &Extranonce2) -> Filling {
+        self.assert_room(extranonce1, extranonce2);
+        let mark = self.body.coinbase.mark(self.tag, self.pot);
+        Filling::of([mark.as_ref().map_or(&[][..], |mark| mark), &extranonce1.0, extranonce2.as_bytes()])
+    }
+
+    pub(crate) fn assert_room(&self, extranonce1: Extranonce1, extranonce2: &Extranonce2) {
+        assert_eq!(
+            extranonce1.0.len() + extranonce2.as_bytes().len(),
+            self.body.coinbase.extranonce_bytes,
+            "the session has checked the size of what was rolled"
+        );
+    }
+
+    /// The coinbase with its gap filled, and the way from there to the merkle root.
+    pub fn leaf<'a>(&'a self, filling: &'a Filling) -> Leaf<'a> {
+        Leaf {
+            message: &self.body.coinbase.gapped,
+            fill: filling.as_bytes(),
+            branch: &self.body.merkle_branch,
+        }
     }
 
     /// The merkle root over the coinbase with this extranonce.
     pub fn merkle_root(&self, extranonce1: Extranonce1, extranonce2: Extranonce2) -> [u8; 32] {
-        let mut engine = Sha256d::new();
-        self.coinbase_parts(extranonce1, &extranonce2, |parts| {
-            parts.iter().for_each(|part| engine.update(part));
-        });
-        merkle::root(engine.finish(), &self.body.merkle_branch)
-    }
-
-    /// Calls `take` with the coinbase in pieces.
-    fn coinbase_parts<T>(
-        &self,
-        extranonce1: Extranonce1,
-        extranonce2: &Extranonce2,
-        take: impl FnOnce(&[&[u8]]) -> T,
-    ) -> T {
-        let Coinbase { bytes, mark_offset, extranonce_offset, extranonce_bytes } = &self.body.coinbase;
-        let rolled = extranonce2.as_bytes();
-        assert_eq!(
-            extranonce1.0.len() + rolled.len(),
-            *extranonce_bytes,
-            "the session has checked the size of what was rolled"
-        );
-        let mark = self.body.coinbase.mark(self.tag, self.pot);
-        let mark = mark.as_ref().map_or(&[][..], |mark| mark);
-        take(&[
-            &bytes[..*mark_offset],
-            mark,
-            &extranonce1.0,
-            rolled,
-            &bytes[extranonce_offset + extranonce_bytes..],
-        ])
+        let mut root = [[0; 32]];
+        let filling = self.filling(extranonce1, &extranonce2);
+        sha256d::merkle_roots(1, |_| self.leaf(&filling), &mut root);
+        root[0]
     }
 
     /// The header as the miner hashed it.
     pub fn header(&self, roll: &Roll) -> [u8; 80] {
-        let root = self.merkle_root(roll.extranonce1, roll.extranonce2);
+        self.header_over(&self.merkle_root(roll.extranonce1, roll.extranonce2), roll)
+    }
+
+    /// The same, where the merkle root is known.
+    pub fn header_over(&self, merkle_root: &[u8; 32], roll: &Roll) -> [u8; 80] {
         let mut header = [0; 80];
         header[..4].copy_from_slice(&roll.version.to_le_bytes());
         header[4..36].copy_from_slice(self.body.prev_hash.as_byte_array());
-        header[36..68].copy_from_slice(&root);
+        header[36..68].copy_from_slice(merkle_root);
         header[68..72].copy_from_slice(&roll.ntime.to_le_bytes());
         header[72..76].copy_from_slice(&self.body.nbits.to_le_bytes());
         header[76..80].copy_from_slice(&roll.nonce.to_le_bytes());

@@ -38,7 +38,7 @@ proptest! {
         };
         let header = job.header(&roll);
         let hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&header));
-        let solution = Solution { body: Arc::clone(&job.body), coinbase: job.coinbase(&roll), header, hash };
+        let solution = Solution { body: Arc::clone(&job.body), coinbase: job.coinbase(&roll), roll, header, hash };
         // The solution alone keeps what its block needs, however old its template is (SB-06).
         drop((job, template));
         let bytes = super::bytes(&solution);

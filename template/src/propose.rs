@@ -53,6 +53,7 @@ pub fn propose(rpc: &mut Rpc, network: Network, body: &Arc<JobBody>) -> Result<(
     let solution = Solution {
         body: Arc::clone(body),
         coinbase: job.coinbase(&roll),
+        roll,
         header,
         hash: BlockHash::from_raw_hash(sha256d::Hash::hash(&header)),
     };

@@ -8,7 +8,8 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use std::net::TcpListener;
 use std::sync::mpsc::sync_channel;
 use stratum::class::SizeClass;
-use stratum::job::{Basis, JobBody, Payout, TemplateId, Transactions};
+use stratum::extranonce::{Extranonce1, Extranonce2};
+use stratum::job::{Basis, JobBody, Payout, Roll, TemplateId, Transactions};
 use stratum::target::Target;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -46,7 +47,14 @@ fn solution(nonce: u8) -> Solution {
     };
     let header = [nonce; 80];
     let hash = BlockHash::from_raw_hash(sha256d::Hash::hash(&header));
-    Solution { body: Arc::new(body), coinbase: bytes, header, hash }
+    let roll = Roll {
+        extranonce1: Extranonce1([0; 4]),
+        extranonce2: Extranonce2::ZERO,
+        ntime: 0,
+        nonce: 0,
+        version: 1,
+    };
+    Solution { body: Arc::new(body), coinbase: bytes, roll, header, hash }
 }
 
 fn open(dir: &Path, nodes: &[Node]) -> (Submitter, Vec<Recovered>, Receiver<SubmitEvent>) {

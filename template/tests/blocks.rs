@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::extranonce::{Extranonce1, Extranonce2};
-use stratum::job::{Basis, EXTRANONCE_ROOM_BYTES, Job, JobBody, Payout, Roll, Solution, TemplateId};
+use stratum::job::{Basis, EXTRANONCE_ROOM_BYTES, Job, JobBody, JobId, Payout, Roll, Solution, TemplateId};
 use stratum::payee::{Payee, PayeeTag};
 use stratum::pot::Pot;
 use stratum::share::{self, Judge, PendingShare, Reject};
@@ -96,7 +96,10 @@ fn mine_at(body: &Arc<JobBody>, ntime: u32) -> (Roll, Solution) {
         let digest = sha256d::Hash::hash(&header).to_byte_array();
         if body.network_target.is_met_by(&digest) {
             let hash = bitcoin::hashes::Hash::from_byte_array(digest);
-            return (roll, Solution { body: Arc::clone(body), coinbase: job.coinbase(&roll), header, hash });
+            return (
+                roll,
+                Solution { body: Arc::clone(body), coinbase: job.coinbase(&roll), roll, header, hash },
+            );
         }
     }
     unreachable!("an easy target is met by some nonce")
@@ -226,7 +229,7 @@ fn v1_45_m10_the_node_draws_the_same_lines_around_header_times() {
         let mut judge = Judge::new(Duration::ZERO);
         judge.new_tip(body.prev_hash, Instant::now());
         let payee = Payee::parse(SINK_REGTEST, Network::Regtest).unwrap();
-        let share = PendingShare { job: job_of(&body), roll, payee: Ok(Arc::new(payee)) };
+        let share = PendingShare::new(JobId(1), job_of(&body), roll, Ok(Arc::new(payee)));
         let verdict = judge.check(share, Instant::now(), u64::from(now) * 1000);
         assert!(verdict.block.is_some(), "a block is handed on whatever its time");
         let refused = matches!(verdict.outcome, share::Outcome::Rejected(Reject::BadNtime));

@@ -1,29 +1,98 @@
-//! Runs the benchmarks.
+//! `bench`: what shares, frames, handshakes, commits and payouts cost, beside the reference implementation's crates; and
+//! what the servers cost, beside one that judges nothing.
 //!
-//! - [`fleet`]: pool and proxy as processes under load; [`report`]: what comes of it
+//! Each benchmark of a part first asserts that what it measures is right, on both sides, then measures both in turns: rounds of
+//! 5 ms of the thread's CPU time, 41 of them after a warm-up. A figure is the median over the rounds, a ratio the median
+//! of the ratios of neighbouring rounds, so that a busy machine slows both sides alike. What a benchmark includes is
+//! said in its module. It prints a table and stores `target/bench/NAME.json`.
+//!
+//! - [`share_check`]: one share, from what was rolled to its verdict
+//! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
+//! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
+//! - [`fleet`]: pool and proxy as processes under load
+//! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
+//! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
+//!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
+mod dedup;
 mod fleet;
+mod handshake;
+mod log_append;
+mod machine;
+mod measure;
 mod report;
+mod share_check;
+mod table;
+mod twins;
+mod v1_parse;
+mod v2_frame;
+mod v2_session;
+mod window_plan;
+mod work;
 
+use anyhow::Context;
 use clap::Parser;
+use report::Report;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Benchmarks.
+/// A benchmark's name and what runs it.
+type Benchmark = (&'static str, fn() -> anyhow::Result<Report>);
+
+/// All benchmarks, in the order in which they run and stand in the README.
+const BENCHMARKS: &[Benchmark] = &[
+    (share_check::NAME, share_check::run),
+    (v1_parse::NAME, v1_parse::run),
+    (v2_frame::NAME, v2_frame::run),
+    (handshake::NAME, handshake::run),
+    (dedup::NAME, dedup::run),
+    (log_append::NAME, log_append::run),
+    (window_plan::NAME, window_plan::run),
+    (fleet::NAME, fleet::run),
+];
+
+/// Measures what things cost, in this folder's `target/bench`.
 #[derive(Debug, Parser)]
-#[command(name = "bench")]
-enum Cli {
-    /// Pool and proxy as processes, load from another, beside a server that judges nothing.
-    Fleet(fleet::Args),
+#[command(name = "bench", version)]
+struct Cli {
+    /// Benchmarks to run, all if none is named; `table` alone writes the README's table from what was stored.
+    names: Vec<String>,
 }
 
 fn main() -> ExitCode {
-    let Cli::Fleet(args) = Cli::parse();
-    match fleet::run(&args) {
+    let names = Cli::parse().names;
+    let result = match &names[..] {
+        [name] if name == "table" => {
+            let order: Vec<&str> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
+            table::write(Path::new("README.md"), Path::new(report::FOLDER), &order)
+        }
+        [name, arguments @ ..] if name == dedup::CHILD => dedup::run_child(arguments),
+        _ => run(&names),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the tables are the result of the program")]
+fn run(names: &[String]) -> anyhow::Result<()> {
+    let known = |name: &String| BENCHMARKS.iter().any(|(known, _)| known == name);
+    if let Some(name) = names.iter().find(|name| !known(name)) {
+        let all: Vec<&str> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
+        anyhow::bail!("no benchmark is called {name}: there are {}", all.join(", "));
+    }
+    for (name, benchmark) in BENCHMARKS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            eprintln!("bench: {name}");
+            let report = benchmark().with_context(|| format!("{name} failed"))?;
+            report.store(Path::new(report::FOLDER))?;
+            println!("{}\n", report.text());
+        }
+    }
+    Ok(())
 }

@@ -3,12 +3,14 @@
 use super::HELD_SHARES_MAX;
 use bitcoin::BlockHash;
 use stratum::share::JudgedShare;
+use stratum_net::pending::PENDING_MAX;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// Room for what comes back to a shard: one commit, and the files of held blocks. One read brings at most 205
-/// shares more (16 KiB of the shortest submits) before it is noticed that no more may be held.
-pub const RETURNS_QUEUE_LEN: usize = 1 + 2 * HELD_SHARES_MAX;
+/// Room for what comes back to a shard: one commit, and the files of held blocks. Before it is noticed that no more may
+/// be held, as many shares may wait to be judged as may wait, and one read brings at most 205 more (16 KiB of the
+/// shortest submits).
+pub const RETURNS_QUEUE_LEN: usize = 1 + HELD_SHARES_MAX + PENDING_MAX + 256;
 
 /// What comes back.
 #[derive(Debug)]

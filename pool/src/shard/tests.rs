@@ -69,9 +69,15 @@ impl Bench {
         let user = format!("{}.rig", address(n));
         for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
             let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
-            self.shard.receive(key, line.as_bytes(), self.now).unwrap();
+            self.receive(key, line.as_bytes());
         }
         key
+    }
+
+    /// Takes in what a peer has sent, and judges what it has brought.
+    fn receive(&mut self, key: PeerKey, bytes: &[u8]) {
+        self.shard.receive(key, bytes, self.now).unwrap();
+        self.shard.judge_pending(self.now);
     }
 
     /// What waits for a peer, as text.
@@ -134,7 +140,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     let (broken, sound) = (bench.mining(1), bench.mining(2));
     // A commit under way, so that the next two shares settle together.
     let line = bench.share(sound, 2, 0);
-    bench.shard.receive(sound, line.as_bytes(), bench.now).unwrap();
+    bench.receive(sound, line.as_bytes());
     let line = bench.share(broken, 1, 0);
     let mut actions = Vec::new();
     let peer = bench.shard.connections.find(broken).unwrap();
@@ -145,6 +151,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     };
     let ticket = *ticket;
     bench.shard.act(broken, actions, bench.now);
+    bench.shard.judge_pending(bench.now);
     // A bug of ours: the share is answered before it is durable. The second answer makes its session panic.
     bench.shard.answer(broken, ticket, Ok(Pot::MIN), &mut Vec::new());
     bench.settle();
@@ -165,7 +172,7 @@ fn d07_a_shard_that_drains_reads_no_more_and_still_answers_what_it_has_read() {
     let key = bench.mining(1);
     let line = bench.share(key, 1, 0);
     assert!(bench.shard.may_read(key));
-    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.receive(key, line.as_bytes());
     bench.shard.connections.stop_reading();
     assert!(!bench.shard.may_read(key), "a busy miner could keep the shard from ever draining");
     assert!(!bench.shard.is_drained());
@@ -185,14 +192,14 @@ fn n08_n10_shares_that_cost_no_work_are_answered_until_they_are_too_many() {
     let bad = bench.share(hostile, 1, 0).replace("00000000\"]", "\"]");
     let mut refused = 0;
     while bench.shard.ended(hostile).is_none() {
-        bench.shard.receive(hostile, bad.as_bytes(), bench.now).unwrap();
+        bench.receive(hostile, bad.as_bytes());
         refused += bench.sent(hostile).lines().filter(|line| line.contains("\"error\":[20,")).count();
         assert!(refused <= 20_000);
     }
     assert_eq!(refused, 10_001, "each is answered, the last too");
     assert!(bench.shard.ended(hostile).is_some_and(Ending::is_hostile));
     assert_eq!(bench.shard.ended(honest), None);
-    bench.shard.receive(honest, good.as_bytes(), bench.now).unwrap();
+    bench.receive(honest, good.as_bytes());
     bench.settle();
     assert!(bench.sent(honest).contains("\"result\":true"));
 }
@@ -204,7 +211,7 @@ fn n10_a_thousand_bad_shares_a_second_are_borne_for_ever() {
     let bad = bench.share(key, 1, 0).replace("00000000\"]", "\"]");
     for _ in 0..30_000 {
         bench.now += Duration::from_millis(1);
-        bench.shard.receive(key, bad.as_bytes(), bench.now).unwrap();
+        bench.receive(key, bad.as_bytes());
         bench.sent(key);
     }
     assert_eq!(bench.shard.ended(key), None);
@@ -274,7 +281,7 @@ fn a_payee_is_named_to_the_director_once_a_connection_and_only_for_durable_work(
     for nonce in 0..2 {
         bench.shard.offer_work(key, bench.now);
         let line = bench.share(key, 1, nonce);
-        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+        bench.receive(key, line.as_bytes());
         bench.settle();
     }
     let payees = bench.news.try_iter().filter(|news| matches!(news, News::Payee(p) if p.script == script(1)));
@@ -296,7 +303,7 @@ fn m05_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     let line = (0..64).find_map(|nonce| {
         bench.shard.offer_work(key, bench.now);
         let line = bench.share(key, 1, nonce);
-        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+        bench.receive(key, line.as_bytes());
         let solved = !bench.shard.held.is_empty();
         if !solved {
             bench.settle();
@@ -305,7 +312,7 @@ fn m05_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     });
     let line = line.expect("every second share solves a block");
     for _ in 0..3 {
-        bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+        bench.receive(key, line.as_bytes());
     }
     bench.settle();
     assert!(bench.returns.try_recv().is_err(), "a replay took a place that others need");
@@ -338,14 +345,14 @@ fn gb_07_credit_ends_with_the_tip_even_if_there_is_no_work_on_the_new_one() {
     let told = Current { tip: Some(BlockHash::from_byte_array([7; 32])), ..current.clone() };
     // The bench's work has the same name: nothing is there to be given out.
     assert!(!bench.shard.follow(told, bench.now));
-    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.receive(key, line.as_bytes());
     bench.settle();
     assert!(bench.sent(key).contains(r#""error":[21,"stale",null]"#));
     // The old tip wins after all.
     assert!(!bench.shard.follow(current, bench.now));
     bench.shard.offer_work(key, bench.now);
     let line = bench.share(key, 1, 1);
-    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.receive(key, line.as_bytes());
     bench.settle();
     assert!(bench.sent(key).contains("\"result\":true"));
 }
@@ -376,7 +383,7 @@ fn sb_02_m15_the_shard_hands_on_every_block_whatever_else_is_wrong_with_its_shar
         for nonce in 0..64 {
             params[4] = json!(format!("{nonce:08x}"));
             share["params"] = json!(params);
-            bench.shard.receive(key, format!("{share}\n").as_bytes(), bench.now).unwrap();
+            bench.receive(key, format!("{share}\n").as_bytes());
             bench.settle();
             let sent = bench.sent(key);
             assert!(sent.contains(answer), "{answer}: {sent}");
@@ -394,7 +401,7 @@ fn m15_stale_shares_are_logged_without_credit() {
     bench.shard.follow(told, bench.now);
     let entries = || bench.shard.exits.accounting.counters().log_entries;
     let before = entries();
-    bench.shard.receive(key, line.as_bytes(), bench.now).unwrap();
+    bench.receive(key, line.as_bytes());
     bench.settle();
     // Its job, its payee and itself.
     assert_eq!(bench.shard.exits.accounting.counters().log_entries, before + 3);

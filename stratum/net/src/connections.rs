@@ -2,6 +2,7 @@
 
 use crate::driver::Ending;
 use crate::outbox::{Outbox, OutboxFull};
+use crate::pending::{Asked, PENDING_MAX, PendingShares};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use stratum::allowance::{Allowance, Used};
 use stratum::extranonce::Extranonce1;
 use stratum::fault::Fault;
 use stratum::session::{Action, Session};
-use stratum::share::Reject;
+use stratum::share::{PendingShare, Reject};
 use tokio::sync::Notify;
 
 /// Refused shares that cost their miner no work. All that a thousand machines send on one connection are fewer, should
@@ -37,6 +38,10 @@ pub struct Connections<Own> {
     intake: Intake,
     /// Those that would have read, had the shard had room.
     paused: Vec<Rc<Notify>>,
+    /// What they have sent that is to be judged.
+    pub pending: PendingShares,
+    /// Told when there is something to judge.
+    shares_wait: Rc<Notify>,
 }
 
 /// Whether the connections are read.
@@ -67,7 +72,14 @@ pub struct Peer<Own> {
 
 impl<Own> Default for Connections<Own> {
     fn default() -> Self {
-        Self { peers: HashMap::new(), next_key: 0, intake: Intake::NoWork, paused: Vec::new() }
+        Self {
+            peers: HashMap::new(),
+            next_key: 0,
+            intake: Intake::NoWork,
+            paused: Vec::new(),
+            pending: PendingShares::default(),
+            shares_wait: Rc::default(),
+        }
     }
 }
 
@@ -117,6 +129,7 @@ impl<Own> Connections<Own> {
     /// Whether a driven connection may be read. While that is for want of room alone, [`Self::read_on`] wakes it.
     pub fn may_read(&mut self, key: PeerKey, room: bool) -> bool {
         let open = self.intake == Intake::Open;
+        let room = room && self.pending.len() < PENDING_MAX;
         if open && !room {
             self.paused.push(self.peers.get(&key).expect(REGISTERED).wake.clone());
         }
@@ -184,6 +197,19 @@ impl<Own> Connections<Own> {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.outbox.forget(closed);
         }
+    }
+
+    /// A share is to be judged.
+    pub fn is_to_be_judged(&mut self, asked: Asked, share: PendingShare) {
+        if self.pending.is_empty() {
+            self.shares_wait.notify_one();
+        }
+        self.pending.push(asked, share);
+    }
+
+    /// Is told when there is something to judge.
+    pub fn shares_wait(&self) -> Rc<Notify> {
+        self.shares_wait.clone()
     }
 
     /// A share of a connection is refused. One that sends too many of those that cost no work is closed (N08, N10).

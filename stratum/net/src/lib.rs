@@ -8,7 +8,7 @@
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]
 //!
-//! What this crate does not do: it judges no share, makes no job and knows no payout. That is the business of the
+//! What this crate does not do: it has no rule by which a share is judged, makes no job and knows no payout. That is the business of the
 //! sessions in `stratum` and of the servers that own them.
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod outbound;
 pub mod outbox;
+pub mod pending;
 pub mod serve;
 pub mod settings;
 pub mod shard;

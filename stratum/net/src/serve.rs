@@ -1,11 +1,13 @@
 //! Runs a shard: its connections, its commits, its new work, and its end.
 
 use crate::acceptor::{Incoming, Wire};
+use crate::clock::unix_ms;
 use crate::connections::{Connections, PeerKey};
 use crate::driver::{Ending, Peers, drive};
 use crate::limits::Refusal;
 use crate::metrics::ShardMetrics;
 use crate::outbox::Outbox;
+use crate::pending::Asked;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use stratum::extranonce::{Extranonce1, PrefixesExhausted};
 use stratum::fault::Fault;
 use stratum::session::Action;
+use stratum::share::{Judge, Verdict};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
@@ -51,15 +54,21 @@ pub trait Serve: Sized + 'static {
     /// A prefix whose miner is gone.
     fn free(&mut self, prefix: Extranonce1, now: Instant);
 
+    /// What judges shares.
+    fn judge(&mut self) -> &mut Judge;
+
+    /// A share was judged. Its miner, if there is one to be told, is answered now or when others have done their part.
+    fn judged(&mut self, asked: Asked, verdict: Verdict, now: Instant);
+
+    /// All shares that waited were judged, in this time.
+    fn judged_all(&mut self, shares: usize, took: Duration, now: Instant);
+
     /// Does what a session asks for, unless that is the business of [`Serve::act`] alone. What follows from it goes to
     /// `next`.
     fn perform(&mut self, key: PeerKey, action: Action, now: Instant, next: &mut Vec<Action>);
 
     /// Gives current work to the miners of a connection that want it.
     fn prepare_work(&mut self, key: PeerKey, now: Instant, out: &mut Vec<Action>);
-
-    /// All actions of one read are done.
-    fn received(&mut self, _now: Instant) {}
 
     /// Whether more shares can be taken.
     fn has_room(&self) -> bool;
@@ -75,6 +84,25 @@ pub trait Serve: Sized + 'static {
 
     /// The time of [`Serve::wake_at`] has come.
     fn wake(&mut self, now: Instant);
+
+    /// Judges what waits for it.
+    fn judge_pending(&mut self, now: Instant) {
+        let shares = self.connections().pending.len();
+        if shares == 0 {
+            return;
+        }
+        let started = Instant::now();
+        let mut pending = std::mem::take(&mut self.connections().pending);
+        pending.judge(self.judge(), now, unix_ms());
+        let took = started.elapsed();
+        pending.verdicts().for_each(|(asked, verdict)| self.judged(asked, verdict, now));
+        let meanwhile = std::mem::replace(&mut self.connections().pending, pending);
+        assert!(meanwhile.is_empty(), "a verdict brings no shares");
+        self.judged_all(shares, took, now);
+        if self.has_room() {
+            self.connections().read_on();
+        }
+    }
 
     /// Whether every judged share has been answered.
     fn is_drained(&self) -> bool;
@@ -117,6 +145,10 @@ pub trait Serve: Sized + 'static {
                     self.connections().forget(key, prefix);
                     self.free(prefix, now);
                 }
+                Some(Action::Share { ticket, share }) => {
+                    self.connections().is_to_be_judged(Some((key, ticket)), share);
+                }
+                Some(Action::Unanswered(share)) => self.connections().is_to_be_judged(None, share),
                 Some(action) => {
                     if let Action::Refused(reject) = action {
                         self.connections().refused(key, reject, now);
@@ -146,7 +178,6 @@ impl<S: Serve> Peers for S {
             received = self.connections().driven(key).session.receive(&mut bytes, now, &mut actions);
             self.act(key, actions, now);
         }
-        self.received(now);
         received
     }
 
@@ -197,6 +228,7 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
     let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), current, metrics.clone()));
+    let mut judging = tokio::task::spawn_local(judging(shard.clone()));
     loop {
         let wake_at = shard.borrow().wake_at();
         tokio::select! {
@@ -217,10 +249,12 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
                 assert!(stop.is_cancelled(), "nobody gives out new work any more: {ended:?}");
                 break;
             }
+            ended = &mut judging => panic!("nobody judges shares any more: {ended:?}"),
             () = stop.cancelled() => break,
         }
     }
     shard.borrow_mut().connections().stop_reading();
+    shard.borrow_mut().judge_pending(Instant::now());
     while !shard.borrow().is_drained() {
         let wake_at = shard.borrow().wake_at();
         tokio::select! {
@@ -229,6 +263,7 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
         }
     }
     fan_out.abort();
+    judging.abort();
     shard.borrow_mut().connections().end_all(Ending::Released);
     let _ =
         tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
@@ -241,6 +276,15 @@ async fn wait_until(at: Option<Instant>) {
     }
 }
 
+/// Judges shares. Whoever wakes this task puts it behind the connections that are ready already.
+async fn judging<S: Serve>(shard: Rc<RefCell<S>>) {
+    let wake = shard.borrow_mut().connections().shares_wait();
+    loop {
+        wake.notified().await;
+        shard.borrow_mut().judge_pending(Instant::now());
+    }
+}
+
 /// Tells every miner of new work, a portion at a time.
 async fn fan_out<S: Serve>(
     shard: Rc<RefCell<S>>,
@@ -249,8 +293,9 @@ async fn fan_out<S: Serve>(
 ) {
     while current.changed().await.is_ok() {
         let started = Instant::now();
-        // Old jobs are stale from here on, whoever has been told already.
+        // Old jobs are stale from here on, whoever has been told already; not so for what has come before.
         let newest = current.borrow_and_update().clone();
+        shard.borrow_mut().judge_pending(started);
         if !shard.borrow_mut().follow(newest, started) {
             continue;
         }

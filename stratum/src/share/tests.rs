@@ -1,12 +1,16 @@
 //! Every rule of the share check, and the check against rust-bitcoin's own types.
 
+use super::duplicates::{TIPS_LEFT_MAX, TIPS_REMEMBERED};
 use super::*;
 use crate::extranonce::{Extranonce1, Extranonce2};
+use crate::job::{Basis, JobId};
 use crate::sample::{self, HARD_NBITS, REGTEST_NBITS, UNIX_S};
 use crate::target::Target;
-use bitcoin::hashes::sha256d;
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{CompactTarget, ScriptBuf, Transaction, TxMerkleNode, block};
 use proptest::prelude::*;
+use std::collections::HashSet;
+use std::time::Instant;
 
 const UNIX_MS: u64 = UNIX_S as u64 * 1000; // widening
 
@@ -32,7 +36,7 @@ impl Court {
     }
 
     fn check_for(&mut self, job: &Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> Verdict {
-        self.judge.check(PendingShare { job: job.clone(), roll, payee }, self.now, UNIX_MS)
+        self.judge.check(pending(job, roll, payee), self.now, UNIX_MS)
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -42,6 +46,14 @@ impl Court {
     fn tip(&mut self, seed: u8) {
         self.judge.new_tip(sample::prev_hash(seed), self.now);
     }
+}
+
+/// A share of a job whose name differs from those of other jobs.
+fn pending(job: &Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> PendingShare {
+    let nothing_rolled = Roll { ntime: 0, nonce: 0, version: 0, ..roll };
+    let digest = sha256d::Hash::hash(&job.header(&nothing_rolled)).to_byte_array();
+    let id = JobId(u32::from_le_bytes(digest[..4].try_into().unwrap()));
+    PendingShare::new(id, job.clone(), roll, payee)
 }
 
 fn job(nbits: u32, pot: i8) -> Job {
@@ -335,8 +347,7 @@ fn m15_a_job_superseded_for_two_minutes_earns_nothing() {
 #[test]
 fn before_the_first_tip_everything_is_stale() {
     let (mut judge, job) = (Judge::new(Duration::from_secs(2)), job(REGTEST_NBITS, -32));
-    let share =
-        PendingShare { job: job.clone(), roll: mined(&job, roll(0), true), payee: Ok(sample::payee()) };
+    let share = pending(&job, mined(&job, roll(0), true), Ok(sample::payee()));
     let verdict = judge.check(share, Instant::now(), UNIX_MS);
     assert!(verdict.block.is_some());
     assert_eq!(rejected(&verdict), Reject::Stale);

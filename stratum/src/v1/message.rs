@@ -115,7 +115,38 @@ pub enum Id {
     /// What nearly all clients send.
     Number(u64),
     /// Any other number or string, as JSON text.
-    Text(Box<str>),
+    Short(ShortText),
+    /// The same, longer.
+    Long(Box<str>),
+}
+
+/// Bytes of JSON of an id that is kept in place: as many as make it no larger than the others.
+const SHORT_BYTES_MAX: usize = 22;
+
+/// JSON text of at most 22 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ShortText {
+    // Behind `len` all bytes are 0, so that derived comparison is right.
+    bytes: [u8; SHORT_BYTES_MAX],
+    len: u8,
+}
+
+impl ShortText {
+    fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, len: text.len() as u8 }) // at most 22
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len.into()]).expect("it was copied from a whole text")
+    }
+}
+
+impl fmt::Debug for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
 }
 
 impl Id {
@@ -134,7 +165,24 @@ impl Id {
             Some(_) => serde_json::from_str::<f64>(text).is_ok(),
             None => false,
         };
-        (echoable && text.len() <= ID_BYTES_MAX).then(|| Self::Text(text.into()))
+        (echoable && text.len() <= ID_BYTES_MAX)
+            .then(|| ShortText::new(text).map_or_else(|| Self::Long(text.into()), Self::Short))
+    }
+
+    /// An id from JSON that is known to be a text without escapes, if it can be kept in place.
+    pub(super) fn short(json: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(json).ok()?;
+        ShortText::new(text).map(Self::Short)
+    }
+
+    /// How long it is as JSON.
+    pub(super) fn json_bytes(&self) -> usize {
+        match self {
+            Self::Null => 4,
+            Self::Number(number) => number.checked_ilog10().map_or(1, |log| log as usize + 1), // at most 20
+            Self::Short(text) => text.len.into(),
+            Self::Long(text) => text.len(),
+        }
     }
 }
 
@@ -143,7 +191,8 @@ impl fmt::Display for Id {
         match self {
             Self::Null => f.write_str("null"),
             Self::Number(number) => number.fmt(f),
-            Self::Text(text) => f.write_str(text),
+            Self::Short(text) => f.write_str(text.as_str()),
+            Self::Long(text) => f.write_str(text),
         }
     }
 }
@@ -387,6 +436,8 @@ mod tests {
             "1e-6004",
             "\"a\\n1\"",
             "\"\"",
+            "\"as many as are short.\"",
+            "\"longer than what is kept in place, é and all\"",
         ] {
             let line = format!(r#"{{"id":{id},"method":"m","params":[]}}"#);
             assert_eq!(request(&line).id.unwrap().to_string(), id);

@@ -1,6 +1,7 @@
 //! Stratum V1: one JSON object per line.
 //!
 //! - [`mod@line`]: the frame; [`message`]: names, ids, requests and responses
+//! - [`submit_line`]: the quick way for a share
 //! - [`encode`]: jobs as lines; [`server`]: the server's side of a connection; [`client`]: the miner's side
 //!
 //! Not offered: resuming a session by its id (`mining.subscribe`'s second parameter). A prefix that
@@ -11,3 +12,4 @@ pub mod encode;
 pub mod line;
 pub mod message;
 pub mod server;
+pub mod submit_line;

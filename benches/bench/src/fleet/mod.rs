@@ -1,91 +1,69 @@
-//! Pool and proxy as processes, load from another process over loopback, each figure beside that of a server which
-//! judges nothing, the *floor*, on the same wire in the same run.
+//! `fleet`: pool and proxy as processes, load from another process over loopback, each figure beside that of a server
+//! which judges nothing, the *floor*, on the same wire in the same run.
 //!
-//! - [`stage`]: the processes; [`cell`]: one of them under one load
+//! Shares come in three ways: as many as a server takes, many on their way on each connection; one on its way on each
+//! connection, as fast as they are answered; and the same at a rate that is a quarter of what the slowest server took,
+//! spread evenly over the connections and the time. In the last one most shares find a server asleep: that is how they
+//! come from machines. Connections come over some seconds, and then are told of new tips.
 //!
-//! Two processes share the machine's cores: shares a second say little of a server on a machine of its own. CPU time per
-//! share does.
+//! Server and load share the machine's cores: shares a second say little of a server on a machine of its own, CPU time
+//! per share does. CPU time is of all threads of the server's process, in user space and in the kernel.
+//!
+//! - [`stage`]: the processes; [`cell`]: one of them under one load; [`rows`]: what is said of them
 
 mod cell;
+mod rows;
 mod stage;
 
 use self::cell::{Load, Outcome, Protocol, measure};
+use self::rows::{Shares, Subject, share_rows, storm_rows};
 use self::stage::{Node, Served, Stage};
-use crate::report::{Report, Row};
-use std::path::Path;
+use crate::report::{self, Report};
+use anyhow::{Context, ensure};
 
+/// The benchmark's name.
+pub const NAME: &str = "fleet";
 /// Every hash is a share, but for one in 65,536.
 const EASIEST: i8 = -32;
 /// What the pool behind the proxy pays for: one in half a million of the load's shares.
 const UPSTREAM: i8 = -13;
-/// Milliseconds of a storm.
-const STORM_MS: u32 = 10_000;
 const PIPELINED: Load =
-    Load { connections: 500, within_ms: 1_000, tips: 0, seconds: 6, depth: 16, rate: None };
-const SINGLE: Load = Load { connections: 1_000, within_ms: 2_000, tips: 0, seconds: 6, depth: 1, rate: None };
-
-/// Options of `bench fleet`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Storms of so many connections each.
-    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
-    storms: Vec<u32>,
-    /// New tips for each storm; the middle one counts.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    tips: u32,
-}
-
-/// A server to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Pool,
-    Proxy,
-    Floor,
-}
-
-impl Subject {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Pool => "pool",
-            Self::Proxy => "proxy",
-            Self::Floor => "floor",
-        }
-    }
-}
+    Load { connections: 500, within_ms: 1_000, tips: 0, seconds: 5, depth: 16, rate: None };
+const SINGLE: Load = Load { connections: 1_000, within_ms: 1_000, tips: 0, seconds: 3, depth: 1, rate: None };
+const PACED: Load = Load { connections: 1_000, within_ms: 1_000, tips: 0, seconds: 5, depth: 1, rate: None };
+/// Of the new tips the middle one counts.
+const STORM: Load =
+    Load { connections: 10_000, within_ms: 10_000, tips: 3, seconds: 0, depth: 1, rate: None };
+/// Paced rates are multiples of this.
+const RATE_STEP: u32 = 500;
 
 const CELLS: [(Protocol, &[Subject]); 2] = [
     (Protocol::V1, &[Subject::Pool, Subject::Proxy, Subject::Floor]),
     (Protocol::V2, &[Subject::Pool, Subject::Floor]),
 ];
 
-/// Runs it all; the report goes to standard output and to target/bench.
+/// Measures all of it.
 ///
 /// # Errors
-/// A program is missing or fails.
-#[expect(clippy::print_stdout, reason = "the report is the result of the program")]
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
-    std::fs::create_dir_all(&target)?;
-    let dir = tempfile::TempDir::with_prefix_in("fleet-", target.canonicalize()?)?;
+/// A program is missing or fails, or a connection or a share went wrong that is to be measured.
+pub fn run() -> anyhow::Result<Report> {
+    std::fs::create_dir_all(report::FOLDER)?;
+    let folder = std::path::Path::new(report::FOLDER).canonicalize()?;
+    let dir = tempfile::TempDir::with_prefix_in("fleet-", folder)?;
     let stage = Stage::new(dir.path())?;
     let bench = Bench { node: stage.node()?, stage };
-    let mut rows = Vec::new();
-    let mut summary = Vec::new();
+    let (mut rows, mut summary) = (Vec::new(), Vec::new());
     for (protocol, subjects) in CELLS {
         let (shares, said) = bench.shares(protocol, subjects)?;
         rows.extend(shares);
         summary.push(said);
     }
-    for connections in &args.storms {
-        for (protocol, subjects) in CELLS {
-            let (storm, said) = bench.storm(protocol, subjects, *connections, args.tips)?;
-            rows.extend(storm);
-            summary.push(said);
-        }
+    for (protocol, subjects) in CELLS {
+        let (storm, said) = bench.storm(protocol, subjects)?;
+        rows.extend(storm);
+        summary.push(said);
     }
-    let report = Report { name: "fleet", rows, summary: format!("fleet: {}", summary.join("; ")) };
-    print!("{report}");
-    report.write(&target)
+    Ok(Report::new(NAME, rows, summary.join("; ")))
 }
 
 struct Bench {
@@ -95,11 +73,12 @@ struct Bench {
 
 impl Bench {
     fn start(&self, subject: Subject) -> anyhow::Result<Served> {
-        match subject {
+        let server = match subject {
             Subject::Pool => self.stage.pool(&self.node, EASIEST),
             Subject::Proxy => self.stage.proxy(&self.node, UPSTREAM),
             Subject::Floor => self.stage.floor(),
-        }
+        };
+        server.with_context(|| format!("the {} does not start", subject.name()))
     }
 
     fn measure(
@@ -109,12 +88,14 @@ impl Bench {
         protocol: Protocol,
         load: Load,
     ) -> anyhow::Result<Outcome> {
-        eprintln!("{subject:?} {protocol:?} {load:?}");
-        measure(&self.stage, &self.node, server, protocol, load)
+        eprintln!("{protocol:?} {}: {load:?}", subject.name());
+        let outcome = measure(&self.stage, &self.node, server, protocol, load)
+            .with_context(|| format!("{protocol:?} {}", subject.name()))?;
+        ensure!(outcome.connects_failed() == 0.0, "connections failed: {}", outcome.connect);
+        Ok(outcome)
     }
 
-    /// As many as a server takes, then each share by itself: as fast as they are answered, and at a quarter of that.
-    fn shares(&self, protocol: Protocol, subjects: &[Subject]) -> anyhow::Result<(Vec<Row>, String)> {
+    fn shares(&self, protocol: Protocol, subjects: &[Subject]) -> anyhow::Result<rows::Said> {
         let mut servers = Vec::new();
         for subject in subjects {
             // Only one at a time has anything to do.
@@ -125,106 +106,26 @@ impl Bench {
         }
         // The same for all, so that they can be compared.
         let all = servers.iter().map(|(_, _, _, single)| single.shares("per_second"));
-        let rate = (all.fold(f64::INFINITY, f64::min) / 4.0) as u32; // below a few million
+        let quarter = (all.fold(f64::INFINITY, f64::min) / 4.0) as u32; // below a few million
+        let rate = (quarter / RATE_STEP).max(1) * RATE_STEP;
         let mut outcomes = Vec::new();
         for (subject, mut server, pipelined, single) in servers {
-            let quarter =
-                self.measure(subject, &mut server, protocol, Load { rate: Some(rate), ..SINGLE })?;
-            outcomes.push((subject, Shares { pipelined, single, quarter }));
+            let load = Load { rate: Some(rate), ..PACED };
+            let paced = self.measure(subject, &mut server, protocol, load)?;
+            outcomes.push((subject, Shares { pipelined, single, paced }));
         }
-        Ok(share_rows(protocol, &outcomes))
+        share_rows(protocol, rate, &outcomes)
     }
 
-    fn storm(
-        &self,
-        protocol: Protocol,
-        subjects: &[Subject],
-        connections: u32,
-        tips: u32,
-    ) -> anyhow::Result<(Vec<Row>, String)> {
+    fn storm(&self, protocol: Protocol, subjects: &[Subject]) -> anyhow::Result<rows::Said> {
         let mut outcomes = Vec::new();
         for subject in subjects {
             let mut server = self.start(*subject)?;
             // A pool without a share has another kind of job.
             let one = Load { connections: 1, seconds: 1, depth: 1, rate: Some(50), ..Load::default() };
             self.measure(*subject, &mut server, protocol, one)?;
-            let load = Load { connections, within_ms: STORM_MS, tips, ..Load::default() };
-            outcomes.push((*subject, self.measure(*subject, &mut server, protocol, load)?));
+            outcomes.push((*subject, self.measure(*subject, &mut server, protocol, STORM)?));
         }
-        Ok(storm_rows(protocol, connections, &outcomes))
+        storm_rows(protocol, &outcomes)
     }
-}
-
-type Part = fn(&Shares) -> &Outcome;
-type Figure<T> = (&'static str, &'static str, fn(&T) -> f64);
-
-/// Every figure of each server of ours, beside the floor's.
-fn rows<T>(group: &str, outcomes: &[(Subject, T)], figures: &[Figure<T>]) -> Vec<Row> {
-    let floor = outcomes.iter().find(|(subject, _)| *subject == Subject::Floor).map(|(_, outcome)| outcome);
-    let ours = outcomes.iter().filter(|(subject, _)| *subject != Subject::Floor);
-    ours.flat_map(|(subject, outcome)| {
-        figures.iter().map(move |(what, unit, figure)| {
-            let what = format!("{} {group}: {what}", subject.name());
-            Row::beside(what, unit, figure(outcome), "floor", floor.map(figure))
-        })
-    })
-    .collect()
-}
-
-/// What a server did with shares.
-struct Shares {
-    /// Many at once on each connection.
-    pipelined: Outcome,
-    /// One at a time on each connection, as fast as they are answered.
-    single: Outcome,
-    /// The same at a quarter of the slowest server's rate.
-    quarter: Outcome,
-}
-
-fn share_rows(protocol: Protocol, outcomes: &[(Subject, Shares)]) -> (Vec<Row>, String) {
-    const FIGURES: [Figure<Outcome>; 6] = [
-        ("shares acknowledged a second", "/s", |outcome| outcome.shares("per_second")),
-        ("CPU per share", "us", |outcome| outcome.per_share("cpu_us")),
-        ("threads put to sleep per share", "", |outcome| outcome.per_share("sleeps")),
-        ("shares refused", "", Outcome::refused),
-        ("answer p50", "us", |outcome| outcome.shares("answer_us/p50")),
-        ("answer p99", "us", |outcome| outcome.shares("answer_us/p99")),
-    ];
-    let loads: [(&str, Part); 3] = [
-        ("pipelined", |shares| &shares.pipelined),
-        ("one by one", |shares| &shares.single),
-        ("at a quarter", |shares| &shares.quarter),
-    ];
-    let table = loads.iter().flat_map(|(name, load)| {
-        let outcomes: Vec<_> =
-            outcomes.iter().map(|(subject, shares)| (*subject, load(shares).clone())).collect();
-        rows(&format!("{protocol:?} {name}"), &outcomes, &FIGURES)
-    });
-    let said = outcomes.iter().map(|(subject, shares)| {
-        let [single, pipelined] =
-            [&shares.quarter, &shares.pipelined].map(|outcome| outcome.per_share("cpu_us"));
-        format!("{} {single:.1} us, pipelined {pipelined:.1}", subject.name())
-    });
-    let said = said.collect::<Vec<_>>().join(", ");
-    (table.collect(), format!("{protocol:?} CPU per share one at a time: {said}"))
-}
-
-fn storm_rows(protocol: Protocol, connections: u32, outcomes: &[(Subject, Outcome)]) -> (Vec<Row>, String) {
-    let figures: [Figure<Outcome>; 9] = [
-        ("connections failed", "", Outcome::connects_failed),
-        ("CPU per connection", "us", |outcome| outcome.per_connection("cpu_us")),
-        ("memory per connection", "bytes", |outcome| outcome.per_connection("grown_bytes")),
-        ("first job p50", "us", |outcome| outcome.connect("/connect/first_job_us/p50")),
-        ("first job p99", "us", |outcome| outcome.connect("/connect/first_job_us/p99")),
-        ("new tip to the first", "us", |outcome| outcome.tip().first),
-        ("from the first to half", "us", |outcome| outcome.tip().p50),
-        ("from the first to 99 %", "us", |outcome| outcome.tip().p99),
-        ("from the first to the last", "us", |outcome| outcome.tip().last),
-    ];
-    let table = rows(&format!("{protocol:?} {connections} connections"), outcomes, &figures);
-    let said = outcomes
-        .iter()
-        .map(|(subject, outcome)| format!("{} {:.1} ms", subject.name(), outcome.tip().last / 1e3));
-    let said = said.collect::<Vec<_>>().join(", ");
-    (table, format!("{protocol:?} first to last of {connections} told within: {said}"))
 }

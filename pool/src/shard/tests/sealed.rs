@@ -63,7 +63,7 @@ impl Bench {
             let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
             peer.sealer.seal(header, payload, &mut sealed).unwrap();
         }
-        self.shard.receive(peer.key, &sealed, self.now).unwrap();
+        self.receive(peer.key, &sealed);
     }
 
     /// Gives a client what waits for it.

@@ -18,7 +18,8 @@ pub use settings::{Settings, Users, VERSION_MASK};
 
 use super::encode::{EncodedJob, JobMessage, push_hex};
 use super::line::Lines;
-use super::message::{Message, Params, Request, code, method};
+use super::message::{Id, Message, Request, code, method};
+use super::submit_line::{Submit, SubmitLine};
 use crate::class::SizeClass;
 use crate::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES, Extranonce1};
 use crate::fault::{Awaited, Fault};
@@ -230,6 +231,9 @@ impl Session {
     }
 
     fn line(&mut self, line: &[u8], now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
+        if let Some(SubmitLine { id, submit }) = SubmitLine::recognise(line) {
+            return self.submit(Some(id), Ok(submit), now, out);
+        }
         match Message::parse(line) {
             Ok(Message::Request(request)) => self.request(request, now, out),
             // We ask nothing that needs an answer, yet some firmware answers notifications (V1-06).
@@ -248,7 +252,9 @@ impl Session {
     fn request(&mut self, request: Request<'_>, now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
         let name = &*request.method;
         if name == method::SUBMIT {
-            return self.submit(request, now, out);
+            let texts = submit::texts(request.params);
+            let submit = texts.as_ref().map_err(|reject| *reject).and_then(Submit::of);
+            return self.submit(request.id, submit, now, out);
         }
         let id = request.id.as_ref();
         let Ok(params) = request.params.list() else {
@@ -373,12 +379,18 @@ impl Session {
         }
     }
 
-    fn submit(&mut self, request: Request<'_>, now: Instant, out: &mut Vec<Action>) -> Result<(), Fault> {
-        match self.share(request.params) {
+    fn submit(
+        &mut self,
+        id: Option<Id>,
+        submit: Result<Submit<'_>, Reject>,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        match submit.and_then(|submit| self.share(submit)) {
             Ok(share) => {
                 self.active = Some(now);
                 self.vardiff.observe(share.job.pot, self.pot, now);
-                match self.replies.wait(request.id) {
+                match self.replies.wait(id) {
                     Ok(ticket) => out.push(Action::Share { ticket, share }),
                     Err(fault) => {
                         out.push(Action::Unanswered(share));
@@ -388,7 +400,7 @@ impl Session {
             }
             Err(reject) => {
                 self.vardiff.observe(self.pot, self.pot, now);
-                self.replies.push(reply::error(request.id.as_ref(), code::of(reject), reject))?;
+                self.replies.push(reply::error(id.as_ref(), code::of(reject), reject))?;
                 out.push(Action::Refused(reject));
             }
         }
@@ -397,14 +409,13 @@ impl Session {
     }
 
     /// Steps 1 to 4 of the judgement, and the policy that only the session knows (steps 7 and 8).
-    fn share(&self, params: Params<'_>) -> Result<PendingShare, Reject> {
-        let submit = submit::Submit::parse(params)?;
+    fn share(&self, submit: Submit<'_>) -> Result<PendingShare, Reject> {
         if self.client.is_none() {
             return Err(Reject::NotSubscribed);
         }
-        let sent = submit::job_id(&submit.job).and_then(|id| self.jobs.find(id)).ok_or(Reject::UnknownJob)?;
+        let sent = submit::job_id(submit.job).and_then(|id| self.jobs.find(id)).ok_or(Reject::UnknownJob)?;
         let rolled = submit.decode(self.extranonce2_bytes)?;
-        let worker = self.workers.find(&submit.user).cloned().ok_or(Reject::Unauthorized);
+        let worker = self.workers.find(submit.user).cloned().ok_or(Reject::Unauthorized);
         let (version, allowed) =
             submit::version(sent, self.mask, rolled.version_bits, self.settings.zero_bits_when_missing);
         let roll = Roll {
@@ -414,11 +425,8 @@ impl Session {
             nonce: rolled.nonce,
             version,
         };
-        Ok(PendingShare {
-            job: sent.job.clone(),
-            roll,
-            payee: worker.and_then(|payee| allowed.map(|()| payee)),
-        })
+        let payee = worker.and_then(|payee| allowed.map(|()| payee));
+        Ok(PendingShare::new(sent.id, sent.job.clone(), roll, payee))
     }
 
     fn retarget(&mut self, now: Instant, out: &mut Vec<Action>) {

@@ -16,8 +16,10 @@ const IDLE_CAPACITY: usize = 8;
 enum Slot {
     /// Waits for the share's verdict.
     Waiting(Option<Id>),
-    /// Waits for those before it.
-    Ready(String),
+    /// Its share is accepted; it waits for those before it.
+    Accepted(Option<Id>),
+    /// Lines that wait for those before them.
+    Lines(String),
 }
 
 /// Holds back what may not leave yet.
@@ -36,7 +38,7 @@ impl Replies {
         if lines.is_empty() {
             // Nobody waits for it.
         } else if !self.slots.is_empty() {
-            self.enqueue(Slot::Ready(lines))?;
+            self.enqueue(Slot::Lines(lines))?;
         } else if self.ready.is_empty() {
             self.ready = lines;
         } else {
@@ -62,18 +64,20 @@ impl Replies {
 
     /// Fills a place; what is no longer held back becomes ready.
     pub(super) fn answer(&mut self, ticket: Ticket, answer: Result<(), Reject>) {
-        let place = ticket.0.checked_sub(self.first).and_then(|at| self.slots.get_mut(at as usize)); // below UNANSWERED_MAX
-        let Some(place @ Slot::Waiting(_)) = place else {
+        let at = ticket.0.checked_sub(self.first).map(|at| at as usize); // below UNANSWERED_MAX
+        let Some(place @ Slot::Waiting(_)) = at.and_then(|at| self.slots.get_mut(at)) else {
             panic!("a ticket is answered once, by its session")
         };
-        let Slot::Waiting(id) = std::mem::replace(place, Slot::Ready(String::new())) else { unreachable!() };
-        *place = Slot::Ready(match answer {
-            Ok(()) => result(id.as_ref(), "true"),
-            Err(reject) => error(id.as_ref(), code::of(reject), reject),
-        });
-        while let Some(Slot::Ready(_)) = self.slots.front() {
-            if let Some(Slot::Ready(lines)) = self.slots.pop_front() {
-                self.ready.push_str(&lines);
+        let Slot::Waiting(id) = std::mem::replace(place, Slot::Accepted(None)) else { unreachable!() };
+        match answer {
+            Ok(()) => *place = Slot::Accepted(id),
+            Err(reject) => *place = Slot::Lines(error(id.as_ref(), code::of(reject), reject)),
+        }
+        while let Some(slot) = self.slots.pop_front_if(|slot| !matches!(slot, Slot::Waiting(_))) {
+            match slot {
+                Slot::Accepted(Some(id)) => write_accepted(&mut self.ready, &id),
+                Slot::Lines(lines) => self.ready.push_str(&lines),
+                Slot::Accepted(None) | Slot::Waiting(_) => {}
             }
             self.first += 1;
         }
@@ -96,6 +100,18 @@ impl Replies {
     }
 }
 
+/// The response to an accepted share, of all lines the one that is written most often.
+fn write_accepted(ready: &mut String, id: &Id) {
+    const PARTS: [&str; 2] = [r#"{"id":"#, ",\"result\":true,\"error\":null}\n"];
+    if ready.is_empty() {
+        // A buffer without room to spare is sent as it is.
+        ready.reserve_exact(PARTS[0].len() + id.json_bytes() + PARTS[1].len());
+    }
+    ready.push_str(PARTS[0]);
+    write!(ready, "{id}").expect("writing to a String does not fail");
+    ready.push_str(PARTS[1]);
+}
+
 /// A response with a result; nothing if nobody waits for one.
 pub(super) fn result(id: Option<&Id>, json: impl Display) -> String {
     let mut line = String::new();
@@ -115,4 +131,25 @@ pub(super) fn error(id: Option<&Id>, code: i64, text: impl Display) -> String {
             .expect("writing to a String does not fail");
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::message::Message;
+
+    #[test]
+    fn an_answer_that_is_sent_alone_takes_a_buffer_of_just_its_size() {
+        for id in
+            ["null", "0", "9", "10", "18446744073709551615", "\"7\"", "\"an id that is kept elsewhere\""]
+        {
+            let line = format!(r#"{{"id":{id},"method":"m"}}"#);
+            let Ok(Message::Request(request)) = Message::parse(line.as_bytes()) else { panic!("{line}") };
+            let mut replies = Replies::default();
+            let ticket = replies.wait(request.id).unwrap();
+            replies.answer(ticket, Ok(()));
+            assert_eq!(replies.ready, format!("{{\"id\":{id},\"result\":true,\"error\":null}}\n"));
+            assert_eq!(replies.ready.capacity(), replies.ready.len());
+        }
+    }
 }

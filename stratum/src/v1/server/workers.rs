@@ -32,7 +32,7 @@ pub(super) struct Workers {
 impl Workers {
     /// Lets a user in. The same name again changes nothing.
     pub(super) fn authorize(&mut self, user: &str, users: Users, max: usize) -> Result<(), Refusal> {
-        let Err(place) = self.position(user) else { return Ok(()) };
+        let Err(place) = self.position(user.as_bytes()) else { return Ok(()) };
         let payee = match users {
             Users::Payees(network) => Payee::parse(user, network)?,
             Users::Anyone => Payee::new(ScriptBuf::new(), WorkerName::escaped(user)),
@@ -50,7 +50,7 @@ impl Workers {
     }
 
     /// The payee that a submit's user stands for.
-    pub(super) fn find(&self, user: &str) -> Option<&Arc<Payee>> {
+    pub(super) fn find(&self, user: &[u8]) -> Option<&Arc<Payee>> {
         self.position(user).ok().map(|at| &self.by_user[at].1)
     }
 
@@ -59,8 +59,8 @@ impl Workers {
         self.by_user.first().map(|(_, payee)| payee)
     }
 
-    fn position(&self, user: &str) -> Result<usize, usize> {
-        self.by_user.binary_search_by(|(name, _)| (**name).cmp(user))
+    fn position(&self, user: &[u8]) -> Result<usize, usize> {
+        self.by_user.binary_search_by(|(name, _)| name.as_bytes().cmp(user))
     }
 }
 

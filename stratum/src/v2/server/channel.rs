@@ -182,11 +182,8 @@ impl Channel {
         };
         let Rolled { nonce, ntime, version, .. } = rolled;
         let roll = Roll { extranonce1: self.prefix, extranonce2, ntime, nonce, version };
-        Ok(PendingShare {
-            job: sent.job.clone(),
-            roll,
-            payee: version_allowed(sent, version).map(|()| self.payee.clone()),
-        })
+        let payee = version_allowed(sent, version).map(|()| self.payee.clone());
+        Ok(PendingShare::new(id, sent.job.clone(), roll, payee))
     }
 
     /// When to ask [`Channel::retarget`] if no share comes before.

@@ -193,7 +193,7 @@ impl Peer {
     fn judged(&mut self, share: PendingShare) -> Result<Pot, Reject> {
         let unix_ms = u64::from(UNIX_S) * 1_000 + self.now.duration_since(self.started).as_millis() as u64;
         let verdict = self.judge.check(share, self.now, unix_ms);
-        self.blocks.extend(verdict.block);
+        self.blocks.extend(verdict.block.map(|block| *block));
         match verdict.outcome {
             Outcome::Accepted(share) => {
                 let pot = share.pot();

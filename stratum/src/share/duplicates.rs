@@ -1,0 +1,149 @@
+//! Header hashes seen, by the previous-block hash they build on.
+
+use super::Reject;
+use bitcoin::BlockHash;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Previous-block hashes for which shares are remembered.
+pub(super) const TIPS_REMEMBERED: usize = 4;
+/// Older ones that are known to have been left: should one come back, nobody could tell its replays apart.
+pub(super) const TIPS_LEFT_MAX: usize = 1_024;
+/// A tip's shares lie on so many shelves. Each grows for itself, so that no share waits until millions have moved: of
+/// ten million one shelf has 39,000, which move within a millisecond.
+const SHELVES: usize = 256;
+
+/// Half of a header hash: the low-order half, which no proof of work makes predictable. Two distinct headers share it
+/// once in 2^128 tries.
+type Key = [u8; 16];
+
+/// Header hashes seen, by the previous-block hash they build on.
+///
+/// Keyed by value, so a tip that comes back after a reorganisation finds its shares again. One that comes back
+/// after [`TIPS_REMEMBERED`] others takes no shares: its work is many blocks behind, and its old shares could be
+/// sent again through new jobs, for the same coinbase may come again.
+#[derive(Debug)]
+pub(super) struct DuplicateSet {
+    /// Newest last.
+    pub(super) tips: VecDeque<Tip>,
+    /// Shares remembered per tip.
+    max: usize,
+    secret: Secret,
+}
+
+#[derive(Debug)]
+pub(super) struct Tip {
+    hash: BlockHash,
+    /// `None` once its shares are forgotten.
+    pub(super) seen: Option<Seen>,
+}
+
+/// The shares of a tip: 17 bytes each, and as much again right after a shelf has grown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    shelves: Box<[HashSet<Key, Secret>]>,
+    count: usize,
+}
+
+/// What nobody outside knows, so that nobody can mine shares that fall on one another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Secret(u64);
+
+/// Folds a key, which is evenly distributed already, and the secret into one word.
+pub(super) struct Fold(u64);
+
+impl DuplicateSet {
+    pub(super) fn new(max: usize) -> Self {
+        Self { tips: VecDeque::new(), max, secret: Secret(RandomState::new().hash_one(0)) }
+    }
+
+    /// Makes room for a tip. Of the tips with shares the newest [`TIPS_REMEMBERED`] keep them; an old one without
+    /// has nothing to be remembered for, and a node that catches up tells of many.
+    pub(super) fn remember(&mut self, hash: BlockHash) {
+        let known = self.tips.iter().position(|tip| tip.hash == hash);
+        let known = known.and_then(|at| self.tips.remove(at));
+        let new = || Tip { hash, seen: Some(Seen::new(self.secret)) };
+        self.tips.push_back(known.unwrap_or_else(new));
+        let is_empty = |tip: &Tip| tip.seen.as_ref().is_some_and(|seen| seen.count == 0);
+        let mut newer = self.tips.len();
+        self.tips.retain(|tip| {
+            newer -= 1;
+            newer < TIPS_REMEMBERED || !is_empty(tip)
+        });
+        // The newest will have shares.
+        let older = self.tips.iter_mut().rev().skip(1).filter(|tip| tip.seen.is_some() && !is_empty(tip));
+        older.skip(TIPS_REMEMBERED - 1).for_each(|tip| tip.seen = None);
+        if self.tips.len() > TIPS_REMEMBERED + TIPS_LEFT_MAX {
+            self.tips.pop_front();
+        }
+    }
+
+    fn seen(&self, tip: BlockHash) -> Option<&Seen> {
+        self.tips.iter().rev().find(|known| known.hash == tip)?.seen.as_ref()
+    }
+
+    fn seen_mut(&mut self, tip: BlockHash) -> Option<&mut Seen> {
+        self.tips.iter_mut().rev().find(|known| known.hash == tip)?.seen.as_mut()
+    }
+
+    pub(super) fn contains(&self, tip: BlockHash, digest: &[u8; 32]) -> bool {
+        self.seen(tip).is_some_and(|seen| seen.shelves[shelf(digest)].contains(&key(digest)))
+    }
+
+    pub(super) fn insert(&mut self, tip: BlockHash, digest: &[u8; 32]) -> Result<(), Reject> {
+        // A tip that was never announced, or whose shares are forgotten, cannot be told apart from a replay.
+        let max = self.max;
+        let seen = self.seen_mut(tip).ok_or(Reject::Stale)?;
+        if seen.count >= max {
+            return Err(Reject::DuplicateSetFull);
+        }
+        seen.count += usize::from(seen.shelves[shelf(digest)].insert(key(digest)));
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, tip: BlockHash, digest: &[u8; 32]) {
+        if let Some(seen) = self.seen_mut(tip) {
+            seen.count -= usize::from(seen.shelves[shelf(digest)].remove(&key(digest)));
+        }
+    }
+}
+
+impl Seen {
+    fn new(secret: Secret) -> Self {
+        Self { shelves: vec![HashSet::with_hasher(secret); SHELVES].into(), count: 0 }
+    }
+}
+
+fn key(digest: &[u8; 32]) -> Key {
+    digest[..16].try_into().expect("half of 32 bytes")
+}
+
+/// By a byte that is in no key: a shelf is no less evenly filled than the whole.
+fn shelf(digest: &[u8; 32]) -> usize {
+    digest[16].into()
+}
+
+impl BuildHasher for Secret {
+    type Hasher = Fold;
+
+    fn build_hasher(&self) -> Fold {
+        Fold(self.0)
+    }
+}
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.as_chunks().0 {
+            let wide = u128::from(self.0 ^ u64::from_le_bytes(*word)) * 0x9e37_79b9_7f4a_7c15;
+            // `as`: the upper half and the lower half.
+            self.0 = (wide >> 64) as u64 ^ wide as u64;
+        }
+    }
+
+    /// The length of a key, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
