@@ -9,6 +9,10 @@
 //! Server and load share the machine's cores: shares a second say little of a server on a machine of its own, CPU time
 //! per share does. CPU time is of all threads of the server's process, in user space and in the kernel.
 //!
+//! A share in about five million is a block of the node's chain. It brings a new tip, as it does in use, and the shares
+//! that are on their way then are refused as stale: thousands where many are on their way. One in 65,536 misses even the
+//! lowest difficulty. Neither is a share that was lost; CPU time is for each acknowledged one.
+//!
 //! - [`stage`]: the processes; [`cell`]: one of them under one load; [`rows`]: what is said of them
 
 mod cell;
