@@ -1,6 +1,7 @@
-//! `bench`: what shares, frames, handshakes, commits and payouts cost, beside the reference implementation's crates.
+//! `bench`: what shares, frames, handshakes, commits and payouts cost, beside the reference implementation's crates; and
+//! what the servers cost, beside one that judges nothing.
 //!
-//! Each benchmark first asserts that what it measures is right, on both sides, then measures both in turns: rounds of
+//! Each benchmark of a part first asserts that what it measures is right, on both sides, then measures both in turns: rounds of
 //! 5 ms of the thread's CPU time, 41 of them after a warm-up. A figure is the median over the rounds, a ratio the median
 //! of the ratios of neighbouring rounds, so that a busy machine slows both sides alike. What a benchmark includes is
 //! said in its module. It prints a table and stores `target/bench/NAME.json`.
@@ -8,12 +9,14 @@
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
+//! - [`fleet`]: pool and proxy as processes under load
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
 //!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
 mod dedup;
+mod fleet;
 mod handshake;
 mod log_append;
 mod machine;
@@ -46,6 +49,7 @@ const BENCHMARKS: &[Benchmark] = &[
     (dedup::NAME, dedup::run),
     (log_append::NAME, log_append::run),
     (window_plan::NAME, window_plan::run),
+    (fleet::NAME, fleet::run),
 ];
 
 /// Measures what things cost, in this folder's `target/bench`.

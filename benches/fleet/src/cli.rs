@@ -34,6 +34,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Print the height of a node's best chain: also a test of whether it answers.
     Tip(NodeArgs),
+    /// Play shares without hashing, to a server at which every hash is a share; measure the server meanwhile.
+    Load(Box<crate::load::LoadArgs>),
 }
 
 /// Options of `fleet address`.
@@ -187,6 +189,32 @@ impl FromStr for Url {
     }
 }
 
+impl Url {
+    /// Whom to take for the right server; nobody in particular with V1.
+    ///
+    /// # Errors
+    /// A V2 server without a key or a word that none is wanted, or with both; such a word with V1.
+    pub fn authority(&self, unauthenticated: bool) -> anyhow::Result<Option<Authority>> {
+        match (self.scheme, unauthenticated) {
+            (Scheme::V1, false) => Ok(None),
+            (Scheme::V1, true) => {
+                anyhow::bail!("--no-authentication is for stratum2+tcp://HOST:PORT/AUTHORITYKEY")
+            }
+            (Scheme::V2(Some(key)), false) => Ok(Some(Authority::Pinned(key))),
+            (Scheme::V2(Some(_)), true) => {
+                anyhow::bail!("the URL has an authority's key: leave out the key or --no-authentication")
+            }
+            (Scheme::V2(None), true) => Ok(Some(Authority::Unauthenticated)),
+            (Scheme::V2(None), false) => {
+                anyhow::bail!(
+                    "the authority's key is missing: stratum2+tcp://HOST:PORT/AUTHORITYKEY \
+                     (or --no-authentication, and anybody may be the server)"
+                )
+            }
+        }
+    }
+}
+
 /// How to speak to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
@@ -321,26 +349,12 @@ impl RunArgs {
     /// # Errors
     /// Options of V2 for a V1 server; a V2 server without a key or a word that none is wanted.
     pub fn server(&self) -> anyhow::Result<Server> {
-        let authority = match (self.url.scheme, self.no_authentication) {
-            (Scheme::V1, false) if self.channel.is_none() && self.channels.is_none() => {
-                return Ok(Server::V1);
-            }
-            (Scheme::V1, _) => {
-                anyhow::bail!(
-                    "--channel, --channels and --no-authentication are for stratum2+tcp://HOST:PORT/AUTHORITYKEY"
-                )
-            }
-            (Scheme::V2(Some(key)), false) => Authority::Pinned(key),
-            (Scheme::V2(Some(_)), true) => {
-                anyhow::bail!("the URL has an authority's key: leave out the key or --no-authentication")
-            }
-            (Scheme::V2(None), true) => Authority::Unauthenticated,
-            (Scheme::V2(None), false) => {
-                anyhow::bail!(
-                    "the authority's key is missing: stratum2+tcp://HOST:PORT/AUTHORITYKEY \
-                     (or --no-authentication, and anybody may be the server)"
-                )
-            }
+        let Some(authority) = self.url.authority(self.no_authentication)? else {
+            anyhow::ensure!(
+                self.channel.is_none() && self.channels.is_none(),
+                "--channel and --channels are for stratum2+tcp://HOST:PORT/AUTHORITYKEY"
+            );
+            return Ok(Server::V1);
         };
         let count = self.channels.unwrap_or(1) as usize; // at most 10,000
         Ok(Server::V2 { authority, channels: Channels { kind: self.channel.unwrap_or_default(), count } })

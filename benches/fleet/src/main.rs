@@ -4,6 +4,7 @@
 //! - [`protocol`]: Stratum V1 or V2 as a connection sees it; [`work`]: jobs and shares of either
 //! - [`miner`] (hashing threads), [`roll`] (what is rolled, in which order), [`bucket`] (capped hash rates)
 //! - [`tally`], [`histogram`], [`report`], [`acks`]: what is counted, shown and kept
+//! - [`load`]: shares without hashing, as many as a server takes, for benchmarks
 //! - [`audit`]: reads blocks and payments back from a node; [`address`]: addresses nobody can spend from
 //!
 //! What it does not do: it holds no keys, and it is no farm controller: it speaks to one server.
@@ -17,6 +18,7 @@ mod cli;
 mod connection;
 mod crowd;
 mod histogram;
+mod load;
 mod miner;
 mod protocol;
 mod report;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         (Some(cli::Command::Address(args)), _) => address::run(&args),
         (Some(cli::Command::Audit(args)), _) => audit::run(&args),
         (Some(cli::Command::Tip(args)), _) => audit::print_tip(&args),
+        (Some(cli::Command::Load(args)), _) => load::run(&args),
         (None, Some(args)) => crowd::run(args),
         (None, None) => Err(anyhow::anyhow!("nothing to do: say --url, or see --help")),
     };
