@@ -6,6 +6,7 @@
 mod duplicates;
 mod headers;
 mod judge;
+mod secret;
 
 pub use judge::Judge;
 

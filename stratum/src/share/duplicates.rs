@@ -1,9 +1,9 @@
 //! Header hashes seen, by the previous-block hash they build on.
 
 use super::Reject;
+use super::secret::Secret;
 use bitcoin::BlockHash;
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Previous-block hashes for which shares are remembered.
 pub(super) const TIPS_REMEMBERED: usize = 4;
@@ -45,16 +45,9 @@ pub(super) struct Seen {
     count: usize,
 }
 
-/// What nobody outside knows, so that nobody can mine shares that fall on one another.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Secret(u64);
-
-/// Folds a key, which is evenly distributed already, and the secret into one word.
-pub(super) struct Fold(u64);
-
 impl DuplicateSet {
     pub(super) fn new(max: usize) -> Self {
-        Self { tips: VecDeque::new(), max, secret: Secret(RandomState::new().hash_one(0)) }
+        Self { tips: VecDeque::new(), max, secret: Secret::default() }
     }
 
     /// Makes room for a tip. Of the tips with shares the newest [`TIPS_REMEMBERED`] keep them; an old one without
@@ -121,29 +114,4 @@ fn key(digest: &[u8; 32]) -> Key {
 /// By a byte that is in no key: a shelf is no less evenly filled than the whole.
 fn shelf(digest: &[u8; 32]) -> usize {
     digest[16].into()
-}
-
-impl BuildHasher for Secret {
-    type Hasher = Fold;
-
-    fn build_hasher(&self) -> Fold {
-        Fold(self.0)
-    }
-}
-
-impl Hasher for Fold {
-    fn write(&mut self, bytes: &[u8]) {
-        for word in bytes.as_chunks().0 {
-            let wide = u128::from(self.0 ^ u64::from_le_bytes(*word)) * 0x9e37_79b9_7f4a_7c15;
-            // `as`: the upper half and the lower half.
-            self.0 = (wide >> 64) as u64 ^ wide as u64;
-        }
-    }
-
-    /// The length of a key, which is always the same.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }

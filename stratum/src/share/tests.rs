@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use std::collections::HashSet;
 use std::time::Instant;
 
+mod together;
+
 const UNIX_MS: u64 = UNIX_S as u64 * 1000; // widening
 
 struct Court {
