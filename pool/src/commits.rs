@@ -1,7 +1,8 @@
 //! Shares on their way to the log: at most one batch of a shard is in flight, the next one gathers meanwhile.
 //!
-//! So a lone share is written at once, and under load batches grow to whatever the disk takes: the commit
-//! interval needs no timer. A batch whose commit failed is tried again until its oldest share has waited
+//! So a lone share is written at once, and under load batches grow to whatever the disk takes. On a fast disk they
+//! would stay small all the same, and each costs a sync, three writes and the waking of two threads; so under load a
+//! batch is sent [`COMMIT_INTERVAL`] after the one before at the earliest. A batch whose commit failed is tried again until its oldest share has waited
 //! [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable.
 
 use std::mem;
@@ -13,6 +14,9 @@ pub const OPEN_SHARES_MAX: usize = 8_192;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pause before a failed commit is tried again.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// From one batch to the next: some five times what a sync takes on a fast disk. A share waits half of it on average.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Shares and who waits for them, in the same order. `None`: logged, but already answered.
 #[derive(Debug)]
@@ -27,7 +31,8 @@ struct Gathered<S, W> {
 pub struct Commits<S, W> {
     open: Gathered<S, W>,
     in_flight: Option<InFlight<W>>,
-    retry_at: Option<Instant>,
+    /// When the next batch may be sent, if that is later than now: not yet after the one before, or after a failure.
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl<S, W> Default for Gathered<S, W> {
 
 impl<S, W> Default for Commits<S, W> {
     fn default() -> Self {
-        Self { open: Gathered::default(), in_flight: None, retry_at: None }
+        Self { open: Gathered::default(), in_flight: None, not_before: None }
     }
 }
 
@@ -79,18 +84,20 @@ impl<S, W> Commits<S, W> {
 
     /// The shares to commit now, if it is time: call again after each [`Commits::settled`].
     pub fn next(&mut self, now: Instant) -> Option<Vec<S>> {
-        self.retry_at = self.retry_at.filter(|at| now < *at);
-        if self.in_flight.is_some() || self.open.shares.is_empty() || self.retry_at.is_some() {
+        self.not_before = self.not_before.filter(|at| now < *at);
+        if self.in_flight.is_some() || self.open.shares.is_empty() || self.not_before.is_some() {
             return None;
         }
+        self.not_before = Some(now + COMMIT_INTERVAL);
         let Gathered { shares, waiting, oldest } = mem::take(&mut self.open);
         self.in_flight = Some(InFlight { waiting, oldest });
         Some(shares)
     }
 
-    /// When [`Commits::next`] is worth another call without a commit in flight.
-    pub fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    /// When [`Commits::next`] is worth another call, if nothing else happens before.
+    pub fn next_at(&self) -> Option<Instant> {
+        let waits = self.in_flight.is_none() && !self.open.shares.is_empty();
+        self.not_before.filter(|_| waits)
     }
 
     /// The batch in flight came back: `failed` holds its shares if it could not be committed.
@@ -100,7 +107,7 @@ impl<S, W> Commits<S, W> {
             return Settled::Durable(waiting.into_iter().flatten().collect());
         };
         assert_eq!(shares.len(), waiting.len(), "a failed batch comes back whole");
-        self.retry_at = Some(now + RETRY_PAUSE);
+        self.not_before = Some(now + RETRY_PAUSE);
         if oldest.is_some_and(|since| now.saturating_duration_since(since) >= ANSWER_WITHIN) {
             return Settled::Failed(waiting.into_iter().flatten().collect(), shares);
         }
@@ -130,10 +137,23 @@ mod tests {
         commits.push("b", Some(2), start);
         commits.push("c", None, start);
         assert_eq!(commits.next(start), None);
+        assert_eq!(commits.next_at(), None, "what is in flight will come back");
         assert!(matches!(commits.settled(None, start), Settled::Durable(waiting) if waiting == [1]));
-        assert_eq!(commits.next(start), Some(vec!["b", "c"]));
-        assert!(matches!(commits.settled(None, start), Settled::Durable(waiting) if waiting == [2]));
+        // The disk was fast: more may come until it is time.
+        assert_eq!(commits.next(start), None);
+        let time = commits.next_at().unwrap();
+        assert_eq!(time, start + COMMIT_INTERVAL);
+        commits.push("d", Some(3), time);
+        assert_eq!(commits.next(time), Some(vec!["b", "c", "d"]));
+        // The disk was slow: nothing waits any longer.
+        let late = time + COMMIT_INTERVAL;
+        commits.push("e", Some(4), late);
+        assert!(matches!(commits.settled(None, late), Settled::Durable(waiting) if waiting == [2, 3]));
+        assert_eq!(commits.next(late), Some(vec!["e"]));
+        assert!(matches!(commits.settled(None, late), Settled::Durable(waiting) if waiting == [4]));
         assert!(commits.is_idle());
+        // An idle shard is woken for nothing.
+        assert_eq!(commits.next_at(), None);
     }
 
     #[test]
@@ -145,7 +165,8 @@ mod tests {
         commits.push("b", Some(2), at(start, 10));
         assert!(matches!(commits.settled(Some(vec!["a"]), at(start, 20)), Settled::Retrying));
         assert_eq!(commits.next(at(start, 30)), None);
-        let retry_at = commits.retry_at().unwrap();
+        let retry_at = commits.next_at().unwrap();
+        assert_eq!(retry_at, at(start, 20) + RETRY_PAUSE);
         assert_eq!(commits.next(retry_at), Some(vec!["a", "b"]));
         let late = start + ANSWER_WITHIN;
         match commits.settled(Some(vec!["a", "b"]), late) {
@@ -153,10 +174,8 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(commits.is_idle());
-        // A pause that is over calls nobody again, or an idle shard would never sleep.
-        let over = commits.retry_at().unwrap();
-        assert_eq!(commits.next(over), None);
-        assert_eq!(commits.retry_at(), None);
+        // Nobody is called again for nothing, or an idle shard would never sleep.
+        assert_eq!(commits.next_at(), None);
         // What comes next is tried again: no restart is needed once the disk has room.
         commits.push("c", Some(3), late);
         assert_eq!(commits.next(late + RETRY_PAUSE), Some(vec!["c"]));

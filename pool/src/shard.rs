@@ -353,7 +353,7 @@ impl Serve for Shard {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        self.commits.retry_at()
+        self.commits.next_at()
     }
 
     fn wake(&mut self, now: Instant) {

@@ -113,6 +113,10 @@ impl Bench {
     /// Waits until the shard has heard of everything that is under way.
     fn settle(&mut self) {
         while !self.shard.is_drained() {
+            if let Some(at) = self.shard.wake_at() {
+                self.now = self.now.max(at);
+                self.shard.wake(self.now);
+            }
             let returned = self.returns.blocking_recv().unwrap();
             self.shard.returned(returned, self.now);
         }

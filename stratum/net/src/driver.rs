@@ -1,12 +1,14 @@
 //! One connection's life: bytes from the socket to its session, and what the session says back.
 
 use crate::outbox::Outbox;
+use socket2::SockRef;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use stratum::allowance::{Allowance, Used};
 use stratum::fault::Fault;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -195,14 +197,31 @@ fn take<P: Peers>(
     // One buffer per shard: no session holds one while it is idle.
     let mut buffer = scratch.borrow_mut();
     buffer.resize(READ_BYTES_MAX, 0);
-    match stream.try_read(&mut buffer) {
-        Ok(0) => Err(Ending::Gone),
-        Ok(read) => {
+    match read_once(stream, &mut buffer) {
+        Ok(Some(0)) => Err(Ending::Gone),
+        Ok(Some(read)) => {
             let received = peers.borrow_mut().receive(key, &buffer[..read], Instant::now());
             received.map(|()| read as u32).map_err(Ending::Fault) // at most READ_BYTES_MAX
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Ok(None) => Ok(0),
         Err(_) => Err(Ending::Gone),
+    }
+}
+
+/// Reads once; `None` if there is nothing.
+///
+/// What did not fill the buffer was all: the socket counts as read empty, as if it had said so itself. It would be asked
+/// a second time for each share otherwise, only to say that.
+fn read_once(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut taken = None;
+    let asked = stream.try_io(Interest::READABLE, || {
+        let read = (&*SockRef::from(stream)).read(buffer)?;
+        taken = Some(read);
+        if 0 < read && read < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match asked {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(taken),
     }
 }
 

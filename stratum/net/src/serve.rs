@@ -228,11 +228,13 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
     let scratch = Rc::new(RefCell::new(Vec::new()));
     let mut connections = JoinSet::new();
     let mut fan_out = tokio::task::spawn_local(fan_out(shard.clone(), current, metrics.clone()));
-    let mut judging = tokio::task::spawn_local(judging(shard.clone()));
+    let shares_wait = shard.borrow_mut().connections().shares_wait();
     loop {
         let wake_at = shard.borrow().wake_at();
         tokio::select! {
             Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
+            // This future has its turn when the tasks of connections that were ready have had theirs.
+            () = shares_wait.notified() => shard.borrow_mut().judge_pending(Instant::now()),
             Some(incoming) = incoming.recv() => {
                 let connection = Connection { shard: shard.clone(), load: load.clone(), metrics: metrics.clone() };
                 connections.spawn_local(connection.run(incoming, scratch.clone()));
@@ -249,7 +251,6 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
                 assert!(stop.is_cancelled(), "nobody gives out new work any more: {ended:?}");
                 break;
             }
-            ended = &mut judging => panic!("nobody judges shares any more: {ended:?}"),
             () = stop.cancelled() => break,
         }
     }
@@ -263,7 +264,6 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
         }
     }
     fan_out.abort();
-    judging.abort();
     shard.borrow_mut().connections().end_all(Ending::Released);
     let _ =
         tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
@@ -273,15 +273,6 @@ async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Judges shares. Whoever wakes this task puts it behind the connections that are ready already.
-async fn judging<S: Serve>(shard: Rc<RefCell<S>>) {
-    let wake = shard.borrow_mut().connections().shares_wait();
-    loop {
-        wake.notified().await;
-        shard.borrow_mut().judge_pending(Instant::now());
     }
 }
 
