@@ -10,7 +10,7 @@ pub(super) const TIPS_REMEMBERED: usize = 4;
 /// Older ones that are known to have been left: should one come back, nobody could tell its replays apart.
 pub(super) const TIPS_LEFT_MAX: usize = 1_024;
 /// A tip's shares lie on so many shelves. Each grows for itself, so that no share waits until millions have moved: of
-/// ten million one shelf has 39,000, which move within a millisecond.
+/// ten million one shelf has 39,000. The slowest share of ten million took 1 to 4 ms so, and 260 in one set.
 const SHELVES: usize = 256;
 
 /// Half of a header hash: the low-order half, which no proof of work makes predictable. Two distinct headers share it
