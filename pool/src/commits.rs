@@ -2,8 +2,8 @@
 //!
 //! So a lone share is written at once, and under load batches grow to whatever the disk takes. On a fast disk they
 //! would stay small all the same, and each costs a sync, three writes and the waking of two threads; so under load a
-//! batch is sent [`COMMIT_INTERVAL`] after the one before at the earliest. A batch whose commit failed is tried again until its oldest share has waited
-//! [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable.
+//! batch is sent [`COMMIT_INTERVAL`] after the one before at the earliest. A batch whose commit failed is tried again
+//! until its oldest share has waited [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable.
 
 use std::mem;
 use std::time::{Duration, Instant};

@@ -8,8 +8,8 @@
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]
 //!
-//! What this crate does not do: it has no rule by which a share is judged, makes no job and knows no payout. That is the business of the
-//! sessions in `stratum` and of the servers that own them.
+//! What this crate does not do: it has no rule by which a share is judged, makes no job and knows no payout. That is the
+//! business of `stratum` and of the servers that own its sessions.
 #![forbid(unsafe_code)]
 
 pub mod acceptor;

@@ -76,6 +76,7 @@ impl Judge {
         unix_ms: u64,
         verdicts: &mut Vec<Verdict>,
     ) {
+        // Set apart while verdicts are found, for they need the rest of the judge.
         let mut headers = mem::take(&mut self.headers);
         headers.hash(shares);
         for (share, hashed) in shares.drain(..).zip(headers.hashed()) {
