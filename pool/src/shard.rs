@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use stratum::extranonce::{Extranonce1, PrefixesExhausted};
+use stratum::hasher::SecretState;
 use stratum::job::Solution;
 use stratum::payee::Payee;
 use stratum::pot::Pot;
@@ -37,7 +38,8 @@ use stratum_net::connections::{Connections, PeerKey};
 use stratum_net::metrics::ShardMetrics;
 use stratum_net::pending::Asked;
 use stratum_net::serve::Serve;
-use tokio::sync::{Notify, mpsc};
+use stratum_net::wake::Wake;
+use tokio::sync::mpsc;
 
 /// Shares that wait for their block's file; beyond that the shard stops reading.
 const HELD_SHARES_MAX: usize = 256;
@@ -230,7 +232,7 @@ impl Shard {
 
 impl Serve for Shard {
     /// The payees that the director was told of: at most as many as the session has workers.
-    type Own = HashSet<Arc<Payee>>;
+    type Own = HashSet<Arc<Payee>, SecretState>;
     type Return = Return;
     type Current = Current;
 
@@ -242,10 +244,10 @@ impl Serve for Shard {
         &self.exits.metrics.shard
     }
 
-    fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
+    fn open(&mut self, wire: Wire, wake: Rc<Wake>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let number = self.connections.next_key().number();
         let (session, outbox) = self.settings.session(wire, number, &mut self.places, now)?;
-        Ok(self.connections.insert(session, outbox, wake, HashSet::new(), now))
+        Ok(self.connections.insert(session, outbox, wake, HashSet::default(), now))
     }
 
     fn free(&mut self, prefix: Extranonce1, now: Instant) {

@@ -24,7 +24,7 @@ use stratum_net::metrics::ShardMetrics;
 use stratum_net::outbox::Outbox;
 use stratum_net::pending::Asked;
 use stratum_net::serve::Serve;
-use tokio::sync::Notify;
+use stratum_net::wake::Wake;
 
 /// A freed prefix rests longer than any job sent with it can earn credit.
 const PREFIX_REST: Duration = SUPERSEDED_MAX.saturating_mul(2);
@@ -193,7 +193,7 @@ impl Serve for Shard {
         &self.metrics.shard
     }
 
-    fn open(&mut self, _: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
+    fn open(&mut self, _: Wire, wake: Rc<Wake>, now: Instant) -> Result<PeerKey, PrefixesExhausted> {
         let prefix = self.prefixes.allocate(now)?;
         let first_job = (self.connections.next_key().number() as u32).wrapping_mul(0x9e37_79b1) >> 8; // low bits are enough
         let extranonce2_bytes =

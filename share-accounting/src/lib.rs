@@ -16,6 +16,7 @@
 
 pub mod accounting;
 pub mod books;
+mod by_address;
 pub mod entry;
 pub mod ledger;
 pub mod log;

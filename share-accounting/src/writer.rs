@@ -6,15 +6,16 @@
 
 use crate::accounting::{Batch, CommitError, CommitResult, Shared, Snapshot, WindowError};
 use crate::books::{Books, replay};
+use crate::by_address::ByAddress;
 use crate::entry::{ChainEntry, ChainEvent, Entry, Extranonce, JobEntry, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::{AppendError, Commit};
 use crate::window::Span;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Weak};
 use std::time::Instant;
 use stratum::job::{JobBody, TemplateId};
 use stratum::payee::Payee;
@@ -25,12 +26,8 @@ use tracing::{debug, error};
 
 /// Shares in one group: the block of a full one has about 5 MB.
 const GROUP_SHARES_MAX: usize = 65_536;
-/// Payees whose index is at hand without hashing; the map starts over at the bound.
-const PAYEES_AT_HAND_MAX: usize = 65_536;
 /// Templates with a logged job that wait to be superseded; the oldest is forgotten at the bound.
 const TEMPLATES_MAX: usize = 1_024;
-/// Logged jobs below which nobody looks for dead ones.
-const JOBS_PRUNE_MIN: usize = 64;
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -69,31 +66,16 @@ impl std::fmt::Debug for Queued {
     }
 }
 
-/// The log indexes of jobs that shares may still come for.
+/// Jobs in the log that shares may still come for.
 #[derive(Debug, Default)]
 struct LoggedJobs {
-    /// By address of the body. The weak reference keeps the address from being used again.
-    by_body: HashMap<usize, (Weak<JobBody>, u64)>,
-    prune_at: usize,
+    indexes: ByAddress<JobBody>,
     templates: BTreeSet<TemplateId>,
 }
 
-/// The address of a body: compared, never followed.
-fn address(body: &Arc<JobBody>) -> usize {
-    Arc::as_ptr(body).addr()
-}
-
 impl LoggedJobs {
-    fn index(&self, body: &Arc<JobBody>) -> Option<u64> {
-        self.by_body.get(&address(body)).map(|(_, index)| *index)
-    }
-
     fn insert(&mut self, body: &Arc<JobBody>, index: u64) {
-        if self.by_body.len() >= self.prune_at.max(JOBS_PRUNE_MIN) {
-            self.by_body.retain(|_, (body, _)| body.strong_count() > 0);
-            self.prune_at = 2 * self.by_body.len();
-        }
-        self.by_body.insert(address(body), (Arc::downgrade(body), index));
+        self.indexes.insert(body, index);
         self.templates.insert(body.template);
         if self.templates.len() > TEMPLATES_MAX {
             self.templates.pop_first();
@@ -122,7 +104,8 @@ pub(crate) struct Writer {
     span: Span,
     worker_salt: [u8; 16],
     jobs: LoggedJobs,
-    at_hand: HashMap<Arc<Payee>, u32>,
+    /// Indexes of payees whose shares came before.
+    payees: ByAddress<Payee>,
     shared: Arc<Shared>,
 }
 
@@ -135,8 +118,8 @@ impl Writer {
         worker_salt: [u8; 16],
         shared: Arc<Shared>,
     ) -> Self {
-        let (jobs, at_hand) = (LoggedJobs::default(), HashMap::new());
-        Self { log, log_dir, books, span, worker_salt, jobs, at_hand, shared }
+        let (jobs, payees) = (LoggedJobs::default(), ByAddress::default());
+        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
@@ -217,10 +200,8 @@ impl Writer {
         };
         if result.is_err() {
             self.books.registry.truncate(payees);
-            self.at_hand.clear();
-            for body in staged.jobs {
-                self.jobs.by_body.remove(&address(&body));
-            }
+            self.payees.clear();
+            staged.jobs.iter().for_each(|body| self.jobs.indexes.remove(body));
             return result;
         }
         self.books.size += u64::from(staged.commit.count());
@@ -235,7 +216,7 @@ impl Writer {
     /// Encodes a share, behind the job and payee entries that it is the first to need.
     fn stage(&mut self, share: &JudgedShare, staged: &mut Staged) -> Result<(), Exhausted> {
         let payee = self.payee_index(share.payee(), staged)?;
-        let job = match self.jobs.index(share.body()) {
+        let job = match self.jobs.indexes.find(share.body()) {
             Some(index) => index,
             None => {
                 let index = self.books.size + u64::from(staged.commit.count());
@@ -271,8 +252,8 @@ impl Writer {
     }
 
     fn payee_index(&mut self, payee: &Arc<Payee>, staged: &mut Staged) -> Result<u32, Exhausted> {
-        if let Some(index) = self.at_hand.get(payee) {
-            return Ok(*index);
+        if let Some(index) = self.payees.find(payee) {
+            return Ok(u32::try_from(index).expect("it was one when it was put there"));
         }
         let worker = WorkerTag::of(payee, &self.worker_salt);
         let registry = &mut self.books.registry;
@@ -286,10 +267,7 @@ impl Writer {
                 index
             }
         };
-        if self.at_hand.len() >= PAYEES_AT_HAND_MAX {
-            self.at_hand.clear();
-        }
-        self.at_hand.insert(payee.clone(), index);
+        self.payees.insert(payee, index.into());
         Ok(index)
     }
 

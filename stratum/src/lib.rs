@@ -5,7 +5,7 @@
 //! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`ring`]: which jobs may still be
 //!   submitted; [`share`]: the one share check
 //! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed; [`allowance`]: how much a
-//!   peer may do, [`patience`]: how much of it may be nonsense
+//!   peer may do, [`patience`]: how much of it may be nonsense; [`hasher`]: quick hash maps
 //! - [`session`]: a miner's connection, whichever protocol it speaks; [`v1`], [`v2`]: Stratum V1 and V2, both sides
 //!
 //! What this crate does not do: it touches no socket, file, clock, thread or random source. Time
@@ -20,6 +20,7 @@ pub mod allowance;
 pub mod class;
 pub mod extranonce;
 pub mod fault;
+pub mod hasher;
 pub mod job;
 pub mod merkle;
 pub mod patience;

@@ -6,7 +6,6 @@
 mod duplicates;
 mod headers;
 mod judge;
-mod secret;
 
 pub use judge::Judge;
 

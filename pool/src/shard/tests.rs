@@ -65,7 +65,7 @@ impl Bench {
 
     /// A connection that mines for payee `n`.
     fn mining(&mut self, n: u8) -> PeerKey {
-        let key = self.shard.open(Wire::Lines, Rc::new(Notify::new()), self.now).unwrap();
+        let key = self.shard.open(Wire::Lines, Rc::default(), self.now).unwrap();
         let user = format!("{}.rig", address(n));
         for (method, params) in [("mining.subscribe", json!([])), ("mining.authorize", json!([user, "x"]))] {
             let line = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
@@ -268,7 +268,7 @@ fn b01_without_work_miners_are_let_go_until_there_is_work_again() {
     let key = bench.mining(1);
     bench.shard.follow(Current { work: None, ..given(work()) }, bench.now);
     assert_eq!(bench.shard.ended(key), Some(Ending::Released));
-    let late = bench.shard.open(Wire::Lines, Rc::new(Notify::new()), bench.now).unwrap();
+    let late = bench.shard.open(Wire::Lines, Rc::default(), bench.now).unwrap();
     assert_eq!(bench.shard.ended(late), Some(Ending::Released));
     bench.shard.follow(given(work()), bench.now);
     let back = bench.mining(1);

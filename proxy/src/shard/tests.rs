@@ -114,7 +114,7 @@ impl Bench {
     }
 
     fn machine(&mut self) -> Machine {
-        let key = self.shard.open(Wire::Lines, Rc::new(Notify::new()), self.now).unwrap();
+        let key = self.shard.open(Wire::Lines, Rc::default(), self.now).unwrap();
         let rolling = json!([["version-rolling"], {"version-rolling.mask": "ffffffff"}]);
         self.line(key, &json!({"id": 1, "method": "mining.configure", "params": rolling}));
         self.line(key, &json!({"id": 2, "method": "mining.subscribe", "params": []}));

@@ -3,15 +3,16 @@
 use crate::driver::Ending;
 use crate::outbox::{Outbox, OutboxFull};
 use crate::pending::{Asked, PENDING_MAX, PendingShares};
+use crate::wake::Wake;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use stratum::allowance::{Allowance, Used};
 use stratum::extranonce::Extranonce1;
 use stratum::fault::Fault;
+use stratum::hasher::SecretState;
 use stratum::session::{Action, Session};
 use stratum::share::{PendingShare, Reject};
-use tokio::sync::Notify;
 
 /// Refused shares that cost their miner no work. All that a thousand machines send on one connection are fewer, should
 /// each of them be refused: twelve a minute each, and a flood of ten each at the start.
@@ -33,15 +34,15 @@ impl PeerKey {
 /// Connections by their keys; `Own` is what the shard keeps of each beside its session.
 #[derive(Debug)]
 pub struct Connections<Own> {
-    peers: HashMap<PeerKey, Peer<Own>>,
+    peers: HashMap<PeerKey, Peer<Own>, SecretState>,
     next_key: u64,
     intake: Intake,
     /// Those that would have read, had the shard had room.
-    paused: Vec<Rc<Notify>>,
+    paused: Vec<Rc<Wake>>,
     /// What they have sent that is to be judged.
     pub pending: PendingShares,
     /// Told when there is something to judge.
-    shares_wait: Rc<Notify>,
+    shares_wait: Rc<Wake>,
 }
 
 /// Whether the connections are read.
@@ -63,7 +64,7 @@ pub struct Peer<Own> {
     /// What the shard keeps of it.
     pub own: Own,
     outbox: Outbox,
-    wake: Rc<Notify>,
+    wake: Rc<Wake>,
     /// Of [`WORTHLESS`].
     worthless: Used,
     /// Set when the connection is to be closed for a reason that its own task does not see.
@@ -73,7 +74,7 @@ pub struct Peer<Own> {
 impl<Own> Default for Connections<Own> {
     fn default() -> Self {
         Self {
-            peers: HashMap::new(),
+            peers: HashMap::default(),
             next_key: 0,
             intake: Intake::NoWork,
             paused: Vec::new(),
@@ -94,7 +95,7 @@ impl<Own> Connections<Own> {
         &mut self,
         session: Session,
         outbox: Outbox,
-        wake: Rc<Notify>,
+        wake: Rc<Wake>,
         own: Own,
         now: Instant,
     ) -> PeerKey {
@@ -123,7 +124,7 @@ impl<Own> Connections<Own> {
     /// The server stops: nothing is read any more.
     pub fn stop_reading(&mut self) {
         self.intake = Intake::Stopped;
-        self.peers.values().for_each(|peer| peer.wake.notify_one());
+        self.peers.values().for_each(|peer| peer.wake.call());
     }
 
     /// Whether a driven connection may be read. While that is for want of room alone, [`Self::read_on`] wakes it.
@@ -138,7 +139,7 @@ impl<Own> Connections<Own> {
 
     /// There is room again.
     pub fn read_on(&mut self) {
-        self.paused.drain(..).for_each(|wake| wake.notify_one());
+        self.paused.drain(..).for_each(|wake| wake.call());
     }
 
     /// Forgets a connection that has ended.
@@ -175,7 +176,7 @@ impl<Own> Connections<Own> {
             if put(&mut peer.outbox).is_err() {
                 peer.ending = Some(Ending::Fault(Fault::TooSlow));
             }
-            peer.wake.notify_one();
+            peer.wake.call();
         }
     }
 
@@ -202,13 +203,13 @@ impl<Own> Connections<Own> {
     /// A share is to be judged.
     pub fn is_to_be_judged(&mut self, asked: Asked, share: PendingShare) {
         if self.pending.is_empty() {
-            self.shares_wait.notify_one();
+            self.shares_wait.call();
         }
         self.pending.push(asked, share);
     }
 
     /// Is told when there is something to judge.
-    pub fn shares_wait(&self) -> Rc<Notify> {
+    pub fn shares_wait(&self) -> Rc<Wake> {
         self.shares_wait.clone()
     }
 
@@ -226,7 +227,7 @@ impl<Own> Connections<Own> {
     pub fn end(&mut self, key: PeerKey, ending: Ending) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.ending = Some(ending);
-            peer.wake.notify_one();
+            peer.wake.call();
         }
     }
 
@@ -234,7 +235,7 @@ impl<Own> Connections<Own> {
     pub fn end_all(&mut self, ending: Ending) {
         for peer in self.peers.values_mut() {
             peer.ending = Some(ending);
-            peer.wake.notify_one();
+            peer.wake.call();
         }
     }
 

@@ -1,16 +1,20 @@
 //! One connection's life: bytes from the socket to its session, and what the session says back.
 
 use crate::outbox::Outbox;
+use crate::wake::Wake;
 use socket2::SockRef;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, Read};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use stratum::allowance::{Allowance, Used};
 use stratum::fault::Fault;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 /// Bytes read from one peer before the others get their turn.
 pub const READ_BYTES_MAX: usize = 16 * 1024;
@@ -87,17 +91,58 @@ impl Ending {
     }
 }
 
-/// Drives one connection until it ends. `wake` is notified when the outbox has filled, when reading may
+/// What a connection has waited for.
+enum Event {
+    /// Its owner has called, or its peer takes bytes again.
+    Called,
+    /// There are bytes, or the connection is broken.
+    Readable(io::Result<()>),
+    /// It is time.
+    Due,
+}
+
+/// What a connection waits for beside its owner's call and the time.
+struct Interests {
+    bytes: bool,
+    room: bool,
+}
+
+/// Waits for what comes first. The time is that of `sleep`.
+async fn next_event(
+    stream: &TcpStream,
+    wake: &Wake,
+    mut sleep: Pin<&mut Sleep>,
+    interests: Interests,
+) -> Event {
+    poll_fn(|context| {
+        if wake.poll_called(context).is_ready() {
+            return Poll::Ready(Event::Called);
+        }
+        if interests.bytes
+            && let Poll::Ready(ready) = stream.poll_read_ready(context)
+        {
+            return Poll::Ready(Event::Readable(ready));
+        }
+        if interests.room && stream.poll_write_ready(context).is_ready() {
+            return Poll::Ready(Event::Called);
+        }
+        sleep.as_mut().poll(context).map(|()| Event::Due)
+    })
+    .await
+}
+
+/// Drives one connection until it ends. `wake` is called when the outbox has filled, when reading may
 /// go on, or when the owner wants the connection closed.
 pub async fn drive<P: Peers>(
     peers: Rc<RefCell<P>>,
     key: P::Key,
     stream: TcpStream,
-    wake: Rc<Notify>,
+    wake: Rc<Wake>,
     scratch: Rc<RefCell<Vec<u8>>>,
 ) -> Ending {
     let mut stuck_since: Option<Instant> = None;
     let mut input = Used::nothing(Instant::now());
+    let mut sleep = pin!(tokio::time::sleep_until(Instant::now().into()));
     loop {
         match flush(&peers, key, &stream) {
             Ok(Flush::Done) => stuck_since = None,
@@ -123,10 +168,14 @@ pub async fn drive<P: Peers>(
             .into_iter()
             .chain(paced.then_some(read_at))
             .fold(deadline, Instant::min);
-        tokio::select! {
-            biased;
-            () = wake.notified() => {}
-            ready = stream.readable(), if may_read && !paced => {
+        // Each share moves the deadline on. A timer that rings early costs less than one that is set for each share.
+        if sleep.is_elapsed() || due < sleep.deadline().into_std() {
+            sleep.as_mut().reset(due.into());
+        }
+        let interests = Interests { bytes: may_read && !paced, room: stuck_since.is_some() };
+        match next_event(&stream, &wake, sleep.as_mut(), interests).await {
+            Event::Called => {}
+            Event::Readable(ready) => {
                 let taken = match ready {
                     // Others of the shard have read since it was asked; what it can take is a bound.
                     Ok(()) if !peers.borrow_mut().may_read(key) => Ok(0),
@@ -142,8 +191,7 @@ pub async fn drive<P: Peers>(
                     }
                 }
             }
-            _ = stream.writable(), if stuck_since.is_some() => {}
-            () = tokio::time::sleep_until(due.into()) => {
+            Event::Due => {
                 let now = Instant::now();
                 let ticked = if now >= deadline { peers.borrow_mut().tick(key, now) } else { Ok(()) };
                 if let Err(fault) = ticked {
@@ -172,7 +220,12 @@ fn flush<P: Peers>(peers: &RefCell<P>, key: P::Key, stream: &TcpStream) -> io::R
     while !outbox.is_empty() {
         let mut slices = Vec::with_capacity(8);
         outbox.slices(&mut slices).map_err(io::Error::other)?;
-        match stream.try_write_vectored(&slices) {
+        let written = match &slices[..] {
+            // Nearly always: one answer, one sealed frame.
+            [piece] => stream.try_write(piece),
+            pieces => stream.try_write_vectored(pieces),
+        };
+        match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 outbox.written(written);
@@ -287,7 +340,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn connections_that_become_readable_together_stay_within_the_room_of_their_shard() {
         let owner = Owner::with_room(1);
-        let wakes = [Rc::new(Notify::new()), Rc::new(Notify::new())];
+        let wakes = [Rc::<Wake>::default(), Rc::<Wake>::default()];
         let tasks = LocalSet::new();
         let mut clients = Vec::new();
         for (key, wake) in wakes.iter().enumerate() {
@@ -309,7 +362,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 assert_eq!(owner.borrow().received.len(), 1);
                 owner.borrow_mut().room = 2;
-                wakes.iter().for_each(|wake| wake.notify_one());
+                wakes.iter().for_each(|wake| wake.call());
                 while owner.borrow().received.len() < 2 {
                     yield_now().await;
                 }
@@ -324,7 +377,7 @@ mod tests {
     async fn n08_a_peer_that_sends_without_end_is_read_no_faster_than_it_may() {
         let owner = Owner::with_room(usize::MAX);
         let (mut client, stream) = pair();
-        let (wake, tasks) = (Rc::new(Notify::new()), LocalSet::new());
+        let (wake, tasks) = (Rc::<Wake>::default(), LocalSet::new());
         let started = Instant::now();
         tasks.spawn_local(drive(owner.clone(), 0, stream, wake, Rc::default()));
         // Ends with an error when the other side is gone.

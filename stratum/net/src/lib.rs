@@ -6,7 +6,7 @@
 //! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life
 //! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
-//!   [`shutdown`]; [`clock`]
+//!   [`shutdown`]; [`clock`]; [`wake`]
 //!
 //! What this crate does not do: it has no rule by which a share is judged, makes no job and knows no payout. That is the
 //! business of `stratum` and of the servers that own its sessions.
@@ -28,3 +28,4 @@ pub mod serve;
 pub mod settings;
 pub mod shard;
 pub mod shutdown;
+pub mod wake;

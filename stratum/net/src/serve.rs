@@ -8,6 +8,7 @@ use crate::limits::Refusal;
 use crate::metrics::ShardMetrics;
 use crate::outbox::Outbox;
 use crate::pending::Asked;
+use crate::wake::Wake;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use stratum::fault::Fault;
 use stratum::session::Action;
 use stratum::share::{Judge, Verdict};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -49,7 +50,7 @@ pub trait Serve: Sized + 'static {
     ///
     /// # Errors
     /// No extranonce prefix is free; the connection is to be closed.
-    fn open(&mut self, wire: Wire, wake: Rc<Notify>, now: Instant) -> Result<PeerKey, PrefixesExhausted>;
+    fn open(&mut self, wire: Wire, wake: Rc<Wake>, now: Instant) -> Result<PeerKey, PrefixesExhausted>;
 
     /// A prefix whose miner is gone.
     fn free(&mut self, prefix: Extranonce1, now: Instant);
@@ -234,7 +235,7 @@ pub async fn run<S: Serve>(shard: S, feeds: Feeds<S>) {
         tokio::select! {
             Some(returned) = returns.recv() => shard.borrow_mut().returned(returned, Instant::now()),
             // This future has its turn when the tasks of connections that were ready have had theirs.
-            () = shares_wait.notified() => shard.borrow_mut().judge_pending(Instant::now()),
+            () = shares_wait.called() => shard.borrow_mut().judge_pending(Instant::now()),
             Some(incoming) = incoming.recv() => {
                 let connection = Connection { shard: shard.clone(), load: load.clone(), metrics: metrics.clone() };
                 connections.spawn_local(connection.run(incoming, scratch.clone()));
@@ -322,7 +323,7 @@ impl<S: Serve> Connection<S> {
             Ok(stream) => stream,
             Err(error) => return debug!(%address, %error, "connection lost before it began"),
         };
-        let wake = Rc::new(Notify::new());
+        let wake = Rc::<Wake>::default();
         let protocol = wire.protocol();
         let opened = self.shard.borrow_mut().open(wire, wake.clone(), Instant::now());
         let key = match opened {

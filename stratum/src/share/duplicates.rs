@@ -1,7 +1,7 @@
 //! Header hashes seen, by the previous-block hash they build on.
 
 use super::Reject;
-use super::secret::Secret;
+use crate::hasher::SecretState;
 use bitcoin::BlockHash;
 use std::collections::{HashSet, VecDeque};
 
@@ -28,7 +28,7 @@ pub(super) struct DuplicateSet {
     pub(super) tips: VecDeque<Tip>,
     /// Shares remembered per tip.
     max: usize,
-    secret: Secret,
+    secret: SecretState,
 }
 
 #[derive(Debug)]
@@ -41,13 +41,13 @@ pub(super) struct Tip {
 /// The shares of a tip: 17 bytes each, and as much again right after a shelf has grown.
 #[derive(Debug)]
 pub(super) struct Seen {
-    shelves: Box<[HashSet<Key, Secret>]>,
+    shelves: Box<[HashSet<Key, SecretState>]>,
     count: usize,
 }
 
 impl DuplicateSet {
     pub(super) fn new(max: usize) -> Self {
-        Self { tips: VecDeque::new(), max, secret: Secret::default() }
+        Self { tips: VecDeque::new(), max, secret: SecretState::default() }
     }
 
     /// Makes room for a tip. Of the tips with shares the newest [`TIPS_REMEMBERED`] keep them; an old one without
@@ -102,7 +102,7 @@ impl DuplicateSet {
 }
 
 impl Seen {
-    fn new(secret: Secret) -> Self {
+    fn new(secret: SecretState) -> Self {
         Self { shelves: vec![HashSet::with_hasher(secret); SHELVES].into(), count: 0 }
     }
 }

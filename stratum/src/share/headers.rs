@@ -1,8 +1,8 @@
 //! From shares to the hashes of their headers, as many side by side as the processor takes.
 
 use super::PendingShare;
-use super::secret::Secret;
 use crate::extranonce::{Extranonce1, Extranonce2};
+use crate::hasher::SecretState;
 use crate::job::{Filling, JobId};
 use sha256d::{Header, Midstate};
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ struct Last {
 #[derive(Debug, Default)]
 pub(super) struct Headers {
     /// By the miners' prefixes.
-    last: HashMap<Extranonce1, Last, Secret>,
+    last: HashMap<Extranonce1, Last, SecretState>,
     headers: Vec<Header>,
     hashes: Vec<[u8; 32]>,
     /// Of shares whose root is not known: their place, what stands in the gap of their coinbase, and the root.

@@ -33,7 +33,7 @@ impl Bench {
     fn sealed(&mut self) -> Peer {
         let (client, server) = transports();
         let wire = Wire::Sealed(Box::new(server));
-        let key = self.shard.open(wire, Rc::new(Notify::new()), self.now).unwrap();
+        let key = self.shard.open(wire, Rc::default(), self.now).unwrap();
         let settings = stratum::v2::client::Settings::new(Str255::default(), 0);
         let mut events = Vec::new();
         let opener = client.open;

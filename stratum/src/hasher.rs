@@ -1,21 +1,25 @@
 //! A hasher for keys that are evenly distributed or ours: a multiplication instead of the standard library's twenty-odd.
+//!
+//! Lengths of keys do not count, and no `usize` does: keys of one map have one length, or a flood of them harms nobody
+//! but who sent it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// What nobody outside knows, so that nobody can mine shares that fall on one another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Secret(u64);
+pub struct SecretState(u64);
 
 /// Folds a key and the secret into one word.
-pub(super) struct Fold(u64);
+#[derive(Debug)]
+pub struct Fold(u64);
 
-impl Default for Secret {
+impl Default for SecretState {
     fn default() -> Self {
         Self(RandomState::new().hash_one(0))
     }
 }
 
-impl BuildHasher for Secret {
+impl BuildHasher for SecretState {
     type Hasher = Fold;
 
     fn build_hasher(&self) -> Fold {
