@@ -1,10 +1,11 @@
 //! `bench`: what shares, frames, handshakes, commits and payouts cost, beside the reference implementation's crates; and
 //! what the servers cost, beside one that judges nothing.
 //!
-//! Each benchmark of a part first asserts that what it measures is right, on both sides, then measures both in turns: rounds of
-//! 5 ms of the thread's CPU time, 41 of them after a warm-up. A figure is the median over the rounds, a ratio the median
-//! of the ratios of neighbouring rounds, so that a busy machine slows both sides alike. What a benchmark includes is
-//! said in its module. It prints a table and stores `target/bench/NAME.json`.
+//! Each benchmark of a part first asserts that what it measures is right, on both sides, then measures both in turns:
+//! rounds of equally many items, 5 ms of the thread's CPU time for the slower side, 41 of them after a warm-up. A figure
+//! is the median over the rounds, a ratio the median of the ratios of neighbouring rounds, so that a busy machine slows
+//! both sides alike. What a benchmark includes is said in its module. It prints a table and stores
+//! `target/bench/NAME.json`.
 //!
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
