@@ -178,10 +178,11 @@ mod tests {
     use bitcoin::hashes::Hash;
     use std::sync::Arc;
     use stratum::class::SizeClass;
+    use stratum::encoded::EncodedJob;
     use stratum::job::{Basis, Coinbase, JobBody, JobId, MARK_BYTES, Payout, TemplateId, Transactions};
     use stratum::pot::Pot;
     use stratum::target::Target;
-    use stratum::v1::encode::{self, EncodedJob};
+    use stratum::v1::encode;
 
     fn job(id: u32, difficulty: Option<i8>, clean: bool) -> JobMessage {
         let payout = Payout { outputs: Vec::new(), basis: Basis::Solo(bitcoin::ScriptBuf::new()) };

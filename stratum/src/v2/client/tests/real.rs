@@ -1,11 +1,11 @@
 //! Against our own server's session.
 
 use super::*;
+use crate::encoded::EncodedJob;
 use crate::extranonce::Extranonce1;
 use crate::sample;
 use crate::session::{Action, JobMessage};
 use crate::share::PendingShare;
-use crate::v1::encode::EncodedJob;
 use crate::v2::server;
 use proptest::prelude::*;
 
