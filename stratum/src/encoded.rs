@@ -3,6 +3,7 @@
 use crate::job::JobBody;
 use crate::pot::Pot;
 use crate::v1::encode::Notify;
+use crate::v2::encode::JobFrames;
 use std::sync::Arc;
 
 /// A body, and what of it is the same for all who work on it.
@@ -11,12 +12,18 @@ pub struct EncodedJob {
     body: Arc<JobBody>,
     pot_max: Pot,
     notify: Notify,
+    frames: JobFrames,
 }
 
 impl EncodedJob {
     /// Encodes a body.
     pub fn new(body: Arc<JobBody>) -> Self {
-        Self { pot_max: Pot::hardest_within(body.hardest_share), notify: Notify::new(&body), body }
+        Self {
+            pot_max: Pot::hardest_within(body.hardest_share),
+            notify: Notify::new(&body),
+            frames: JobFrames::new(body.clone()),
+            body,
+        }
     }
 
     /// The same job with a longer extranonce; see [`Coinbase::with_extranonce`](crate::job::Coinbase::with_extranonce).
@@ -41,6 +48,11 @@ impl EncodedJob {
     /// For V1.
     pub(crate) fn notify(&self) -> &Notify {
         &self.notify
+    }
+
+    /// For V2.
+    pub(crate) fn frames(&self) -> &JobFrames {
+        &self.frames
     }
 }
 

@@ -88,7 +88,7 @@ impl Mining {
         for action in answers {
             match action {
                 Action::Send(frame) => self.read(&frame),
-                Action::Job(JobMessage::V2(job)) => job.frames(|frame| self.read(frame)),
+                Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), |frame| self.read(frame)),
                 _ => {}
             }
         }

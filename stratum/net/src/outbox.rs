@@ -148,7 +148,7 @@ impl Message {
 
 /// Seals what waits, up to one write's worth.
 fn seal(sealer: &mut Sealer, waiting: &mut VecDeque<Message>) -> Result<Option<Bytes>, NonceExhausted> {
-    let mut sealed = Vec::new();
+    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
     while sealed.len() < SEALED_BYTES_PER_WRITE
         && let Some(message) = waiting.pop_front()
     {
@@ -156,7 +156,9 @@ fn seal(sealer: &mut Sealer, waiting: &mut VecDeque<Message>) -> Result<Option<B
             Message::Own(frame) => seal_frame(sealer, &frame, &mut sealed)?,
             Message::Job(JobMessage::V2(job)) => {
                 let mut done = Ok(());
-                job.frames(|frame| done = done.and_then(|()| seal_frame(sealer, frame, &mut sealed)));
+                job.frames(&mut plain, |frame| {
+                    done = done.and_then(|()| seal_frame(sealer, frame, &mut sealed));
+                });
                 done?;
             }
             Message::Job(JobMessage::V1(_)) => unreachable!("a V2 session makes V2 jobs"),

@@ -253,7 +253,7 @@ impl Pair {
             let mut next = Vec::new();
             match action {
                 Action::Send(frame) => verdict = read_answer(&frame).or(verdict),
-                Action::Job(JobMessage::V2(job)) => job.frames(|frame| self.read_job(frame)),
+                Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), |frame| self.read_job(frame)),
                 Action::Open(opening) => {
                     let work = self.work.clone();
                     self.session.open(*opening, Some(PREFIX), work.as_ref(), self.now, &mut next);

@@ -153,7 +153,9 @@ impl Channel {
             // The answer to the request named the first target.
             target: (pot_changed && !first).then_some(self.pot),
             id,
-            job: self.jobs.newest().expect("just made").job.clone(),
+            encoded: encoded.clone(),
+            tag,
+            pot: self.pot,
             version_rolling: settings.version_mask != 0,
             clean,
         }

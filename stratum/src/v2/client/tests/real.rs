@@ -77,7 +77,7 @@ impl Pair {
             match action {
                 Action::Send(frame) => seal(&mut self.down, &frame, &mut sealed),
                 Action::Job(JobMessage::V2(job)) => {
-                    job.frames(|frame| seal(&mut self.down, frame, &mut sealed));
+                    job.frames(&mut Vec::new(), |frame| seal(&mut self.down, frame, &mut sealed));
                 }
                 Action::Share { ticket, share } => self.shares.push((ticket, share)),
                 Action::Open(opening) => {
