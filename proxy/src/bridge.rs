@@ -7,9 +7,9 @@
 use crate::forward::{ChannelName, Share, Waiting};
 use std::sync::Arc;
 use stratum::class::SizeClass;
+use stratum::encoded::EncodedJob;
 use stratum::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES};
 use stratum::job::{Basis, Coinbase, JobBody, Payout, Roll, TemplateId, Transactions, Upstream};
-use stratum::v1::encode::EncodedJob;
 use stratum::v2::client;
 use stratum::v2::codec::Bytes32;
 

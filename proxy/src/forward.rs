@@ -3,10 +3,10 @@
 use bitcoin::{BlockHash, ScriptBuf};
 use std::collections::HashMap;
 use std::sync::Arc;
+use stratum::encoded::EncodedJob;
 use stratum::pot::Pot;
 use stratum::session::Ticket;
 use stratum::share::Reject;
-use stratum::v1::encode::EncodedJob;
 use stratum::v2::codec::{Bytes32, Str255};
 use stratum_net::connections::PeerKey;
 use tokio::sync::mpsc;

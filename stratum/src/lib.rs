@@ -2,8 +2,8 @@
 //!
 //! - units: [`target`] (targets and work), [`pot`] (share difficulty), [`class`] (coinbase size classes)
 //! - [`payee`]: who is paid; [`extranonce`]: which work is whose
-//! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`ring`]: which jobs may still be
-//!   submitted; [`share`]: the one share check
+//! - [`job`]: what miners hash, [`merkle`]: the way from its coinbase to the root; [`encoded`]: what all who get it
+//!   share of its bytes; [`ring`]: which jobs may still be submitted; [`share`]: the one share check
 //! - [`vardiff`]: which difficulty a machine gets; [`fault`]: why a connection is closed; [`allowance`]: how much a
 //!   peer may do, [`patience`]: how much of it may be nonsense; [`hasher`]: quick hash maps
 //! - [`session`]: a miner's connection, whichever protocol it speaks; [`v1`], [`v2`]: Stratum V1 and V2, both sides
@@ -18,6 +18,7 @@ extern crate self as stratum;
 
 pub mod allowance;
 pub mod class;
+pub mod encoded;
 pub mod extranonce;
 pub mod fault;
 pub mod hasher;

@@ -9,11 +9,11 @@ use bitcoin::{
 use bytes::Bytes;
 use std::sync::Arc;
 use stratum::class::SizeClass;
+use stratum::encoded::EncodedJob;
 use stratum::extranonce::{EXTRANONCE_BYTES, Extranonce1};
 use stratum::job::{Basis, Coinbase, JobBody, MARK_BYTES, Payout, TemplateId, Transactions};
 use stratum::payee::Payee;
 use stratum::target::Target;
-use stratum::v1::encode::EncodedJob;
 use stratum::v1::server::{Session, Settings};
 
 /// Pays on every test network.

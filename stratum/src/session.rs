@@ -4,12 +4,12 @@
 //! from 0 without gaps; a number is good until the session is next given bytes.
 
 use crate::class::SizeClass;
+use crate::encoded::EncodedJob;
 use crate::extranonce::Extranonce1;
 use crate::fault::Fault;
 use crate::payee::Payee;
 use crate::pot::Pot;
 use crate::share::{PendingShare, Reject};
-use crate::v1::encode::EncodedJob;
 use crate::{v1, v2};
 use bytes::Bytes;
 use std::sync::Arc;

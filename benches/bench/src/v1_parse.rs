@@ -15,9 +15,9 @@ use std::borrow::Cow;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::encoded::EncodedJob;
 use stratum::pot::Pot;
 use stratum::session::Action;
-use stratum::v1::encode::EncodedJob;
 use stratum::v1::message::{Message, method};
 use stratum::v1::server::{Session, Settings};
 

@@ -2,29 +2,38 @@
 //!
 //! Out: from the message to sealed bytes. In: from sealed bytes, all there, to the message. Ours are the frames, messages
 //! and the Noise transport that sessions use; beside them the encoder and decoder of `codec_sv2`, with the buffer pool
-//! that its programs are built with, and the messages of `mining_sv2`. The last row is a whole session: frame in, opened,
-//! read, channel and job looked up, vardiff told, the share ready for its judgement.
+//! that its programs are built with, and the messages of `mining_sv2`. A job to a channel is on our side all that is
+//! left to do once its body is encoded, down to the room for its frame; on theirs the message is there already, and
+//! what it takes to copy one for each channel is not counted. The last row is a whole session: frame in, opened, read,
+//! channel and job looked up, vardiff told, the share ready for its judgement.
 
 use crate::measure::{Figures, Side, in_turns};
-use crate::report::{Report, Row, figure};
+use crate::report::{Report, Row, count, figure};
 use crate::v2_session::Mining;
-use anyhow::ensure;
-use binary_sv2::GetSize;
+use crate::work;
+use anyhow::{Context, ensure};
+use binary_sv2::{GetSize, U256Owned};
 use codec_sv2::{
     Decrypted, Handshake, MessageFrame, NoiseDecoder, NoiseEncoder, TransportDecryptState,
     TransportEncryptState,
 };
 use framing_sv2::framing::EncodableFrame;
 use std::hint::black_box;
+use stratum::job::Coinbase;
 use stratum::v2::frame::{Class, HEADER_BYTES, Header, write_frame};
 use stratum::v2::keys::{AuthoritySecret, Certificate, StaticKey};
-use stratum::v2::message::{Message, SubmitSharesExtended, SubmitSharesSuccess, Wire};
+use stratum::v2::message::{Message, NewExtendedMiningJob, SubmitSharesExtended, SubmitSharesSuccess, Wire};
 use stratum::v2::noise::{self, SEALED_HEADER_BYTES, Sealer, sealed_payload_bytes};
+use stratum::v2::server::JobMessage;
 
 /// The benchmark's name.
 pub const NAME: &str = "v2_frame";
 const PEER: &str = "codec_sv2 7.0.0 with mining_sv2 12.0.0";
 const UNIT: &str = "ns per frame";
+/// Bytes of the coinbases of jobs: a solo miner's, and the longest.
+const COINBASE_BYTES: [usize; 2] = [250, 31_150];
+/// Hashes on the way to the root: about 4,000 transactions.
+const BRANCH: [[u8; 32]; 12] = [[0x5b; 32]; 12];
 
 /// The reference implementation's end of a connection.
 struct Theirs {
@@ -78,8 +87,17 @@ fn connection() -> (Theirs, noise::Transport) {
 
 /// What our session and its outbox do to a message: a frame of its own, sealed into room that is kept.
 fn seal<M: Wire>(sealer: &mut Sealer, message: &M, sealed: &mut Vec<u8>) {
-    let plain = plain(message);
     sealed.clear();
+    seal_plain(sealer, &plain(message), sealed);
+}
+
+/// What they do to a job.
+fn seal_job(sealer: &mut Sealer, job: &JobMessage, sealed: &mut Vec<u8>) {
+    sealed.clear();
+    job.frames(&mut Vec::new(), |frame| seal_plain(sealer, frame, sealed));
+}
+
+fn seal_plain(sealer: &mut Sealer, plain: &[u8], sealed: &mut Vec<u8>) {
     let (header, payload) = plain.split_first_chunk::<HEADER_BYTES>().expect("a header");
     sealer.seal(header, payload, sealed).expect("a fresh key");
 }
@@ -144,6 +162,41 @@ fn their_success() -> mining_sv2::SubmitSharesSuccess {
     }
 }
 
+/// A job that changes neither parent nor target: one frame.
+fn our_job(coinbase_bytes: usize) -> anyhow::Result<JobMessage> {
+    let coinbase = Coinbase::new(vec![0x0c; coinbase_bytes].into(), 50);
+    Mining::new()?.job(work::body(coinbase, BRANCH.to_vec()))
+}
+
+fn message_of(job: &JobMessage) -> anyhow::Result<NewExtendedMiningJob> {
+    let mut found = Vec::new();
+    job.frames(&mut Vec::new(), |frame| found.push(NewExtendedMiningJob::decode(&frame[HEADER_BYTES..])));
+    ensure!(found.len() == 1, "one frame");
+    Ok(found.pop().context("one frame")??)
+}
+
+fn their_job(ours: &NewExtendedMiningJob) -> mining_sv2::NewExtendedMiningJobOwned {
+    let path: Vec<U256Owned> = ours.merkle_path.as_slice().iter().map(|hash| hash.0.into()).collect();
+    let (prefix, suffix) = (ours.coinbase_tx_prefix.as_bytes(), ours.coinbase_tx_suffix.as_bytes());
+    mining_sv2::NewExtendedMiningJobOwned {
+        channel_id: ours.channel_id,
+        job_id: ours.job_id,
+        min_ntime: binary_sv2::Sv2OptionOwned::new(ours.min_ntime),
+        version: ours.version,
+        version_rolling_allowed: ours.version_rolling_allowed,
+        merkle_path: path.try_into().expect("a short path"),
+        coinbase_tx_prefix: prefix.to_vec().try_into().expect("a short coinbase"),
+        coinbase_tx_suffix: suffix.to_vec().try_into().expect("a short coinbase"),
+    }
+}
+
+/// Reads a job as their sessions do.
+fn read_job(msg_type: u8, payload: &mut [u8]) -> u32 {
+    assert_eq!(msg_type, mining_sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB);
+    let job: mining_sv2::NewExtendedMiningJob<'_> = binary_sv2::from_bytes(payload).expect("a whole job");
+    black_box(job.into_owned()).job_id
+}
+
 /// Reads a submit as their sessions do; its nonce is proof that it was read.
 fn read_submit(msg_type: u8, payload: &mut [u8]) -> u32 {
     assert_eq!(msg_type, mining_sv2::MESSAGE_TYPE_SUBMIT_SHARES_EXTENDED);
@@ -166,7 +219,7 @@ where
     MessageFrame::from_message(message, msg_type, 0, true).expect("a short message")
 }
 
-/// Measures both messages both ways.
+/// Measures both messages both ways, and jobs on their way out.
 ///
 /// # Errors
 /// One side does not understand the other.
@@ -178,11 +231,14 @@ pub fn run() -> anyhow::Result<Report> {
     check(&our_submit(), &Message::from(our_submit()), submit, read_submit, 0x7c2b_1e90)?;
     check(&our_success(), &Message::from(our_success()), success, read_success, 77)?;
     let measured = [
-        ("SubmitSharesExtended, message to sealed bytes", sealing(our_submit(), their_submit, submit_type)),
+        (
+            "SubmitSharesExtended, message to sealed bytes",
+            sealing_message(our_submit(), their_submit, submit_type),
+        ),
         ("SubmitSharesExtended, sealed bytes to message", opening(our_submit(), submit, read_submit)),
         (
             "SubmitShares.Success, message to sealed bytes",
-            sealing(our_success(), their_success, success_type),
+            sealing_message(our_success(), their_success, success_type),
         ),
         ("SubmitShares.Success, sealed bytes to message", opening(our_success(), success, read_success)),
     ];
@@ -190,6 +246,7 @@ pub fn run() -> anyhow::Result<Report> {
         Row::new(*what, UNIT, figures.ns(0)).beside(PEER, figures.ns(1), figures.ratio(1))
     };
     let mut rows: Vec<Row> = measured.iter().map(row).collect();
+    rows.extend(job_rows()?);
     let session = in_turns(vec![Mining::new()?.side()]);
     let server: f64 = rows[1].ours + rows[2].ours;
     let theirs: f64 = measured[1].1.ns(1) + measured[2].1.ns(1);
@@ -204,6 +261,24 @@ pub fn run() -> anyhow::Result<Report> {
         figure(theirs)
     );
     Ok(Report::new(NAME, rows, summary))
+}
+
+/// A job to a channel, by the size of its coinbase.
+fn job_rows() -> anyhow::Result<Vec<Row>> {
+    let msg_type = mining_sv2::MESSAGE_TYPE_NEW_EXTENDED_MINING_JOB;
+    let measure = |coinbase_bytes| {
+        let ours = our_job(coinbase_bytes)?;
+        let message = message_of(&ours)?;
+        let theirs = || frame(their_job(&message), msg_type);
+        check(&message, &Message::from(message.clone()), theirs, read_job, message.job_id)?;
+        let seal =
+            move |sealer: &mut Sealer, sealed: &mut Vec<u8>| seal_job(sealer, black_box(&ours), sealed);
+        let figures = sealing(seal, || their_job(&message), msg_type);
+        let bytes = count(coinbase_bytes);
+        let what = format!("a job to a channel, {bytes} B coinbase, to sealed bytes");
+        Ok(Row::new(what, UNIT, figures.ns(0)).beside(PEER, figures.ns(1), figures.ratio(1)).headline())
+    };
+    COINBASE_BYTES.into_iter().map(measure).collect()
 }
 
 /// What one side seals the other opens, and it says the same.
@@ -232,8 +307,17 @@ fn check<M: Wire, F: EncodableFrame>(
 }
 
 /// From messages to bytes.
-fn sealing<M: Wire, T: binary_sv2::Serialize + GetSize>(
+fn sealing_message<M: Wire, T: binary_sv2::Serialize + GetSize>(
     ours: M,
+    theirs: impl Fn() -> T,
+    msg_type: u8,
+) -> Figures {
+    sealing(move |sealer, sealed| seal(sealer, black_box(&ours), sealed), theirs, msg_type)
+}
+
+/// The same, whatever we seal.
+fn sealing<T: binary_sv2::Serialize + GetSize>(
+    ours: impl Fn(&mut Sealer, &mut Vec<u8>),
     theirs: impl Fn() -> T,
     msg_type: u8,
 ) -> Figures {
@@ -243,7 +327,7 @@ fn sealing<M: Wire, T: binary_sv2::Serialize + GetSize>(
         |items| items,
         move |items| {
             for _ in 0..*items {
-                seal(&mut our_end.seal, black_box(&ours), &mut sealed);
+                ours(&mut our_end.seal, &mut sealed);
                 black_box(&sealed);
             }
         },

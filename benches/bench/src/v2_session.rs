@@ -2,21 +2,22 @@
 
 use crate::measure::{Side, thread_cpu};
 use crate::work::{self, ADDRESS, PREFIX, UNIX_S, VERSION};
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use bitcoin::Network;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stratum::encoded::EncodedJob;
+use stratum::job::JobBody;
 use stratum::pot::Pot;
 use stratum::session::{Action, JobMessage};
-use stratum::v1::encode::EncodedJob;
 use stratum::v2::codec::{Bytes32, Str255, U256};
 use stratum::v2::flag;
 use stratum::v2::frame::HEADER_BYTES;
 use stratum::v2::keys::{AuthoritySecret, Certificate, StaticKey};
 use stratum::v2::message::{Message, OpenExtendedMiningChannel, SetupConnection, SubmitSharesExtended};
 use stratum::v2::noise::{Authority, Initiator, Sealer, respond};
-use stratum::v2::server::{Session, Settings};
+use stratum::v2::server::{self, Session, Settings};
 
 /// Frames that are received before their shares are answered.
 const UNANSWERED: usize = 512;
@@ -88,12 +89,25 @@ impl Mining {
         for action in answers {
             match action {
                 Action::Send(frame) => self.read(&frame),
-                Action::Job(JobMessage::V2(job)) => job.frames(|frame| self.read(frame)),
+                Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), |frame| self.read(frame)),
                 _ => {}
             }
         }
         ensure!(self.channel_id > 0 && self.job_id > 0, "a channel with a job was opened");
         Ok(())
+    }
+
+    /// Another job on the same parent, as the channel gets it.
+    ///
+    /// # Errors
+    /// The session made none.
+    pub fn job(&mut self, body: Arc<JobBody>) -> anyhow::Result<server::JobMessage> {
+        let mut actions = Vec::new();
+        self.session.work(0, &Arc::new(EncodedJob::new(body)), self.now, &mut actions);
+        match actions.pop() {
+            Some(Action::Job(JobMessage::V2(job))) => Ok(job),
+            other => bail!("a job was asked for, not {other:?}"),
+        }
     }
 
     fn read(&mut self, frame: &[u8]) {

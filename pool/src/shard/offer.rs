@@ -5,8 +5,8 @@ use bitcoin::ScriptBuf;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
+use stratum::encoded::EncodedJob;
 use stratum::job::Basis;
-use stratum::v1::encode::EncodedJob;
 
 /// Solo jobs that are kept: one for each payee and size class. The map starts over at the bound.
 const SOLO_JOBS_MAX: usize = 4_096;

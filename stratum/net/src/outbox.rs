@@ -148,7 +148,7 @@ impl Message {
 
 /// Seals what waits, up to one write's worth.
 fn seal(sealer: &mut Sealer, waiting: &mut VecDeque<Message>) -> Result<Option<Bytes>, NonceExhausted> {
-    let mut sealed = Vec::new();
+    let (mut sealed, mut plain) = (Vec::new(), Vec::new());
     while sealed.len() < SEALED_BYTES_PER_WRITE
         && let Some(message) = waiting.pop_front()
     {
@@ -156,7 +156,9 @@ fn seal(sealer: &mut Sealer, waiting: &mut VecDeque<Message>) -> Result<Option<B
             Message::Own(frame) => seal_frame(sealer, &frame, &mut sealed)?,
             Message::Job(JobMessage::V2(job)) => {
                 let mut done = Ok(());
-                job.frames(|frame| done = done.and_then(|()| seal_frame(sealer, frame, &mut sealed)));
+                job.frames(&mut plain, |frame| {
+                    done = done.and_then(|()| seal_frame(sealer, frame, &mut sealed));
+                });
                 done?;
             }
             Message::Job(JobMessage::V1(_)) => unreachable!("a V2 session makes V2 jobs"),
@@ -178,10 +180,11 @@ mod tests {
     use bitcoin::hashes::Hash;
     use std::sync::Arc;
     use stratum::class::SizeClass;
+    use stratum::encoded::EncodedJob;
     use stratum::job::{Basis, Coinbase, JobBody, JobId, MARK_BYTES, Payout, TemplateId, Transactions};
     use stratum::pot::Pot;
     use stratum::target::Target;
-    use stratum::v1::encode::{self, EncodedJob};
+    use stratum::v1::encode;
 
     fn job(id: u32, difficulty: Option<i8>, clean: bool) -> JobMessage {
         let payout = Payout { outputs: Vec::new(), basis: Basis::Solo(bitcoin::ScriptBuf::new()) };

@@ -1,5 +1,6 @@
 //! Jobs as lines: the large parts are encoded once per body and shared by all connections.
 
+use crate::encoded::EncodedJob;
 use crate::job::{JobBody, JobId, MARK_BYTES};
 use crate::pot::Pot;
 use bitcoin::hashes::Hash;
@@ -13,18 +14,15 @@ const NOT_CLEAN: &[u8] = b"false]}\n";
 
 /// The parts of a `mining.notify` line that depend on the body alone.
 #[derive(Debug)]
-pub struct EncodedJob {
-    body: Arc<JobBody>,
-    pot_max: Pot,
+pub(crate) struct Notify {
     /// From behind the job id up to where the mark begins inside coinb1.
     head: Bytes,
     /// From the end of coinb1 to the end of a clean line.
     tail: Bytes,
 }
 
-impl EncodedJob {
-    /// Encodes a body.
-    pub fn new(body: Arc<JobBody>) -> Self {
+impl Notify {
+    pub(crate) fn new(body: &JobBody) -> Self {
         let mut head = String::from("\",\"");
         for word in body.prev_hash.as_byte_array().chunks(4) {
             // Each word of the parent hash stands byte-swapped, unlike everything else (V1-26).
@@ -43,31 +41,7 @@ impl EncodedJob {
         let (version, nbits, ntime) = (body.version, body.nbits, body.ntime);
         write!(tail, ",\"{version:08x}\",\"{nbits:08x}\",\"{ntime:08x}\",{CLEAN}")
             .expect("writing to a String does not fail");
-        Self {
-            pot_max: Pot::hardest_within(body.hardest_share),
-            head: head.into_bytes().into(),
-            tail: tail.into_bytes().into(),
-            body,
-        }
-    }
-
-    /// The same job with a longer extranonce; see [`Coinbase::with_extranonce`](crate::job::Coinbase::with_extranonce).
-    ///
-    /// # Panics
-    /// As that.
-    pub fn with_extranonce(&self, extranonce_bytes: usize) -> Self {
-        let coinbase = self.body.coinbase.with_extranonce(extranonce_bytes);
-        Self::new(Arc::new(JobBody { coinbase, ..(*self.body).clone() }))
-    }
-
-    /// The body.
-    pub fn body(&self) -> &Arc<JobBody> {
-        &self.body
-    }
-
-    /// The hardest pot a share of this body may have, see [`JobBody::hardest_share`].
-    pub fn pot_max(&self) -> Pot {
-        self.pot_max
+        Self { head: head.into_bytes().into(), tail: tail.into_bytes().into() }
     }
 }
 
@@ -109,9 +83,9 @@ impl JobMessage {
         push_hex(&mut own, self.mark.as_ref().map_or(&[], <[u8; MARK_BYTES]>::as_slice));
         let own = Bytes::from(own.into_bytes());
         pieces.push(own.slice(..front));
-        pieces.push(self.encoded.head.clone());
+        let Notify { head, tail } = self.encoded.notify();
+        pieces.push(head.clone());
         pieces.push(own.slice(front..));
-        let tail = &self.encoded.tail;
         if self.clean {
             pieces.push(tail.clone());
         } else {
@@ -266,8 +240,8 @@ mod tests {
         for clean in [true, false] {
             let mut pieces = Vec::new();
             message(&encoded, Pot::MIN, clean).write_to(&mut pieces);
-            assert_eq!(pieces[1].as_ptr(), encoded.head.as_ptr());
-            assert_eq!(pieces[3].as_ptr(), encoded.tail.as_ptr());
+            assert_eq!(pieces[1].as_ptr(), encoded.notify().head.as_ptr());
+            assert_eq!(pieces[3].as_ptr(), encoded.notify().tail.as_ptr());
         }
     }
 
@@ -289,15 +263,5 @@ mod tests {
             newer.absorb(&make(old));
             assert_eq!((newer.difficulty, newer.clean), (difficulty.map(pot), clean));
         }
-    }
-
-    #[test]
-    fn no_share_target_is_harder_than_the_network_target() {
-        let encoded = sample::encoded(sample::body(sample::REGTEST_NBITS));
-        assert_eq!(encoded.pot_max(), Pot::MIN);
-        let encoded = sample::encoded(sample::body(HARD_NBITS));
-        let target = encoded.body().network_target;
-        assert!(encoded.pot_max().target() >= target);
-        assert!(encoded.pot_max().saturating_add(1).target() < target);
     }
 }

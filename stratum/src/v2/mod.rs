@@ -3,13 +3,14 @@
 //! - [`codec`]: data types; [`message`]: the table of messages, [`error_code`] and [`flag`]: the words in them
 //! - [`keys`]: who a server is and who vouches for it; [`noise`]: the handshake and the encrypted transport
 //! - [`frame`]: the header before each payload, and what a session takes, skips or ends at
-//! - [`server`] and [`client`]: the two sides of a connection
+//! - `encode`: jobs as frames; [`server`] and [`client`]: the two sides of a connection
 //!
 //! Known are the common messages and the mining protocol. Job declaration, template distribution
 //! and every extension are not: their frames are judged by their header alone.
 
 pub mod client;
 pub mod codec;
+pub(crate) mod encode;
 pub mod error_code;
 pub mod flag;
 pub mod frame;

@@ -15,7 +15,7 @@ use proxy::bridge;
 use stratum::extranonce::Extranonce1;
 use stratum::session::{Action, JobMessage, Ticket};
 use stratum::share::{Judge, Outcome, PendingShare, Reject};
-use stratum::v1::encode::EncodedJob;
+use stratum::encoded::EncodedJob;
 use stratum::v1::server;
 use stratum::v2::client::{self, Client, Event, Job, Kind, Request};
 use stratum::v2::codec::{Str255, U256};

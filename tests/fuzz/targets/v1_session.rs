@@ -14,7 +14,7 @@ use stratum::extranonce::Extranonce1;
 use stratum::job::{Basis, Payout, TemplateId};
 use stratum::session::{Action, JobMessage};
 use stratum::share::{Judge, Outcome, PendingShare, Reject};
-use stratum::v1::encode::EncodedJob;
+use stratum::encoded::EncodedJob;
 use stratum::v1::server::{Session, Settings};
 use template::assemble::job_body;
 use template::coinbase::CoinbaseStyle;

@@ -18,7 +18,7 @@ use stratum::pot::Pot;
 use stratum::session::{Action, JobMessage};
 use stratum::share::{Judge, Outcome, PendingShare, Reject};
 use stratum::target::Target;
-use stratum::v1::encode::EncodedJob;
+use stratum::encoded::EncodedJob;
 use stratum::v2::frame::{HEADER_BYTES, Header};
 use stratum::v2::keys::{AuthoritySecret, Certificate, StaticKey};
 use stratum::v2::message::Message;

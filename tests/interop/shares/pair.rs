@@ -14,6 +14,7 @@ use mining_sv2::{SubmitSharesExtendedOwned, SubmitSharesStandardOwned};
 use rand::Rng;
 use rand::rngs::StdRng;
 use stratum::class::SizeClass;
+use stratum::encoded::EncodedJob;
 use stratum::extranonce::EXTRANONCE_BYTES;
 use stratum::job::{Basis, Coinbase, JobBody, MARK_BYTES, Payout, TemplateId, Transactions};
 use stratum::payee::Payee;
@@ -21,7 +22,6 @@ use stratum::pot::Pot;
 use stratum::session::{Action, JobMessage};
 use stratum::share::{Judge, Outcome, Reject};
 use stratum::target::Target;
-use stratum::v1::encode::EncodedJob;
 use stratum::v2::codec::{Bytes32, Str255, U256};
 use stratum::v2::flag;
 use stratum::v2::frame::HEADER_BYTES;
@@ -253,7 +253,7 @@ impl Pair {
             let mut next = Vec::new();
             match action {
                 Action::Send(frame) => verdict = read_answer(&frame).or(verdict),
-                Action::Job(JobMessage::V2(job)) => job.frames(|frame| self.read_job(frame)),
+                Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), |frame| self.read_job(frame)),
                 Action::Open(opening) => {
                     let work = self.work.clone();
                     self.session.open(*opening, Some(PREFIX), work.as_ref(), self.now, &mut next);

@@ -16,11 +16,12 @@ pub mod workers;
 
 pub use settings::{Settings, Users, VERSION_MASK};
 
-use super::encode::{EncodedJob, JobMessage, push_hex};
+use super::encode::{JobMessage, push_hex};
 use super::line::Lines;
 use super::message::{Id, Message, Request, code, method};
 use super::submit_line::{Submit, SubmitLine};
 use crate::class::SizeClass;
+use crate::encoded::EncodedJob;
 use crate::extranonce::{EXTRANONCE1_BYTES, EXTRANONCE2_BYTES, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::job::Roll;

@@ -4,6 +4,7 @@ use super::job::{JobMessage, Kind};
 use super::opening::{Opening, Wishes};
 use super::settings::Settings;
 use crate::class::SizeClass;
+use crate::encoded::EncodedJob;
 use crate::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
 use crate::job::{JobId, Roll};
 use crate::payee::Payee;
@@ -11,7 +12,6 @@ use crate::pot::Pot;
 use crate::ring::{Announcement, JobRing, Sent};
 use crate::session::Miner;
 use crate::share::{PendingShare, Reject};
-use crate::v1::encode::EncodedJob;
 use crate::v2::codec::Bytes32;
 use crate::v2::message::SubmitSharesSuccess;
 use crate::vardiff::Vardiff;
@@ -153,7 +153,9 @@ impl Channel {
             // The answer to the request named the first target.
             target: (pot_changed && !first).then_some(self.pot),
             id,
-            job: self.jobs.newest().expect("just made").job.clone(),
+            encoded: encoded.clone(),
+            tag,
+            pot: self.pot,
             version_rolling: settings.version_mask != 0,
             clean,
         }

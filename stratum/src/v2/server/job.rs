@@ -1,13 +1,15 @@
 //! Jobs as frames for one channel.
 
+use crate::encoded::EncodedJob;
 use crate::extranonce::{Extranonce1, Extranonce2};
 use crate::job::{Job, JobId};
+use crate::payee::PayeeTag;
 use crate::pot::Pot;
-use crate::v2::codec::{Bytes64K, Seq255, U256};
+use crate::v2::codec::U256;
+use crate::v2::encode::{Variant, min_ntime};
 use crate::v2::frame::write_frame;
-use crate::v2::message::{NewExtendedMiningJob, NewMiningJob, SetNewPrevHash, SetTarget};
-use bitcoin::hashes::Hash;
-use bytes::Bytes;
+use crate::v2::message::{NewMiningJob, SetTarget};
+use std::sync::Arc;
 
 /// What a channel's client rolls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,10 @@ pub struct JobMessage {
     /// Set if the client has not been told this job's target.
     pub(super) target: Option<Pot>,
     pub(super) id: JobId,
-    pub(super) job: Job,
+    /// What all channels share.
+    pub(super) encoded: Arc<EncodedJob>,
+    pub(super) tag: PayeeTag,
+    pub(super) pot: Pot,
     pub(super) version_rolling: bool,
     pub(super) clean: bool,
 }
@@ -50,70 +55,45 @@ impl JobMessage {
         self.prefix
     }
 
-    /// Hands over its frames, one after the other, still plain.
-    pub fn frames(&self, mut send: impl FnMut(&[u8])) {
-        let mut frame = Vec::new();
+    /// Hands over its frames, one after the other, still plain. They are made in `space`, whatever is in there.
+    pub fn frames(&self, space: &mut Vec<u8>, mut send: impl FnMut(&[u8])) {
         if let Some(pot) = self.target {
-            write_frame(
-                &SetTarget { channel_id: self.channel, maximum_target: pot.target().into() },
-                &mut frame,
-            );
-            send(&frame);
-            frame.clear();
+            space.clear();
+            let target = SetTarget { channel_id: self.channel, maximum_target: pot.target().into() };
+            write_frame(&target, space);
+            send(space);
         }
+        space.clear();
         match self.kind {
-            Kind::Standard => write_frame(&self.standard(), &mut frame),
-            Kind::Extended => write_frame(&self.extended(), &mut frame),
+            Kind::Standard => write_frame(&self.standard(), space),
+            Kind::Extended => self.write_extended(space),
         }
-        send(&frame);
+        send(space);
         if self.clean {
-            frame.clear();
-            write_frame(&self.prev_hash(), &mut frame);
-            send(&frame);
+            space.clear();
+            self.encoded.frames().prev_hash(self.channel, self.id, space);
+            send(space);
         }
-    }
-
-    /// Where header times start; absent in a job that waits for its parent.
-    fn min_ntime(&self) -> Option<u32> {
-        (!self.clean).then_some(self.job.body.ntime)
     }
 
     fn standard(&self) -> NewMiningJob {
+        let body = self.encoded.body();
+        let job = Job { body: body.clone(), tag: self.tag, pot: self.pot, superseded_at: None };
         NewMiningJob {
             channel_id: self.channel,
             job_id: self.id.0,
-            min_ntime: self.min_ntime(),
-            version: self.job.body.version,
-            merkle_root: U256(self.job.merkle_root(self.prefix, Extranonce2::ZERO)),
-        }
-    }
-
-    fn extended(&self) -> NewExtendedMiningJob {
-        let body = &self.job.body;
-        let path = body.merkle_branch.iter().copied().map(U256).collect();
-        let mark = body.coinbase.mark(self.job.tag, self.job.pot).unwrap_or_default();
-        let prefix = Bytes::from([&body.coinbase.head()[..], &mark].concat());
-        let fits = "a coinbase of 16,000 bytes at most";
-        NewExtendedMiningJob {
-            channel_id: self.channel,
-            job_id: self.id.0,
-            min_ntime: self.min_ntime(),
+            min_ntime: min_ntime(body, self.clean),
             version: body.version,
-            version_rolling_allowed: self.version_rolling,
-            merkle_path: Seq255::new(path).expect("a block has at most 2^32 transactions"),
-            coinbase_tx_prefix: Bytes64K::new(prefix).expect(fits),
-            coinbase_tx_suffix: Bytes64K::new(body.coinbase.tail()).expect(fits),
+            merkle_root: U256(job.merkle_root(self.prefix, Extranonce2::ZERO)),
         }
     }
 
-    fn prev_hash(&self) -> SetNewPrevHash {
-        let body = &self.job.body;
-        SetNewPrevHash {
-            channel_id: self.channel,
-            job_id: self.id.0,
-            prev_hash: U256(*body.prev_hash.as_byte_array()),
-            min_ntime: body.ntime,
-            nbits: body.nbits,
-        }
+    fn write_extended(&self, frame: &mut Vec<u8>) {
+        let mark = self.encoded.body().coinbase.mark(self.tag, self.pot);
+        let variant = Variant { future: self.clean, version_rolling: self.version_rolling };
+        self.encoded.frames().extended(self.channel, self.id, mark, variant, frame);
     }
 }
+
+#[cfg(test)]
+mod tests;

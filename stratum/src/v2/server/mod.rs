@@ -27,13 +27,13 @@ use super::message::{
     SubmitSharesError, SubmitSharesExtended, SubmitSharesStandard, UpdateChannel, UpdateChannelError, Wire,
 };
 use super::noise::Opener;
+use crate::encoded::EncodedJob;
 use crate::extranonce::{EXTRANONCE2_BYTES, EXTRANONCE2_BYTES_MAX, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::patience::Patience;
 use crate::pot::Pot;
 use crate::session::{self, Action, Miner, Ticket};
 use crate::share::Reject;
-use crate::v1::encode::EncodedJob;
 use channel::{Channel, Rolled};
 use opening::Wishes;
 use setup::{Agreed, negotiate};

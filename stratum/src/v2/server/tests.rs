@@ -165,7 +165,7 @@ impl Peer {
             match action {
                 Action::Send(frame) => self.heard.push(read(&frame)),
                 Action::Job(session::JobMessage::V2(job)) => {
-                    job.frames(|frame| self.heard.push(read(frame)));
+                    job.frames(&mut Vec::new(), |frame| self.heard.push(read(frame)));
                 }
                 Action::Share { ticket, share } if self.hold => self.held.push((ticket, share)),
                 Action::Share { ticket, share } => {

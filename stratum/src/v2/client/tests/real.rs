@@ -1,11 +1,11 @@
 //! Against our own server's session.
 
 use super::*;
+use crate::encoded::EncodedJob;
 use crate::extranonce::Extranonce1;
 use crate::sample;
 use crate::session::{Action, JobMessage};
 use crate::share::PendingShare;
-use crate::v1::encode::EncodedJob;
 use crate::v2::server;
 use proptest::prelude::*;
 
@@ -77,7 +77,7 @@ impl Pair {
             match action {
                 Action::Send(frame) => seal(&mut self.down, &frame, &mut sealed),
                 Action::Job(JobMessage::V2(job)) => {
-                    job.frames(|frame| seal(&mut self.down, frame, &mut sealed));
+                    job.frames(&mut Vec::new(), |frame| seal(&mut self.down, frame, &mut sealed));
                 }
                 Action::Share { ticket, share } => self.shares.push((ticket, share)),
                 Action::Open(opening) => {
