@@ -3,8 +3,8 @@
 //!
 //! Shares come in three ways: as many as a server takes, many on their way on each connection; one on its way on each
 //! connection, as fast as they are answered; and the same at a rate that is a quarter of what the slowest server took,
-//! spread evenly over the connections and the time. In the last one most shares find a server asleep: that is how they
-//! come from machines. Connections come over some seconds, and then are told of new tips.
+//! spread evenly over the connections and the time, but for a millisecond, which is as fine as the load's clock.
+//! Connections come over some seconds, and then are told of new tips.
 //!
 //! Server and load share the machine's cores: shares a second say little of a server on a machine of its own, CPU time
 //! per share does. CPU time is of all threads of the server's process, in user space and in the kernel.
