@@ -10,7 +10,7 @@
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
-//! - [`fleet`]: pool and proxy as processes under load
+//! - [`fleet`]: pool and proxy as processes under load; [`io_uring`]: what another way to the sockets would change
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
 //!   [`v2_session`]: a session of ours that mines
@@ -19,6 +19,7 @@
 mod dedup;
 mod fleet;
 mod handshake;
+mod io_uring;
 mod log_append;
 mod machine;
 mod measure;
@@ -51,6 +52,7 @@ const BENCHMARKS: &[Benchmark] = &[
     (log_append::NAME, log_append::run),
     (window_plan::NAME, window_plan::run),
     (fleet::NAME, fleet::run),
+    (io_uring::NAME, io_uring::run),
 ];
 
 /// Measures what things cost, in this folder's `target/bench`.

@@ -2,6 +2,7 @@
 
 use floor::frames::{decode, seal};
 use std::io;
+use std::rc::Rc;
 use stratum::v2::codec::{Bytes32, Bytes64K, Seq255, U256};
 use stratum::v2::message::{
     NewExtendedMiningJob, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess, SetNewPrevHash,
@@ -25,7 +26,7 @@ pub struct Canned {
     tip: u32,
     coinbase_bytes: usize,
     /// `mining.notify`, with its line end.
-    notify: Vec<u8>,
+    notify: Rc<[u8]>,
     job: NewExtendedMiningJob,
     parent: SetNewPrevHash,
 }
@@ -58,7 +59,7 @@ impl Canned {
             min_ntime: NTIME,
             nbits: NBITS,
         };
-        let mut canned = Self { tip: 0, coinbase_bytes, notify: Vec::new(), job, parent };
+        let mut canned = Self { tip: 0, coinbase_bytes, notify: Rc::default(), job, parent };
         canned.next_tip();
         canned
     }
@@ -72,14 +73,14 @@ impl Canned {
              \"{VERSION:08x}\",\"{NBITS:08x}\",\"{NTIME:08x}\",true]}}\n",
             self.tip
         );
-        self.notify = notify.into_bytes();
+        self.notify = notify.into_bytes().into();
         self.job.job_id = self.tip;
         self.parent.job_id = self.tip;
         self.parent.prev_hash.0[..4].copy_from_slice(&self.tip.to_le_bytes());
     }
 
     /// The job as a line.
-    pub fn notify(&self) -> &[u8] {
+    pub fn notify(&self) -> &Rc<[u8]> {
         &self.notify
     }
 
@@ -212,9 +213,9 @@ mod tests {
     #[test]
     fn each_tip_has_a_job_and_a_parent_of_its_own_in_both_languages() {
         let mut canned = Canned::new(400);
-        let (line, parent) = (canned.notify().to_vec(), canned.parent.clone());
+        let (line, parent) = (Rc::clone(canned.notify()), canned.parent.clone());
         canned.next_tip();
-        assert_ne!(canned.notify(), line);
+        assert_ne!(canned.notify(), &line);
         assert_ne!(canned.parent.prev_hash, parent.prev_hash);
         assert_eq!(canned.job.job_id, canned.parent.job_id);
     }

@@ -97,6 +97,37 @@ impl Link {
     }
 }
 
+/// What is kept of bytes that somebody else has read: the beginning of a message whose end has not come yet.
+#[derive(Debug, Default)]
+pub struct Rest(Vec<u8>);
+
+impl Rest {
+    /// Shows `take` what has come, after what it left the last time; it says how much it has used up.
+    ///
+    /// # Errors
+    /// `take` ends the connection, or a message is longer than `scratch`.
+    pub fn receive(
+        &mut self,
+        came: &mut [u8],
+        scratch: &mut [u8],
+        take: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let kept = self.0.len();
+        let bytes = if kept == 0 {
+            came
+        } else {
+            let bytes = scratch.get_mut(..kept + came.len()).ok_or(ErrorKind::OutOfMemory)?;
+            bytes[..kept].copy_from_slice(&self.0);
+            bytes[kept..].copy_from_slice(came);
+            bytes
+        };
+        let used = take(bytes)?;
+        self.0.clear();
+        self.0.extend_from_slice(&bytes[used..]);
+        Ok(())
+    }
+}
+
 /// Calls `each` with every complete line, without its end; says how many bytes they were.
 ///
 /// # Errors
@@ -136,5 +167,24 @@ mod tests {
         assert_eq!(seen, ["one", "two", "three", ""]);
         drop(other);
         assert!(link.receive(&mut scratch, |_| Ok(0)).is_err());
+    }
+
+    #[test]
+    fn a_line_that_somebody_else_has_read_in_pieces_is_seen_once_and_whole() {
+        let (mut rest, mut scratch, mut seen) = (Rest::default(), vec![0; 16], Vec::new());
+        for piece in ["one\ntw", "o", "\nthr", "ee\n\n"] {
+            let take = |bytes: &mut [u8]| {
+                lines(bytes, |line| {
+                    seen.push(String::from_utf8(line.to_vec()).unwrap());
+                    Ok(())
+                })
+            };
+            rest.receive(&mut piece.as_bytes().to_vec(), &mut scratch, take).unwrap();
+        }
+        assert_eq!(seen, ["one", "two", "three", ""]);
+        let endless = |rest: &mut Rest| rest.receive(&mut [b'a'; 10], &mut [0; 16], |_| Ok(0));
+        let mut rest = Rest::default();
+        endless(&mut rest).unwrap();
+        assert_eq!(endless(&mut rest).unwrap_err().kind(), ErrorKind::OutOfMemory);
     }
 }

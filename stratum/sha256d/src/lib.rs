@@ -14,7 +14,7 @@
 //!
 //! The kernel is chosen once, at the first hash, by asking the processor. Nothing here allocates but [`Gapped::new`].
 //!
-//! This is the only crate of the workspace that may hold `unsafe` code, and only `sha_ni` and `avx2` do.
+//! This is the only crate of the servers that may hold `unsafe` code, and only `sha_ni` and `avx2` do.
 //! Not here: single SHA-256, HMAC, a constant-time promise, or any hash of a secret. What is hashed is public.
 
 #![deny(unsafe_op_in_unsafe_fn)]

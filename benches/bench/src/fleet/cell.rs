@@ -70,13 +70,13 @@ impl Served {
     }
 }
 
-/// Puts a server under load.
+/// Puts a server under load. Whose tips are blocks has a node.
 ///
 /// # Errors
-/// The load fails, or the node.
+/// The load fails, or the node, or connections.
 pub fn measure(
     stage: &Stage,
-    node: &Node,
+    node: Option<&Node>,
     server: &mut Served,
     protocol: Protocol,
     load: Load,
@@ -102,10 +102,15 @@ pub fn measure(
     let status = child.wait()?;
     let heard = heard?;
     ensure!(status.success(), "the load on {protocol:?} failed: {status}");
+    ensure!(heard.connects_failed() == 0.0, "connections failed: {}", heard.connect);
     Ok(heard)
 }
 
-fn listen(node: &Node, server: &mut Served, lines: impl Iterator<Item = String>) -> anyhow::Result<Outcome> {
+fn listen(
+    node: Option<&Node>,
+    server: &mut Served,
+    lines: impl Iterator<Item = String>,
+) -> anyhow::Result<Outcome> {
     let (mut outcome, mut made_us) = (Outcome::default(), 0.0);
     for line in lines {
         eprintln!("  {line}");
@@ -126,7 +131,7 @@ fn listen(node: &Node, server: &mut Served, lines: impl Iterator<Item = String>)
 }
 
 /// Makes one; gives the time at which it was handed over.
-fn new_tip(node: &Node, server: &mut Served) -> anyhow::Result<f64> {
+fn new_tip(node: Option<&Node>, server: &mut Served) -> anyhow::Result<f64> {
     let now_us = || -> anyhow::Result<f64> {
         Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as f64) // far below 2^53
     };
@@ -136,6 +141,7 @@ fn new_tip(node: &Node, server: &mut Served) -> anyhow::Result<f64> {
         input.write_all(b"\n")?;
         return Ok(made);
     }
+    let node = node.context("it makes no tips of its own")?;
     let block = node.solve()?;
     std::thread::sleep(SETTLE);
     let made = now_us()?;
@@ -145,7 +151,7 @@ fn new_tip(node: &Node, server: &mut Served) -> anyhow::Result<f64> {
 
 impl Outcome {
     /// Connections that were wanted and got no work.
-    pub fn connects_failed(&self) -> f64 {
+    fn connects_failed(&self) -> f64 {
         number(&self.connect, "/connect/wanted") - number(&self.connect, "/connect/ready")
     }
 

@@ -43,8 +43,10 @@ pub struct Shares {
 
 /// Which way of a figure is better.
 #[derive(Debug, Clone, Copy)]
-enum Better {
+pub(crate) enum Better {
+    /// More of it.
     More,
+    /// Less of it.
     Less,
     /// There is nothing to compare.
     Alone,
@@ -52,12 +54,16 @@ enum Better {
 
 /// A figure of one server under one load.
 #[derive(Debug, Clone, Copy)]
-struct Figure {
-    what: &'static str,
-    unit: &'static str,
-    better: Better,
+pub(crate) struct Figure {
+    /// What it is of.
+    pub what: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// Which way it is better.
+    pub better: Better,
     headline: bool,
-    of: fn(&Outcome) -> f64,
+    /// Where it stands.
+    pub of: fn(&Outcome) -> f64,
 }
 
 impl Figure {
@@ -85,9 +91,11 @@ const ANSWER_P99: Figure =
     Figure::cost("answer, 99 % within", "us", |outcome| outcome.shares("answer_us/p99"));
 
 /// Answers wait in queues at loads that are as fast as they are answered, so their times say nothing there.
-const SATURATED: &[Figure] = &[RATE, CPU, SLEEPS, REFUSED];
-const AT_A_RATE: &[Figure] = &[CPU, SLEEPS, ANSWER_P50, ANSWER_P99, RATE, REFUSED];
-const STORMED: &[Figure] = &[
+pub(crate) const SATURATED: &[Figure] = &[RATE, CPU, SLEEPS, REFUSED];
+/// Of a load that leaves a server asleep between shares.
+pub(crate) const AT_A_RATE: &[Figure] = &[CPU, SLEEPS, ANSWER_P50, ANSWER_P99, RATE, REFUSED];
+/// Of connections and tips.
+pub(crate) const STORMED: &[Figure] = &[
     Figure::cost("CPU", "us per connection", |outcome| outcome.per_connection("cpu_us")).headline(),
     Figure::cost("memory", "bytes per connection", |outcome| outcome.per_connection("grown_bytes"))
         .headline(),
@@ -176,12 +184,22 @@ fn rows(
 /// The floor's figure beside ours, if the two can be compared.
 fn beside(row: Row, theirs: Option<f64>, better: Better) -> Row {
     let Some(theirs) = theirs.filter(|theirs| theirs.is_finite()) else { return row };
-    let ratio = match better {
-        Better::More => row.ours / theirs,
-        Better::Less => theirs / row.ours,
-        Better::Alone => return row,
-    };
-    if ratio.is_finite() { row.beside(Subject::Floor.name(), theirs, ratio) } else { row }
+    match better.ratio(row.ours, theirs) {
+        Some(ratio) => row.beside(Subject::Floor.name(), theirs, ratio),
+        None => row,
+    }
+}
+
+impl Better {
+    /// How many times better ours is than theirs, if the two can be compared.
+    pub(crate) fn ratio(self, ours: f64, theirs: f64) -> Option<f64> {
+        let ratio = match self {
+            Self::More => ours / theirs,
+            Self::Less => theirs / ours,
+            Self::Alone => return None,
+        };
+        ratio.is_finite().then_some(ratio)
+    }
 }
 
 #[cfg(test)]

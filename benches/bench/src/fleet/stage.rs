@@ -53,11 +53,11 @@ impl Stage {
     /// Programs beside this one, files below `dir`.
     ///
     /// # Errors
-    /// A program is missing.
-    pub fn new(dir: &Path) -> anyhow::Result<Self> {
+    /// One of those that are needed is missing.
+    pub fn new(dir: &Path, needed: &[&str]) -> anyhow::Result<Self> {
         let own = std::env::current_exe()?;
         let programs = own.parent().context("this program is in a folder")?.to_owned();
-        for name in ["sluice-pool", "sluice-proxy", "fleet", "floor"] {
+        for name in needed {
             ensure!(
                 programs.join(name).is_file(),
                 "{name} is missing beside this program: cargo build --release -p pool -p proxy -p fleet -p floor"
@@ -186,10 +186,10 @@ impl Stage {
         Ok(Served { v1, v2: None, input: None, process, _behind: Some(Box::new(pool)) })
     }
 
-    /// The server that judges nothing.
-    pub fn floor(&self) -> anyhow::Result<Served> {
+    /// The server that judges nothing; with options.
+    pub fn floor(&self, options: &[&str]) -> anyhow::Result<Served> {
         let mut command = self.program("floor");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Self::spawn(&mut command, &self.folder("floor")?)?;
         let input = process.0.stdin.take();
         let mut urls = BufReader::new(process.0.stdout.take().context("the floor's output")?).lines();
