@@ -10,11 +10,13 @@
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
 //! - [`fleet`]: pool and proxy as processes under load
+//! - [`stage`]: the processes; [`cell`]: one of them under one load
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
 //!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
+mod cell;
 mod dedup;
 mod fleet;
 mod handshake;
@@ -23,6 +25,7 @@ mod machine;
 mod measure;
 mod report;
 mod share_check;
+mod stage;
 mod table;
 mod twins;
 mod v1_parse;

@@ -1,6 +1,6 @@
-//! One measurement: a server, a protocol, a load.
+//! One measurement: a server, a protocol, an honest load.
 
-use super::stage::{Node, Served, Stage};
+use crate::stage::{Node, Served, Stage};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
