@@ -81,7 +81,7 @@ pub fn measure(
     protocol: Protocol,
     load: Load,
 ) -> anyhow::Result<Outcome> {
-    let mut command = stage.program("fleet");
+    let mut command = stage.program("fleet")?;
     let number = |value: u32| value.to_string();
     command
         .args(["load", "--url", server.url(protocol)?, "--user", &format!("{}.load", stage.address(2)?)])

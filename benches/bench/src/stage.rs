@@ -1,5 +1,6 @@
-//! The processes of a run; each ends when its value is dropped.
+//! The processes of a run; each ends when its value is dropped, and with this program however that ends.
 
+use crate::bound::bound;
 use anyhow::{Context, bail, ensure};
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde_json::{Value, json};
@@ -67,10 +68,13 @@ impl Stage {
     }
 
     /// A program to run.
-    pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+    ///
+    /// # Errors
+    /// This program does not know where it is itself.
+    pub fn program(&self, name: &str) -> anyhow::Result<Command> {
+        let mut command = bound(&self.programs.join(name))?;
         command.stdin(Stdio::null());
-        command
+        Ok(command)
     }
 
     /// A new folder: servers of one kind may run beside each other.
@@ -89,7 +93,7 @@ impl Stage {
     }
 
     fn print(&self, name: &str, args: &[&str]) -> anyhow::Result<String> {
-        let output = self.program(name).args(args).output()?;
+        let output = self.program(name)?.args(args).output()?;
         ensure!(output.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
@@ -105,7 +109,7 @@ impl Stage {
         let [rpc_port, zmq_port] = free_ports()?;
         let program =
             std::env::var_os("BITCOIND").map_or_else(get_bitcoind, |path| Ok(PathBuf::from(path)))?;
-        let mut command = Command::new(program);
+        let mut command = bound(&program)?;
         command
             .args(["-signet", "-signetchallenge=51", "-server", "-connect=0", "-dnsseed=0", "-listen=0"])
             .args(["-printtoconsole=0".to_owned(), format!("-datadir={}", dir.display())])
@@ -138,7 +142,7 @@ impl Stage {
         );
         std::fs::write(&settings, text)?;
         let authority = self.certify(&dir, &settings)?;
-        let mut command = self.program("sluice-pool");
+        let mut command = self.program("sluice-pool")?;
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
         let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the pool", http)?;
@@ -178,7 +182,7 @@ impl Stage {
             user = self.address(3)?,
         );
         std::fs::write(&settings, text)?;
-        let mut command = self.program("sluice-proxy");
+        let mut command = self.program("sluice-proxy")?;
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
         let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the proxy", http)?;
@@ -188,7 +192,7 @@ impl Stage {
 
     /// The server that judges nothing.
     pub fn floor(&self) -> anyhow::Result<Served> {
-        let mut command = self.program("floor");
+        let mut command = self.program("floor")?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Self::spawn(&mut command, &self.folder("floor")?)?;
         let input = process.0.stdin.take();
