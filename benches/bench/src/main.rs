@@ -9,13 +9,14 @@
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
-//! - [`fleet`]: pool and proxy as processes under load
+//! - [`fleet`]: pool and proxy as processes under load; [`attacks`]: the pool's honest miners while it is attacked
 //! - [`stage`]: the processes, [`bound`] to this one; [`cell`]: one of them under one load
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
 //!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod bound;
 mod cell;
 mod dedup;
@@ -54,6 +55,7 @@ const BENCHMARKS: &[Benchmark] = &[
     (log_append::NAME, log_append::run),
     (window_plan::NAME, window_plan::run),
     (fleet::NAME, fleet::run),
+    (attacks::NAME, attacks::run),
 ];
 
 /// Measures what things cost, in this folder's `target/bench`.
