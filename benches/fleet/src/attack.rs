@@ -47,7 +47,7 @@ pub struct AttackArgs {
     #[arg(long)]
     no_authentication: bool,
     /// User name, where one is needed.
-    #[arg(long, required_if_eq_any([("kind", "bad-shares"), ("kind", "deaf")]))]
+    #[arg(long, required_if_eq_any([("kind", "bad-shares"), ("kind", "deaf"), ("kind", "idle")]))]
     user: Option<String>,
     /// Connections that are open at a time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60_000))]
@@ -71,6 +71,8 @@ enum Kind {
     Handshakes,
     /// Authorized, and never reading again.
     Deaf,
+    /// Authorized and reading: not hostile, to compare with those that do not read.
+    Idle,
     /// Subscribing and leaving.
     Storm,
 }
@@ -136,6 +138,7 @@ impl Attack {
             Kind::Garbage => Ok(Self::Garbage(Garbage::new(count))),
             Kind::BadShares => players(Manner::Worthless),
             Kind::Deaf => players(Manner::Deaf),
+            Kind::Idle => players(Manner::Idle),
             Kind::Storm => Ok(Self::Blind(Blind::new(|| SUBSCRIBE.to_vec(), count, args.rate))),
             Kind::Handshakes => Ok(Self::Blind(Blind::new(act1, count, args.rate))),
         }

@@ -12,6 +12,9 @@
 //! Where every hash is a share none is too easy. The worthless shares are one that was sent before, which costs the
 //! server as much as one that is too easy, and ones of a job that never was, in turns.
 //!
+//! Those that do not read stand beside as many that do: a new tip takes longer to tell to more. An address whose
+//! connections broke the rules is kept out for a while, so a stranger's garbage and storm are refused for the most part.
+//!
 //! Nothing honest may be refused or lost meanwhile, and no honest connection closed: the benchmark fails if any is. Only
 //! shares that were on their way when a new tip came may be stale, and one in 65,536 misses even the lowest difficulty.
 //!
@@ -56,6 +59,8 @@ pub struct Attack {
     stranger: bool,
     /// Whether there is a new tip each second.
     tips: bool,
+    /// What others as many do while the pool is left alone, if it is not alone.
+    beside: Option<&'static str>,
     /// What counts of what the attacker does.
     efforts: &'static [Effort],
 }
@@ -71,7 +76,17 @@ const REFUSED: Effort = ("shares that are refused", "shares/s", |pace| pace.refu
 impl Attack {
     const fn new(name: &'static str, kind: &'static str, protocol: Protocol, connections: u32) -> Self {
         let efforts = &[TRIED, BEGUN];
-        Self { name, kind, protocol, connections, rate: None, stranger: false, tips: false, efforts }
+        Self {
+            name,
+            kind,
+            protocol,
+            connections,
+            rate: None,
+            stranger: false,
+            tips: false,
+            beside: None,
+            efforts,
+        }
     }
 
     const fn by_a_stranger(self, name: &'static str) -> Self {
@@ -91,7 +106,11 @@ const ATTACKS: &[Attack] = &[
     Attack::new("bad shares", "bad-shares", Protocol::V1, 1).counting(&[REFUSED, BEGUN]),
     Attack::new("bad shares", "bad-shares", Protocol::V2, 1).counting(&[REFUSED, BEGUN]),
     Attack { rate: Some(20_000), ..Attack::new("handshakes", "handshakes", Protocol::V2, 2_500) },
-    Attack { tips: true, ..Attack::new("1,000 that do not read", "deaf", Protocol::V1, 1_000).counting(&[]) },
+    Attack {
+        tips: true,
+        beside: Some("idle"),
+        ..Attack::new("1,000 that do not read", "deaf", Protocol::V1, 1_000).counting(&[])
+    },
     STORM,
     STORM.by_a_stranger("reconnect storm of a stranger"),
 ];
@@ -132,7 +151,11 @@ impl Bench {
     fn round(&self, server: &mut Served, attack: &Attack, tips: &Tips) -> anyhow::Result<Round> {
         let tips = attack.tips.then_some(tips);
         eprintln!("{:?} {}: alone", attack.protocol, attack.name);
+        let others =
+            attack.beside.map(|kind| Attacker::start(&self.stage, server, &Attack { kind, ..*attack }));
+        let others = others.transpose()?;
         let alone = self.honest(server, attack.protocol, tips)?;
+        others.map(Attacker::stop).transpose()?;
         eprintln!("{:?} {}: attacked", attack.protocol, attack.name);
         let attacker = Attacker::start(&self.stage, server, attack)?;
         let attacked = self.honest(server, attack.protocol, tips)?;

@@ -6,10 +6,13 @@ use crate::load::player::{Player, Speech};
 use floor::link::{Link, SCRATCH_BYTES};
 use mio::net::TcpStream;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Shares that wait for their answers on each connection.
 const DEPTH: usize = 256;
+
+/// Those that do nothing but read cost next to nothing themselves.
+const LISTEN_EVERY: Duration = Duration::from_millis(10);
 
 /// What is done once there is work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Manner {
     Worthless,
     /// Nothing, not even reading.
     Deaf,
+    /// Nothing but reading.
+    Idle,
 }
 
 /// The sessions.
@@ -38,20 +43,23 @@ impl Players {
         Self { speech, user, manner, players, scratch: vec![0; SCRATCH_BYTES], out: Vec::new() }
     }
 
-    /// Whether there is no more to come: of those who are deaf, all are.
+    /// Whether there is no more to come: of those who do nothing, all are there.
     pub fn stand(&self) -> bool {
-        self.manner != Manner::Deaf
+        self.manner == Manner::Worthless
             || self.players.iter().all(|player| player.as_ref().is_some_and(Player::has_work))
     }
 
     /// Looks at each connection. Says whether anything has happened.
     pub fn turn(&mut self, source: &mut Source, done: &mut Done) -> bool {
+        if self.manner == Manner::Idle && self.stand() {
+            std::thread::sleep(LISTEN_EVERY);
+        }
         let mut busy = false;
         for index in 0..self.players.len() {
             match &mut self.players[index] {
                 None => {
                     let begun = match self.manner {
-                        Manner::Worthless => source.connect(),
+                        Manner::Worthless | Manner::Idle => source.connect(),
                         Manner::Deaf => source.connect_narrow(),
                     };
                     *(if begun.is_ok() { &mut done.begun } else { &mut done.failed }) += 1;
