@@ -9,6 +9,7 @@ use stratum_net::acceptor::{ShardEntrance, accept, listen};
 use stratum_net::handshake::{self, Identity, Reception};
 use stratum_net::limits::{Gate, Limits};
 use stratum_net::metrics::ConnectionMetrics;
+use stratum_net::priority::give_way;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,8 @@ impl Doors {
         Ok(Self { v1, v2: Some(V2Door { listeners, keeper, identity }) })
     }
 
-    /// Receives miners until `stop`, each to the least loaded shard.
+    /// Receives miners until `stop`, each to the least loaded shard. The calling thread gives way to those of the
+    /// shards.
     ///
     /// # Errors
     /// The operating system refuses a thread.
@@ -69,19 +71,25 @@ impl Doors {
             info!(address = %listener.local_addr()?, "serving V1 miners");
             tokio::spawn(accept(listener, gate.clone(), shards.clone(), metrics.clone(), stop.clone()));
         }
-        let Some(V2Door { listeners, keeper, identity }) = self.v2 else { return Ok(Receiving(None)) };
+        let Some(V2Door { listeners, keeper, identity }) = self.v2 else {
+            give_way();
+            return Ok(Receiving(None));
+        };
         for listener in &listeners {
             info!(address = %listener.local_addr()?, authority = %keeper.authority(), "serving V2 miners");
         }
         let (looking, stopped) = sync_channel(1);
         let reception = Reception { identity, gate, shards, metrics: metrics.clone() };
-        Ok(Receiving(Some(V2Threads {
+        let threads = V2Threads {
             handshakes: handshake::spawn(listeners, reception, stop.clone())?,
             certificate: std::thread::Builder::new()
                 .name("certificate".to_owned())
                 .spawn(move || keeper.run(&stopped))?,
             _looking: looking,
-        })))
+        };
+        // From here on this thread takes connections and shows pages; all others have been started.
+        give_way();
+        Ok(Receiving(Some(threads)))
     }
 }
 

@@ -63,6 +63,21 @@ fn n08_a_peer_that_asks_without_end_is_answered_no_faster_than_it_may_ask() {
     assert!(answered > (1 << 18) / question.len(), "honest bursts are not held back: {answered} answers");
 }
 
+#[test]
+fn n05_n06_threads_that_strangers_can_keep_busy_give_way_to_those_that_judge() {
+    let node = Node::signet();
+    let pool = PoolBuilder::new(&node).with_v2().start();
+    let _served = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/served");
+    let judging = pool.niceness("shard-0");
+    // The first thread takes connections of V1. 19 is as low as it gets.
+    for receiving in ["sluice-pool", "handshakes"] {
+        assert!(pool.niceness(receiving) > judging || judging == 19, "{receiving} goes before shares");
+    }
+    for other in ["accounting", "director"] {
+        assert_eq!(pool.niceness(other), judging, "{other} keeps shares waiting");
+    }
+}
+
 /// Opens connection after connection, each with a first act that makes the server work, and leaves before the answer
 /// is of use.
 struct Attack {

@@ -130,6 +130,15 @@ impl Served {
         Duration::from_millis(10 * ticks)
     }
 
+    /// How far a thread of it gives way to others, by the thread's name.
+    pub fn niceness(&self, name: &str) -> i32 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+        let of_name = |stat: &String| stat.contains(&format!(" ({name}) "));
+        let stat = stats.into_iter().find(of_name).unwrap_or_else(|| panic!("no thread {name}"));
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+    }
+
     /// Its memory, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

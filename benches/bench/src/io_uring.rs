@@ -12,12 +12,11 @@
 //! could be told from noise, saturated about a tenth, at a rate about a seventh, of which a server of ours would see a
 //! third. So the servers stay with epoll; another machine may say otherwise.
 //!
-//! Where the system refuses io_uring there is nothing to measure, and the report says
-//! so.
+//! Where the system refuses io_uring there is nothing to measure, and the report says so.
 
-use crate::fleet::cell::{Load, Outcome, Protocol, measure};
+use crate::cell::{Load, Outcome, Protocol, measure};
 use crate::fleet::rows::{AT_A_RATE, Figure, SATURATED, STORMED};
-use crate::fleet::stage::{Served, Stage};
+use crate::stage::{Served, Stage};
 use crate::fleet::{PACED, PIPELINED, SINGLE, STORM, quarter};
 use crate::measure::median;
 use crate::report::{self, Report, Row, count, figure};

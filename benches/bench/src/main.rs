@@ -10,12 +10,17 @@
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
-//! - [`fleet`]: pool and proxy as processes under load; [`io_uring`]: what another way to the sockets would change
+//! - [`fleet`]: pool and proxy as processes under load; [`io_uring`]: what another way to the sockets would change;
+//!   [`attacks`]: the pool's honest miners while it is attacked
+//! - [`stage`]: the processes, [`bound`] to this one; [`cell`]: one of them under one load
 //! - [`measure`]: timing; [`machine`]: where; [`report`]: rows, files, tables; [`table`]: the README's part
 //! - [`work`]: jobs and shares to measure with; [`twins`]: one job for both implementations;
 //!   [`v2_session`]: a session of ours that mines
 #![forbid(unsafe_code)]
 
+mod attacks;
+mod bound;
+mod cell;
 mod dedup;
 mod fleet;
 mod handshake;
@@ -25,6 +30,7 @@ mod machine;
 mod measure;
 mod report;
 mod share_check;
+mod stage;
 mod table;
 mod twins;
 mod v1_parse;
@@ -53,6 +59,7 @@ const BENCHMARKS: &[Benchmark] = &[
     (window_plan::NAME, window_plan::run),
     (fleet::NAME, fleet::run),
     (io_uring::NAME, io_uring::run),
+    (attacks::NAME, attacks::run),
 ];
 
 /// Measures what things cost, in this folder's `target/bench`.
@@ -64,6 +71,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == bound::CHILD) {
+        return failure(&bound::become_child(words));
+    }
     let names = Cli::parse().names;
     let result = match &names[..] {
         [name] if name == "table" => {
@@ -75,11 +86,13 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bench: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(&error),
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("bench: {error:#}");
+    ExitCode::FAILURE
 }
 
 #[expect(clippy::print_stdout, reason = "the tables are the result of the program")]

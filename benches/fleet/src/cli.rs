@@ -36,6 +36,8 @@ pub enum Command {
     Tip(NodeArgs),
     /// Play shares without hashing, to a server at which every hash is a share; measure the server meanwhile.
     Load(Box<crate::load::LoadArgs>),
+    /// Do to a server of this machine what a hostile peer does, until killed; for benchmarks.
+    Attack(Box<crate::attack::AttackArgs>),
 }
 
 /// Options of `fleet address`.
@@ -441,6 +443,10 @@ mod tests {
             "fleet address",
             "fleet address --seed 1 --network moon",
             "fleet audit --cookie c",
+            "fleet attack --kind storm",
+            "fleet attack --kind rain --url h:1",
+            "fleet attack --kind deaf --url h:1",
+            "fleet attack --kind bad-shares --url h:1",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -488,5 +494,7 @@ mod tests {
         let Some(Command::Audit(audit)) = audit else { panic!("{audit:?}") };
         assert_eq!(audit.payees[0], Named { name: "alice".to_owned(), address: "tb1a".to_owned() });
         assert_eq!(audit.payees[1].name, "tb1b");
+        let attack = parse("fleet attack --kind storm --url h:1").unwrap().command;
+        assert!(matches!(attack, Some(Command::Attack(_))));
     }
 }

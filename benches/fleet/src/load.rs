@@ -10,7 +10,7 @@
 //! not connect again.
 
 mod counts;
-mod player;
+pub mod player;
 mod v1;
 mod v2;
 mod watched;
@@ -237,7 +237,7 @@ impl<'a> Load<'a> {
             self.turn(TICK)?;
         }
         say(
-            &json!({ "shares": said, "server": server, "own": own, "lost": waiting(self), "failed": self.counts.failed.0 }),
+            &json!({ "shares": said, "server": server, "own": own, "lost": waiting(self), "ready": self.counts.ready, "failed": self.counts.failed.0 }),
         );
         Ok(())
     }

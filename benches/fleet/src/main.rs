@@ -4,7 +4,7 @@
 //! - [`protocol`]: Stratum V1 or V2 as a connection sees it; [`work`]: jobs and shares of either
 //! - [`miner`] (hashing threads), [`roll`] (what is rolled, in which order), [`bucket`] (capped hash rates)
 //! - [`tally`], [`histogram`], [`report`], [`acks`]: what is counted, shown and kept
-//! - [`load`]: shares without hashing, as many as a server takes, for benchmarks
+//! - [`load`]: shares without hashing, as many as a server takes, for benchmarks; [`attack`]: what hostile peers do
 //! - [`audit`]: reads blocks and payments back from a node; [`address`]: addresses nobody can spend from
 //!
 //! What it does not do: it holds no keys, and it is no farm controller: it speaks to one server.
@@ -12,6 +12,7 @@
 
 mod acks;
 mod address;
+mod attack;
 mod audit;
 mod bucket;
 mod cli;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         (Some(cli::Command::Audit(args)), _) => audit::run(&args),
         (Some(cli::Command::Tip(args)), _) => audit::print_tip(&args),
         (Some(cli::Command::Load(args)), _) => load::run(&args),
+        (Some(cli::Command::Attack(args)), _) => attack::run(&args),
         (None, Some(args)) => crowd::run(args),
         (None, None) => Err(anyhow::anyhow!("nothing to do: say --url, or see --help")),
     };

@@ -1,11 +1,13 @@
 //! V2 listeners: the handshake comes before a connection reaches a shard.
 //!
 //! Its curve arithmetic takes a quarter of a millisecond, some hundred times as long as a share. So all handshakes are
-//! made on one thread of their own: a flood of them takes one core at most and delays no share (faults N06).
+//! made on one thread of their own, which gives way to the others: a flood of them takes one core at most, and of that
+//! what the shares leave (faults N06).
 
 use crate::acceptor::{Incoming, ShardEntrance, Wire, admit, enter, prepare};
 use crate::limits::{Gate, Permit, Refusal};
 use crate::metrics::ConnectionMetrics;
+use crate::priority::give_way;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -62,6 +64,7 @@ pub fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("handshakes".to_owned()).spawn(move || {
+        give_way();
         let local = LocalSet::new();
         for listener in listeners {
             let (reception, stop) = (reception.clone(), stop.clone());

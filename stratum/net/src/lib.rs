@@ -3,7 +3,8 @@
 //! - [`acceptor`]: listeners, connection limits, hand-off to the least loaded shard; [`limits`]: who may connect
 //! - [`handshake`]: V2 listeners, whose handshakes are done before a connection reaches a shard
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
-//! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life
+//! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life;
+//!   [`priority`]: who goes before whom
 //! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]; [`wake`]
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod outbound;
 pub mod outbox;
 pub mod pending;
+pub mod priority;
 pub mod serve;
 pub mod settings;
 pub mod shard;

@@ -13,16 +13,14 @@
 //! that are on their way then are refused as stale: thousands where many are on their way. One in 65,536 misses even the
 //! lowest difficulty. Neither is a share that was lost; CPU time is for each acknowledged one.
 //!
-//! - [`stage`]: the processes; [`cell`]: one of them under one load; [`rows`]: what is said of them
+//! - [`rows`]: what is said of them
 
-pub(crate) mod cell;
 pub(crate) mod rows;
-pub(crate) mod stage;
 
-use self::cell::{Load, Outcome, Protocol, measure};
 use self::rows::{Shares, Subject, share_rows, storm_rows};
-use self::stage::{Node, Served, Stage};
+use crate::cell::{Load, Outcome, Protocol, measure};
 use crate::report::{self, Report};
+use crate::stage::{Node, Served, Stage};
 use anyhow::Context;
 
 /// The benchmark's name.

@@ -1,7 +1,7 @@
 //! What is said of the servers, each figure of ours beside the floor's.
 
-use super::cell::{Load, Outcome, Protocol};
 use super::{PACED, PIPELINED, SINGLE, STORM};
+use crate::cell::{Load, Outcome, Protocol};
 use crate::report::{Row, count, figure};
 use anyhow::ensure;
 

@@ -124,6 +124,21 @@ impl Player {
         Ok(())
     }
 
+    /// Appends a share that is worth nothing.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    pub fn submit_bad(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        match &mut self.session {
+            Session::Connecting => return Err(io::ErrorKind::NotConnected.into()),
+            Session::V1(session) => session.submit_bad(self.shares, out),
+            Session::V2(session) => session.submit_bad(self.shares, out)?,
+        }
+        self.shares = self.shares.wrapping_add(1);
+        self.sent.push_back(self.started);
+        Ok(())
+    }
+
     /// The oldest share is answered: when it was sent.
     pub fn answered(&mut self) -> Option<Instant> {
         self.sent.pop_front()

@@ -22,6 +22,8 @@ pub struct Session {
     authorized: bool,
     /// The next share's line.
     line: Vec<u8>,
+    /// One of a job that never was.
+    baseless: Vec<u8>,
     extranonce2: Range<usize>,
     nonce: Range<usize>,
 }
@@ -36,6 +38,7 @@ impl Session {
             extranonce2_bytes: 0,
             authorized: false,
             line: Vec::new(),
+            baseless: Vec::new(),
             extranonce2: 0..0,
             nonce: 0..0,
         }
@@ -71,6 +74,11 @@ impl Session {
         // Neighbours in one field are far apart in the other.
         hex(&mut self.line[self.nonce.clone()], number.wrapping_mul(0x9e37_79b1));
         out.extend_from_slice(&self.line);
+    }
+
+    /// Appends a share that is worth nothing: the first one again, or one of a job that never was.
+    pub fn submit_bad(&mut self, number: u32, out: &mut Vec<u8>) {
+        if number.is_multiple_of(2) { self.submit(0, out) } else { out.extend_from_slice(&self.baseless) }
     }
 
     fn answer(&mut self, line: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -113,6 +121,11 @@ impl Session {
         self.extranonce2 = head.len()..head.len() + extranonce2.len().min(8);
         self.nonce = middle.len()..middle.len() + 8;
         self.line = format!("{middle}00000000\",\"00000000\"]}}\n").into_bytes();
+        self.baseless = format!(
+            "{{\"id\":{FIRST_SHARE},\"method\":\"mining.submit\",\"params\":[\"{}\",\"ffffffff\",\"{extranonce2}\",\"{}\",\"00000000\",\"00000000\"]}}\n",
+            self.user, work.ntime
+        )
+        .into_bytes();
         Ok(())
     }
 }
@@ -208,6 +221,16 @@ mod tests {
             json!(["me.1", "a7", "0".repeat(16), "6ab13b80", "00000000", "00000000"])
         );
         assert_eq!(shares[1]["params"][2], "00000abc00000000");
+        out.clear();
+        session.submit_bad(2, &mut out);
+        session.submit_bad(3, &mut out);
+        let bad: Vec<Value> =
+            out.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        assert_eq!(bad[0], shares[0]);
+        assert_eq!(
+            bad[1]["params"],
+            json!(["me.1", "ffffffff", "0".repeat(16), "6ab13b80", "00000000", "00000000"])
+        );
         let told = heard(
             &mut session,
             "{\"id\":1000000000,\"result\":true,\"error\":null}\n{\"id\":1,\"result\":null,\"error\":[21,\"stale\",null]}\n",

@@ -16,6 +16,7 @@ use stratum::v2::noise::{ACT2_BYTES, Authority, Initiator, Sealer, Transport};
 
 /// Where fields of a share stand in its frame.
 const SEQUENCE: usize = HEADER_BYTES + 4;
+const JOB: usize = HEADER_BYTES + 8;
 const NONCE: usize = HEADER_BYTES + 12;
 /// Behind the length of the extranonce.
 const EXTRANONCE: usize = HEADER_BYTES + 25;
@@ -103,6 +104,22 @@ impl Session {
         patch(NONCE, number.wrapping_mul(0x9e37_79b1).to_le_bytes());
         patch(EXTRANONCE, number.to_le_bytes());
         seal_plain(sealer, frame, out)
+    }
+}
+
+impl Session {
+    /// Appends a share that is worth nothing: the first one again, or one of a job that never was.
+    ///
+    /// # Errors
+    /// The key may seal nothing more.
+    pub fn submit_bad(&mut self, number: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        if number.is_multiple_of(2) {
+            return self.submit(0, out);
+        }
+        let State::Talking(talk) = &mut self.state else { return Err(io::ErrorKind::NotConnected.into()) };
+        let mut baseless = talk.channel.frame.clone();
+        baseless[JOB..JOB + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        seal_plain(&mut talk.channel.sealer, &baseless, out)
     }
 }
 
@@ -225,7 +242,7 @@ mod tests {
         let share = SubmitSharesExtended {
             channel_id: 1,
             sequence_number: 0xaaaa_aaaa,
-            job_id: 2,
+            job_id: 0xdddd_dddd,
             nonce: 0xbbbb_bbbb,
             ntime: 3,
             version: 4,
@@ -233,7 +250,7 @@ mod tests {
         };
         let mut frame = Vec::new();
         write_frame(&share, &mut frame);
-        for (at, value) in [(SEQUENCE, 0xaa), (NONCE, 0xbb), (EXTRANONCE, 0xcc)] {
+        for (at, value) in [(SEQUENCE, 0xaa), (JOB, 0xdd), (NONCE, 0xbb), (EXTRANONCE, 0xcc)] {
             assert_eq!(frame[at..at + 4], [value; 4]);
             assert_ne!(frame[at - 1], value);
         }

@@ -1,6 +1,6 @@
-//! One measurement: a server, a protocol, a load.
+//! One measurement: a server, a protocol, an honest load.
 
-use super::stage::{Node, Served, Stage};
+use crate::stage::{Node, Served, Stage};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -60,16 +60,6 @@ pub struct Outcome {
     pub shares: Value,
 }
 
-impl Served {
-    /// Where it speaks a protocol.
-    fn url(&self, protocol: Protocol) -> anyhow::Result<&str> {
-        match protocol {
-            Protocol::V1 => Ok(&self.v1),
-            Protocol::V2 => self.v2.as_deref().context("it speaks no V2"),
-        }
-    }
-}
-
 /// Puts a server under load. Whose tips are blocks has a node.
 ///
 /// # Errors
@@ -81,7 +71,7 @@ pub fn measure(
     protocol: Protocol,
     load: Load,
 ) -> anyhow::Result<Outcome> {
-    let mut command = stage.program("fleet");
+    let mut command = stage.program("fleet")?;
     let number = |value: u32| value.to_string();
     command
         .args(["load", "--url", server.url(protocol)?, "--user", &format!("{}.load", stage.address(2)?)])
@@ -177,10 +167,31 @@ impl Outcome {
 
     /// Shares that were refused.
     pub fn refused(&self) -> f64 {
+        self.refused_for(|_| true)
+    }
+
+    /// Shares that were refused for some of the reasons.
+    pub fn refused_for(&self, counts: impl Fn(&str) -> bool) -> f64 {
         let reasons = self.shares.pointer("/shares/refused").and_then(Value::as_object);
         reasons.map_or(f64::NAN, |reasons| {
-            reasons.values().filter_map(Value::as_f64).fold(0.0, |sum, count| sum + count)
+            let counted = reasons.iter().filter(|(reason, _)| counts(reason));
+            counted.filter_map(|(_, count)| count.as_f64()).fold(0.0, |sum, count| sum + count)
         })
+    }
+
+    /// Shares whose answers never came.
+    pub fn lost(&self) -> f64 {
+        number(&self.shares, "/lost")
+    }
+
+    /// Connections that were closed since they had work.
+    pub fn closed(&self) -> f64 {
+        number(&self.connect, "/connect/ready") - number(&self.shares, "/ready")
+    }
+
+    /// A figure of what the server used while shares came.
+    pub fn server(&self, field: &str) -> f64 {
+        number(&self.shares, &format!("/server/{field}"))
     }
 
     /// The tip of which the last connection heard neither first nor last among the tips.

@@ -1,13 +1,15 @@
-//! The processes of a run; each ends when its value is dropped.
+//! The processes of a run; each ends when its value is dropped, and with this program however that ends.
 
+use crate::bound::bound;
+use crate::cell::Protocol;
 use anyhow::{Context, bail, ensure};
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// For anything that takes a healthy machine a second or two.
@@ -23,7 +25,16 @@ pub struct Stage {
 
 /// A process; killed when dropped.
 #[derive(Debug)]
-struct Process(Child);
+pub struct Process(Child);
+
+/// A block that was found.
+#[derive(Debug)]
+pub struct Block {
+    /// Its name.
+    pub hash: String,
+    /// All of it.
+    hex: Value,
+}
 
 /// A private signet.
 #[derive(Debug)]
@@ -67,10 +78,23 @@ impl Stage {
     }
 
     /// A program to run.
-    pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+    ///
+    /// # Errors
+    /// This program does not know where it is itself.
+    pub fn program(&self, name: &str) -> anyhow::Result<Command> {
+        let mut command = bound(&self.programs.join(name))?;
         command.stdin(Stdio::null());
-        command
+        Ok(command)
+    }
+
+    /// A program that gets what all others leave of the processor.
+    ///
+    /// # Errors
+    /// This program does not know where it is itself.
+    pub fn lowest(&self, name: &str) -> anyhow::Result<Command> {
+        let mut command = bound(Path::new("nice"))?;
+        command.args(["-n", "19"]).arg(self.programs.join(name)).stdin(Stdio::null());
+        Ok(command)
     }
 
     /// A new folder: servers of one kind may run beside each other.
@@ -83,13 +107,11 @@ impl Stage {
 
     /// Starts a server that logs to its folder.
     fn spawn(command: &mut Command, dir: &Path) -> anyhow::Result<Process> {
-        let log = File::create(dir.join("log"))?;
-        let child = command.stderr(log).spawn().with_context(|| format!("{command:?} does not start"))?;
-        Ok(Process(child))
+        Process::spawn(command.stderr(File::create(dir.join("log"))?))
     }
 
     fn print(&self, name: &str, args: &[&str]) -> anyhow::Result<String> {
-        let output = self.program(name).args(args).output()?;
+        let output = self.program(name)?.args(args).output()?;
         ensure!(output.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
@@ -105,7 +127,7 @@ impl Stage {
         let [rpc_port, zmq_port] = free_ports()?;
         let program =
             std::env::var_os("BITCOIND").map_or_else(get_bitcoind, |path| Ok(PathBuf::from(path)))?;
-        let mut command = Command::new(program);
+        let mut command = bound(&program)?;
         command
             .args(["-signet", "-signetchallenge=51", "-server", "-connect=0", "-dnsseed=0", "-listen=0"])
             .args(["-printtoconsole=0".to_owned(), format!("-datadir={}", dir.display())])
@@ -138,7 +160,7 @@ impl Stage {
         );
         std::fs::write(&settings, text)?;
         let authority = self.certify(&dir, &settings)?;
-        let mut command = self.program("sluice-pool");
+        let mut command = self.program("sluice-pool")?;
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
         let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the pool", http)?;
@@ -178,7 +200,7 @@ impl Stage {
             user = self.address(3)?,
         );
         std::fs::write(&settings, text)?;
-        let mut command = self.program("sluice-proxy");
+        let mut command = self.program("sluice-proxy")?;
         command.args(["run", "--config"]).arg(&settings).stdout(Stdio::null());
         let process = Self::spawn(&mut command, &dir)?;
         wait_until_healthy("the proxy", http)?;
@@ -188,17 +210,28 @@ impl Stage {
 
     /// The server that judges nothing; with options.
     pub fn floor(&self, options: &[&str]) -> anyhow::Result<Served> {
-        let mut command = self.program("floor");
+        let mut command = self.program("floor")?;
         command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Self::spawn(&mut command, &self.folder("floor")?)?;
         let input = process.0.stdin.take();
-        let mut urls = BufReader::new(process.0.stdout.take().context("the floor's output")?).lines();
+        let mut urls = BufReader::new(process.output().context("the floor's output")?).lines();
         let mut url = || urls.next().context("the floor ended at once")?.map_err(anyhow::Error::from);
         Ok(Served { v1: url()?, v2: Some(url()?), input, process, _behind: None })
     }
 }
 
 impl Served {
+    /// Where it speaks a protocol.
+    ///
+    /// # Errors
+    /// Nowhere.
+    pub fn url(&self, protocol: Protocol) -> anyhow::Result<&str> {
+        match protocol {
+            Protocol::V1 => Ok(&self.v1),
+            Protocol::V2 => self.v2.as_deref().context("it speaks no V2"),
+        }
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
@@ -220,12 +253,15 @@ impl Node {
     ///
     /// # Errors
     /// The node fails for another reason than bad luck.
-    pub fn solve(&self) -> anyhow::Result<Value> {
+    pub fn solve(&self) -> anyhow::Result<Block> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             // It gives up after a million hashes, a fifth of what a block takes on average.
             match self.call("generateblock", &[json!(self.address), json!([]), json!(false)]) {
-                Ok(block) => return Ok(block["hex"].clone()),
+                Ok(block) => {
+                    let hash = block["hash"].as_str().context("a block has a hash")?.to_owned();
+                    return Ok(Block { hash, hex: block["hex"].clone() });
+                }
                 Err(error) if format!("{error:#}").contains("Failed to make block") => {}
                 Err(error) => return Err(error),
             }
@@ -233,14 +269,45 @@ impl Node {
         bail!("no block within {PATIENCE:?}")
     }
 
-    /// Gives a block to the chain.
+    /// Gives a block to the chain. One beside the tip is kept.
     ///
     /// # Errors
     /// It does not fit there.
-    pub fn submit(&self, block: &Value) -> anyhow::Result<()> {
-        let verdict = self.call("submitblock", std::slice::from_ref(block))?;
-        ensure!(verdict.is_null(), "the node refuses a block: {verdict}");
+    pub fn submit(&self, block: &Block) -> anyhow::Result<()> {
+        let verdict = self.call("submitblock", std::slice::from_ref(&block.hex))?;
+        ensure!(verdict.is_null() || verdict == "inconclusive", "the node refuses a block: {verdict}");
         Ok(())
+    }
+
+    /// Makes a block the tip instead of another of the same height.
+    ///
+    /// # Errors
+    /// The node does not know it.
+    pub fn prefer(&self, block: &Block) -> anyhow::Result<()> {
+        self.call("preciousblock", &[json!(block.hash)]).map(drop)
+    }
+}
+
+impl Process {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        Ok(Self(command.spawn().with_context(|| format!("{command:?} does not start"))?))
+    }
+
+    /// What it prints, if that is a pipe and nobody has it yet.
+    pub fn output(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
+    }
+
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// The system does not know it.
+    pub fn runs(&mut self) -> io::Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
     }
 }
 
