@@ -16,10 +16,10 @@
 
 use crate::cell::{Load, Outcome, Protocol, measure};
 use crate::fleet::rows::{AT_A_RATE, Figure, SATURATED, STORMED};
-use crate::stage::{Served, Stage};
 use crate::fleet::{PACED, PIPELINED, SINGLE, STORM, quarter};
 use crate::measure::median;
 use crate::report::{self, Report, Row, count, figure};
+use crate::stage::{Served, Stage};
 use anyhow::ensure;
 
 /// The benchmark's name.
