@@ -80,7 +80,7 @@ mod tests {
     fn connections_come_from_everywhere_or_from_one_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
-        let mut come = |from| {
+        let come = |from| {
             let mut source = Source::new(server, from).unwrap();
             [(); 2].map(|()| {
                 let _stream = source.connect().unwrap();
