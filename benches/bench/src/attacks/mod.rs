@@ -123,7 +123,7 @@ pub fn run() -> anyhow::Result<Report> {
     std::fs::create_dir_all(report::FOLDER)?;
     let folder = std::path::Path::new(report::FOLDER).canonicalize()?;
     let dir = tempfile::TempDir::with_prefix_in("attacks-", folder)?;
-    let stage = Stage::new(dir.path())?;
+    let stage = Stage::new(dir.path(), &["sluice-pool", "fleet"])?;
     let bench = Bench { node: stage.node()?, stage };
     let mut server = bench.stage.pool(&bench.node, EASIEST)?;
     let tips = Tips::prepare(&bench.node)?;
@@ -169,7 +169,7 @@ impl Bench {
         protocol: Protocol,
         tips: Option<&Tips>,
     ) -> anyhow::Result<Outcome> {
-        let mut measure = || measure(&self.stage, &self.node, server, protocol, HONEST);
+        let mut measure = || measure(&self.stage, Some(&self.node), server, protocol, HONEST);
         let (outcome, made) = match tips {
             None => (measure()?, 0),
             Some(tips) => {
@@ -185,7 +185,6 @@ impl Bench {
 
 /// That nothing honest went wrong, but for some shares that were too late for a tip.
 fn check(outcome: &Outcome, late_max: f64) -> anyhow::Result<()> {
-    ensure!(outcome.connects_failed() == 0.0, "honest connections failed: {}", outcome.connect);
     ensure!(outcome.closed() == 0.0, "honest connections were closed: {}", outcome.shares);
     ensure!(outcome.lost() == 0.0, "honest shares were lost: {}", outcome.shares);
     let excused = outcome.refused_for(|reason| reason.contains("stale") || reason.contains("difficulty"));
