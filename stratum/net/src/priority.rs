@@ -2,14 +2,14 @@
 
 use tracing::warn;
 
-/// Beside a thread that has not given way it gets a tenth.
-const LOWER_BY: i32 = 10;
+/// Beside a thread that has not given way it gets a quarter.
+const LOWER_BY: i32 = 5;
 
 /// From here on this thread gets little of the processor while others of the process want it, and so do threads that
 /// it starts.
 ///
-/// For threads that strangers can keep busy: connections and handshakes without end delayed honest shares tenfold on a
-/// machine that had no core to spare, because these threads had as much right to it as those that judge (N05, N06).
+/// For threads that strangers can keep busy: without it, connections and handshakes without end delayed honest shares
+/// five- to eightfold on a machine that had no core to spare (N05, N06).
 pub fn give_way() {
     // Elsewhere this would be said of the whole process.
     if cfg!(target_os = "linux")
