@@ -130,7 +130,7 @@ impl Server {
             let mut next = Vec::new();
             match action {
                 Action::Send(frame) => check_frame(&frame),
-                Action::Job(JobMessage::V2(job)) => job.frames(check_frame),
+                Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), check_frame),
                 Action::Share { ticket, share } => {
                     let answer = self.judged(share, now);
                     self.session.answer(ticket, answer, &mut next);
