@@ -8,10 +8,9 @@
 //!
 //! How to read it: a server of ours takes several times the floor's CPU time per share, and io_uring can save at most
 //! what lies between the two floors. A fifth of the floor's CPU time, saturated and at a rate, is what it would take to
-//! pay. Three runs on two cores of a virtual machine with Linux 6.18, busy with builds meanwhile, gave ratios of CPU time
-//! from 0.95 to 1.07 pipelined, 0.88 to 1.19 saturated and 0.85 to 1.20 at a rate, without a sign that stayed. A new tip
-//! for 10,000 connections was all told in about a fifth less time, in each of two runs. So the servers stay with epoll; a
-//! machine that is quiet, or of another kind, may say otherwise.
+//! pay. On two quiet cores of a virtual machine with Linux 6.18 the ratios of CPU time were 0.96 and 0.98 pipelined, 1.07
+//! and 0.96 saturated, 1.02 and 1.12 at a rate (V1, V2): nothing to gain. So the servers stay with epoll; another kind of
+//! machine may say otherwise.
 //!
 //! Where the system refuses io_uring there is nothing to measure, and the report says so.
 
