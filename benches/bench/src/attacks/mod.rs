@@ -17,6 +17,8 @@
 //!
 //! Nothing honest may be refused or lost meanwhile, and no honest connection closed: the benchmark fails if any is. Only
 //! shares that were on their way when a new tip came may be stale, and one in 65,536 misses even the lowest difficulty.
+//! The load's connections are newcomers of each round, who do not try again: under a flood of handshakes, of which the
+//! oldest makes room, some may get no work. They are counted.
 //!
 //! - [`attacker`]: the hostile process; [`tips`]: a new tip each second; [`rows`]: what is said
 
@@ -27,7 +29,7 @@ mod tips;
 use self::attacker::{Attacker, Pace};
 use self::rows::Round;
 use self::tips::Tips;
-use crate::cell::{Load, Outcome, Protocol, measure};
+use crate::cell::{Load, Outcome, Protocol, try_load};
 use crate::report::{self, Report};
 use crate::stage::{Node, Served, Stage};
 use anyhow::{Context, ensure};
@@ -169,7 +171,7 @@ impl Bench {
         protocol: Protocol,
         tips: Option<&Tips>,
     ) -> anyhow::Result<Outcome> {
-        let mut measure = || measure(&self.stage, Some(&self.node), server, protocol, HONEST);
+        let mut measure = || try_load(&self.stage, Some(&self.node), server, protocol, HONEST);
         let (outcome, made) = match tips {
             None => (measure()?, 0),
             Some(tips) => {

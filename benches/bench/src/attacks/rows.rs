@@ -48,6 +48,7 @@ const FIGURES: &[Figure] = &[
         headline: false,
         of: |outcome| outcome.connect("/connect/first_job_us/p99"),
     },
+    Figure { what: "newcomers without work", unit: "of 200", headline: false, of: Outcome::connects_failed },
     Figure {
         what: "the server's CPU",
         unit: "% of a core",
@@ -124,7 +125,7 @@ mod tests {
     fn outcome(p99: f64) -> Outcome {
         let answer = json!({ "p50": p99 / 2.0, "p99": p99 });
         Outcome {
-            connect: json!({ "connect": { "first_job_us": { "p99": 1 } } }),
+            connect: json!({ "connect": { "first_job_us": { "p99": 1 }, "wanted": 1, "ready": 1 } }),
             shares: json!({
                 "shares": { "seconds": 2, "answer_us": answer },
                 "server": { "cpu_us": 1_000_000, "grown_bytes": 0 },
@@ -143,9 +144,10 @@ mod tests {
         let rounds = vec![round(100.0, 150.0), round(10.0, 900.0), round(200.0, 200.0)];
         let (rows, summary) = rows(&super::super::ATTACKS[..1], &[rounds]).unwrap();
         assert_eq!((rows[0].ours, rows[0].theirs, rows[0].ratio), (200.0, Some(100.0), Some(1.0 / 1.5)));
-        assert_eq!((rows[3].ours, &*rows[3].unit), (50.0, "% of a core"));
+        assert_eq!((rows[3].ours, rows[3].ratio), (0.0, None));
+        assert_eq!((rows[4].ours, &*rows[4].unit), (50.0, "% of a core"));
         // Nothing stands beside what has not grown.
-        assert_eq!(rows[4].ratio, None);
+        assert_eq!(rows[5].ratio, None);
         assert_eq!(rows.last().unwrap().ours, 7.0);
         assert_eq!(summary, "honest p99 100 us alone; V1 garbage 200 us (1.50x)");
     }
