@@ -134,7 +134,7 @@ async fn hand_over(
     shards: &[ShardEntrance],
     metrics: &ConnectionMetrics,
 ) {
-    let Some(permit) = admit(address, gate, metrics) else { return };
+    let Some(permit) = admit(address, gate, metrics).await else { return };
     let prepared = prepare(&stream).and_then(|()| stream.into_std());
     match prepared {
         Ok(stream) => enter(Incoming { stream, address, permit, wire: Wire::Lines }, shards).await,
@@ -142,10 +142,17 @@ async fn hand_over(
     }
 }
 
-/// Asks for a place for a connection; one that gets none is closed.
-pub(crate) fn admit(address: SocketAddr, gate: &Gate, metrics: &ConnectionMetrics) -> Option<Permit> {
-    match gate.enter(address.ip(), Instant::now()) {
-        Ok(permit) => Some(permit),
+/// Asks for a place for a connection, and waits until it may begin; one that gets none is closed at once.
+pub(crate) async fn admit(address: SocketAddr, gate: &Gate, metrics: &ConnectionMetrics) -> Option<Permit> {
+    let now = Instant::now();
+    match gate.enter(address.ip(), now) {
+        Ok(permit) => {
+            let turn = gate.turn(now);
+            if turn > now {
+                tokio::time::sleep_until(turn.into()).await;
+            }
+            Some(permit)
+        }
         Err(refusal) => {
             metrics.refused(refusal);
             debug!(%address, %refusal, "connection refused");

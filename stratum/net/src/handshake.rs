@@ -1,8 +1,8 @@
 //! V2 listeners: the handshake comes before a connection reaches a shard.
 //!
 //! Its curve arithmetic takes a quarter of a millisecond, some hundred times as long as a share. So all handshakes are
-//! made on one thread of their own, which gives way to the others: a flood of them takes one core at most, and of that
-//! what the shares leave (faults N06).
+//! made on one thread of their own, which gives way to the others, and only so many are begun in a second as limits
+//! allow: a flood of them takes one core at most, and of that what the shares leave (faults N06).
 
 use crate::acceptor::{Incoming, ShardEntrance, Wire, admit, enter, prepare};
 use crate::limits::{Gate, Permit, Refusal};
@@ -88,7 +88,8 @@ async fn accept(listener: TcpListener, reception: Reception, stop: CancellationT
         };
         match accepted {
             Ok((stream, address)) => {
-                let Some(permit) = admit(address, &reception.gate, &reception.metrics) else { continue };
+                let admitted = admit(address, &reception.gate, &reception.metrics).await;
+                let Some(permit) = admitted else { continue };
                 make_room(&mut under_way, &reception.metrics);
                 let task = tokio::task::spawn_local(receive(stream, address, permit, reception.clone()));
                 under_way.push_back(task.abort_handle());

@@ -106,13 +106,24 @@ pub fn limits(r: &mut Reader) -> Limits {
             Err(error) => r.mistake("limits.exempt", format!("{error}")),
         }
     }
-    let rate = |value: u64| u32::try_from(value).expect("at most a million");
-    let number = |value: u64| usize::try_from(value).expect("at most ten million");
+    let mut number = |key, default: usize| {
+        let value = r.in_range(key, default as u64, 1..=10_000_000); // usize has at most 64 bits
+        usize::try_from(value).expect("at most ten million")
+    };
+    let Limits { connections_max, per_address_max, .. } = Limits::default();
+    let connections_max = number("limits.connections_max", connections_max);
+    let per_address_max = number("limits.per_address_max", per_address_max);
+    let mut rate = |key, default: u32| {
+        let value = r.in_range(key, default.into(), 1..=1_000_000);
+        u32::try_from(value).expect("at most a million")
+    };
+    let Limits { connections_per_s, per_address_per_s, per_address_burst, .. } = Limits::default();
     Limits {
-        connections_max: number(r.in_range("limits.connections_max", 20_000, 1..=10_000_000)),
-        per_address_max: number(r.in_range("limits.per_address_max", 64, 1..=10_000_000)),
-        per_address_per_s: rate(r.in_range("limits.per_address_per_s", 10, 1..=1_000_000)),
-        per_address_burst: rate(r.in_range("limits.per_address_burst", 20, 1..=1_000_000)),
+        connections_max,
+        connections_per_s: rate("limits.connections_per_s", connections_per_s),
+        per_address_max,
+        per_address_per_s: rate("limits.per_address_per_s", per_address_per_s),
+        per_address_burst: rate("limits.per_address_burst", per_address_burst),
         exempt,
     }
 }
