@@ -138,8 +138,9 @@ impl Core {
             health: health.clone(),
             metrics: metrics.clone(),
         };
+        let params = accounting_settings(settings).params;
         let planner =
-            Planner::new(style, settings.payout.params.clone(), accounting.epoch(), settings.rolled_bits());
+            Planner::new(style, settings.network, params, accounting.epoch(), settings.rolled_bits());
         let found = FoundBlocks::default();
         let director = Director::new(accounting.clone(), books, found.clone(), planner, outputs);
         let director = thread("director", move || director.run(&mailbox))?;

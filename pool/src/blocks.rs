@@ -157,7 +157,7 @@ fn pool_block(solution: &Solution, found_unix_ms: u64) -> PoolBlock {
     let payout = &solution.body.payout;
     let credit_delta = match &payout.basis {
         Basis::Upstream(_) => unreachable!("a pool solves blocks of its own work"),
-        Basis::Solo(_) => Vec::new(),
+        Basis::Solo { .. } => Vec::new(),
         Basis::Window { credit_delta, .. } => credit_delta.clone(),
     };
     PoolBlock {

@@ -61,7 +61,7 @@ fn propose_class(
     let placed = each * outputs.len() as u64; // likewise
     outputs[0].value += Amount::from_sat(template.value() - placed);
     let count = outputs.len();
-    let payout = Arc::new(Payout { outputs, basis: Basis::Solo(ScriptBuf::new()) });
+    let payout = Arc::new(Payout { outputs, basis: Basis::Solo { script: ScriptBuf::new(), log_size: 0 } });
     let body = job_body(TemplateId(0), &template, style, class, out_bytes, payout)?;
     propose(rpc, settings.network, &Arc::new(body))?;
     Ok(count)

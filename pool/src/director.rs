@@ -308,7 +308,7 @@ impl Director {
         let (credits, events) = self.books.at(template.prev_hash())?;
         events.into_iter().for_each(|event| self.log(event));
         let Credits { block: ledger_block, by_script } = credits;
-        let (Snapshot { log_size, weights, .. }, is_new) =
+        let (Snapshot { log_size, log_root, weights, .. }, is_new) =
             self.windows.get(template.target().work(), Instant::now())?;
         if !is_new {
             warn!(entries = log_size, "planning from a window that is not the newest: the share log is slow");
@@ -321,7 +321,7 @@ impl Director {
         if self.published.as_ref().is_some_and(is_out) {
             return Ok(None);
         }
-        let standing = Standing { log_size, weights, ledger_block, credits: by_script };
+        let standing = Standing { log_size, log_root, weights, ledger_block, credits: by_script };
         let work = self.planner.plan(template, &standing)?;
         self.published = Some(Source { template: template.clone(), log_size, ledger_block });
         Ok(Some(work))

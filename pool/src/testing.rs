@@ -7,12 +7,11 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use serde_json::json;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
-use share_accounting::{Accounting, AccountingThread, Batch, entry, payout, window::Span};
+use share_accounting::{Accounting, AccountingThread, Batch, entry, payout, tree::Tree, window::Span};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 use stratum::target::Work;
 use template::bitcoind::rpc;
 use template::coinbase::CoinbaseStyle;
@@ -35,6 +34,16 @@ pub fn split() -> payout::Params {
     }
 }
 
+/// The same with a window of eight network difficulties, as the log has them.
+pub fn rules() -> entry::Params {
+    entry::Params { site: 0, span: Span::default(), stale_credit_ms: 0, split: split() }
+}
+
+/// A planner with these rules, for miners that roll `mask`.
+pub fn planner(mask: u32) -> Planner {
+    Planner::new(CoinbaseStyle::new(0, 0, "").unwrap(), Network::Regtest, rules(), 0, mask)
+}
+
 /// Keeps the accounting thread busy until what is returned is dropped.
 pub fn stall(accounting: &Accounting) -> SyncSender<()> {
     let (release, released) = sync_channel::<()>(0);
@@ -51,12 +60,10 @@ pub fn stall(accounting: &Accounting) -> SyncSender<()> {
 /// A real log in a folder of its own, with a window of eight network difficulties.
 pub fn accounting() -> (Accounting, AccountingThread, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let span = Span::new(8, 1).unwrap();
-    let stale_credit_ms = u32::try_from(Duration::ZERO.as_millis()).unwrap();
     let (accounting, thread) = Accounting::open(share_accounting::Settings {
         dir: dir.path().to_owned(),
         network: Network::Regtest,
-        params: entry::Params { site: 0, span, stale_credit_ms, split: split() },
+        params: rules(),
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     })
     .unwrap();
@@ -86,12 +93,15 @@ pub fn template(required: u32) -> Arc<Template> {
     Arc::new(Template::parse(answer.to_string().as_bytes(), Network::Regtest).unwrap())
 }
 
+/// Where a ledger without credits meets these weights.
+pub fn standing(weights: BTreeMap<ScriptBuf, Work>) -> Standing {
+    let (ledger_block, credits) = (BlockHash::all_zeros(), BTreeMap::new());
+    Standing { log_size: 0, log_root: Tree::default().root(), weights, ledger_block, credits }
+}
+
 /// Work from a template that requires version bits, while miners may roll others; a new planner's first.
 pub fn plan(required: u32, mask: u32, weights: BTreeMap<ScriptBuf, Work>) -> Result<Arc<WorkSet>, PlanError> {
-    let standing =
-        Standing { log_size: 0, weights, ledger_block: BlockHash::all_zeros(), credits: BTreeMap::new() };
-    let style = CoinbaseStyle::new(0, 0, "").unwrap();
-    Planner::new(style, split(), 0, mask).plan(&template(required), &standing).map(Arc::new)
+    planner(mask).plan(&template(required), &standing(weights)).map(Arc::new)
 }
 
 /// Solo work.

@@ -2,8 +2,11 @@
 
 use crate::class_floor::ClassFloor;
 use bitcoin::opcodes::OP_TRUE;
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
-use share_accounting::payout::{self, Params, Room};
+use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
+use share_accounting::commitment::{Commitment, Committed, ParamsHash};
+use share_accounting::entry;
+use share_accounting::payout::{self, Room};
+use share_accounting::tree::TreeHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stratum::class::SizeClass;
@@ -20,6 +23,8 @@ use template::template::Template;
 pub struct Standing {
     /// Number of log entries that the weights were taken from.
     pub log_size: u64,
+    /// Root of the tree over them.
+    pub log_root: TreeHash,
     /// Work within the window, by script; empty before the first share.
     pub weights: BTreeMap<ScriptBuf, Work>,
     /// The pool's newest block on the chain that the work builds on; all zeros before the first.
@@ -32,7 +37,9 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Planner {
     style: CoinbaseStyle,
-    params: Params,
+    network: Network,
+    params: entry::Params,
+    params_hash: ParamsHash,
     epoch: u16,
     /// Version bits that miners are offered for rolling.
     version_mask: u32,
@@ -78,13 +85,21 @@ enum Split {
     /// One job a size class, in the order of their codes; not every payee may have the smallest.
     Window { jobs: [Arc<EncodedJob>; SizeClass::ALL.len()], floor: ClassFloor },
     /// One job a payee, made when it is needed.
-    Solo { template: Arc<Template>, style: CoinbaseStyle },
+    Solo { template: Arc<Template>, style: CoinbaseStyle, log_size: u64, commitment: Commitment },
 }
 
 impl Planner {
-    /// A planner for this start of the server, whose number is `epoch`; miners roll `version_mask`.
-    pub fn new(style: CoinbaseStyle, params: Params, epoch: u16, version_mask: u32) -> Self {
-        Self { style, params, epoch, version_mask, templates: 0 }
+    /// A planner for this start of the server, whose number is `epoch`, by the rules that the log has in force; miners
+    /// roll `version_mask`.
+    pub fn new(
+        style: CoinbaseStyle,
+        network: Network,
+        params: entry::Params,
+        epoch: u16,
+        version_mask: u32,
+    ) -> Self {
+        let params_hash = ParamsHash::of(&params);
+        Self { style, network, params, params_hash, epoch, version_mask, templates: 0 }
     }
 
     /// Makes the work that pays `standing` from a template.
@@ -98,13 +113,15 @@ impl Planner {
         }
         self.templates += 1;
         let id = TemplateId(u64::from(self.epoch) << 48 | self.templates);
+        let commitment = self.commitment(standing);
         let split = if standing.weights.values().all(|work| work.0 == 0) {
-            Split::Solo { template: template.clone(), style: self.style.clone() }
+            let (template, style) = (template.clone(), self.style.clone());
+            Split::Solo { template, style, log_size: standing.log_size, commitment }
         } else {
             let mut jobs = Vec::with_capacity(SizeClass::ALL.len());
             let mut miners_paid = [0; SizeClass::ALL.len()];
             for (class, paid) in SizeClass::ALL.into_iter().zip(&mut miners_paid) {
-                let (job, miners) = self.window_job(id, template, class, standing)?;
+                let (job, miners) = self.window_job(id, template, class, standing, commitment)?;
                 jobs.push(job);
                 *paid = miners;
             }
@@ -114,6 +131,20 @@ impl Planner {
         Ok(WorkSet { id, prev_hash: template.prev_hash(), height: template.height(), split })
     }
 
+    fn commitment(&self, standing: &Standing) -> Commitment {
+        let Standing { log_size, log_root, weights, credits, .. } = standing;
+        let params = self.params_hash;
+        Committed {
+            network: self.network,
+            log_size: *log_size,
+            log_root: *log_root,
+            weights,
+            credits,
+            params,
+        }
+        .commitment()
+    }
+
     /// The job of one size class, and how many miners it pays.
     fn window_job(
         &self,
@@ -121,14 +152,17 @@ impl Planner {
         template: &Arc<Template>,
         class: SizeClass,
         standing: &Standing,
+        commitment: Commitment,
     ) -> Result<(Arc<EncodedJob>, usize), CoinbaseError> {
         let template = template.fit(CoinbaseCost::largest(class));
-        let fixed = fixed_outputs(&self.params, class);
+        let split = &self.params.split;
+        let fixed = fixed_outputs(split, class);
         let out_bytes = self.style.out_bytes(template.height(), class, &fixed)?;
         let value = Amount::from_sat(template.value());
         let room = Room::of(class, out_bytes);
-        let plan = payout::plan(value, &standing.weights, &standing.credits, &self.params, room)
+        let mut plan = payout::plan(value, &standing.weights, &standing.credits, split, room)
             .expect("a window with weight has a plan");
+        plan.outputs.push(commitment.output());
         let basis = Basis::Window {
             log_size: standing.log_size,
             ledger_block: standing.ledger_block,
@@ -144,7 +178,7 @@ impl Planner {
 ///
 /// # Errors
 /// The first class that has not.
-pub fn check_room(style: &CoinbaseStyle, params: &Params) -> Result<(), CoinbaseError> {
+pub fn check_room(style: &CoinbaseStyle, params: &payout::Params) -> Result<(), CoinbaseError> {
     for class in SizeClass::ALL {
         // The height push is longest here: five bytes until block 2,147,483,647.
         style.out_bytes(u32::MAX >> 1, class, &fixed_outputs(params, class))?;
@@ -152,10 +186,10 @@ pub fn check_room(style: &CoinbaseStyle, params: &Params) -> Result<(), Coinbase
     Ok(())
 }
 
-/// The outputs that a class holds beside miners and commitment; their values do not matter.
-pub fn fixed_outputs(params: &Params, class: SizeClass) -> Vec<TxOut> {
+/// The outputs that a class holds beside miners and the witness commitment; their values do not matter.
+pub fn fixed_outputs(params: &payout::Params, class: SizeClass) -> Vec<TxOut> {
     let to = |script: &ScriptBuf| TxOut { value: Amount::ZERO, script_pubkey: script.clone() };
-    let mut outputs = vec![to(&params.reserve_script)];
+    let mut outputs = vec![to(&params.reserve_script), Commitment([0; 32]).output()];
     if class.fee_inline() {
         outputs.extend(params.donations.iter().map(|donation| to(&donation.script)));
         outputs.extend((params.fee_bp > 0).then(|| to(&params.fee_script)));
@@ -223,13 +257,64 @@ impl WorkSet {
     /// # Panics
     /// If the work is not solo work.
     pub fn solo(&self, script: &ScriptBuf, class: SizeClass) -> Arc<EncodedJob> {
-        let Split::Solo { template, style } = &self.split else {
+        let Split::Solo { template, style, log_size, commitment } = &self.split else {
             panic!("solo jobs are made from solo work only");
         };
         let template = template.fit(CoinbaseCost::largest(class));
         let output = TxOut { value: Amount::from_sat(template.value()), script_pubkey: script.clone() };
-        let payout = Arc::new(Payout { outputs: vec![output], basis: Basis::Solo(script.clone()) });
+        let basis = Basis::Solo { script: script.clone(), log_size: *log_size };
+        let payout = Arc::new(Payout { outputs: vec![output, commitment.output()], basis });
         let body = job_body(self.id, &template, style, class, 0, payout).and_then(encode);
-        body.expect("one output fits every class, as check_room has made sure at start")
+        body.expect("one miner's output fits every class, as check_room has made sure at start")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, MASK, script};
+    use proptest::prelude::*;
+
+    /// What the coinbase of a job commits to, read from its bytes.
+    fn carried(job: &EncodedJob) -> Vec<Commitment> {
+        let bytes = job.body().coinbase.bytes();
+        let coinbase: bitcoin::Transaction = bitcoin::consensus::deserialize(bytes).unwrap();
+        coinbase.output.iter().filter_map(Commitment::of_output).collect()
+    }
+
+    #[test]
+    fn a_coinbase_of_255_bytes_pays_a_miner_beside_commitment_and_a_reserve_of_any_kind() {
+        for reserve_bytes in [22, 34] {
+            let reserve_script = ScriptBuf::from_bytes(vec![7; reserve_bytes]);
+            let fixed =
+                fixed_outputs(&payout::Params { reserve_script, ..testing::split() }, SizeClass::B255);
+            let style = CoinbaseStyle::new(9, 9, "").unwrap();
+            let room = style.out_bytes(u32::MAX >> 1, SizeClass::B255, &fixed).unwrap();
+            assert!(room >= 8 + 1 + 22, "{reserve_bytes}: {room} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_job_commits_once_to_what_it_was_planned_from(
+            works in prop::collection::vec(0_u64..1_000, 1..40), owed in 0_u64..9_999, log_size: u64, log_root: [u8; 32]
+        ) {
+            let weights = (0_u8..).zip(&works).map(|(n, work)| (script(n), Work((*work).into())));
+            let weights: BTreeMap<_, _> = weights.filter(|(_, work)| work.0 > 0).collect();
+            let credits = BTreeMap::from([(script(99), owed)]);
+            let standing = Standing { log_size, log_root, credits, ..testing::standing(weights) };
+            let work = testing::planner(MASK).plan(&testing::template(0), &standing).unwrap();
+            let expected = Committed {
+                network: Network::Regtest,
+                log_size,
+                log_root,
+                weights: &standing.weights,
+                credits: &standing.credits,
+                params: ParamsHash::of(&testing::rules()),
+            };
+            for class in SizeClass::ALL {
+                prop_assert_eq!(carried(&work.sample(class)), [expected.commitment()]);
+            }
+        }
     }
 }

@@ -93,7 +93,7 @@ pub fn local_job(
 pub fn upstream(body: &JobBody) -> Upstream {
     match body.payout.basis {
         Basis::Upstream(upstream) => upstream,
-        Basis::Solo(_) | Basis::Window { .. } => unreachable!("a proxy gives out upstream's work only"),
+        Basis::Solo { .. } | Basis::Window { .. } => unreachable!("a proxy gives out upstream's work only"),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, Commit, LogSettings};
 use crate::log::{Log, LogError};
 use crate::payout::ParamsError;
+use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
 use bitcoin::{Network, ScriptBuf};
 use std::collections::BTreeMap;
@@ -144,6 +145,8 @@ impl WindowAnswer {
 pub struct Snapshot {
     /// Number of log entries that it was taken from.
     pub log_size: u64,
+    /// Root of the tree over them.
+    pub log_root: TreeHash,
     /// W.
     pub window: Work,
     /// Credited work by script; none is zero.

@@ -2,6 +2,7 @@
 //!
 //! - [`accounting`]: the handle that the pool uses, and its thread; start here
 //! - [`entry`]: the log's entries, byte-exact; [`log`]: segment files, commit, recovery, reading
+//! - [`tree`]: the log as a Merkle tree; [`commitment`]: what each job commits to
 //! - [`window`]: the newest W of credited work, pure; [`books`]: what a log adds up to
 //! - [`payout`]: the split of one block, pure; [`ledger`]: the pool's blocks and credits, SQLite
 //!
@@ -17,6 +18,7 @@
 pub mod accounting;
 pub mod books;
 mod by_address;
+pub mod commitment;
 pub mod entry;
 pub mod ledger;
 pub mod log;
@@ -24,6 +26,7 @@ pub mod payout;
 mod registry;
 #[cfg(test)]
 mod testing;
+pub mod tree;
 pub mod window;
 mod writer;
 

@@ -328,7 +328,8 @@ impl Writer {
         }
         let (weights, total) = (self.books.weights(), self.books.window.total());
         assert_eq!(weights.values().map(|work| work.0).sum::<u128>(), total.0, "weights sum to the window");
-        Ok(Snapshot { log_size: self.books.size, window, weights, total })
+        assert_eq!(self.books.size, self.log.size(), "the books have as many entries as the log");
+        Ok(Snapshot { log_size: self.books.size, log_root: self.log.root(), window, weights, total })
     }
 }
 

@@ -25,7 +25,8 @@ pub struct TemplateId(pub u64);
 /// Whom a job pays, frozen when the job is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payout {
-    /// Outputs in coinbase order, without the witness commitment; they sum to the coinbase value.
+    /// Outputs in coinbase order, without the witness commitment; they sum to the coinbase value. In the pool's own work
+    /// the last one has no value and commits to what the payout was computed from.
     pub outputs: Vec<TxOut>,
     /// What the split was computed from.
     pub basis: Basis,
@@ -52,7 +53,12 @@ impl Payout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Basis {
     /// The window was empty: everything to the payee whose job this is.
-    Solo(ScriptBuf),
+    Solo {
+        /// Who that is.
+        script: ScriptBuf,
+        /// Number of log entries at that time.
+        log_size: u64,
+    },
     /// The PPLNS window.
     Window {
         /// Number of log entries that the window was taken from.

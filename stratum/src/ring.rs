@@ -110,7 +110,7 @@ impl JobRing {
 fn same_payer(one: &JobBody, other: &JobBody) -> bool {
     match (&one.payout.basis, &other.payout.basis) {
         (Basis::Upstream(one), Basis::Upstream(other)) => one.channel == other.channel,
-        (Basis::Solo(_), Basis::Solo(_)) | (Basis::Window { .. }, Basis::Window { .. }) => true,
+        (Basis::Solo { .. }, Basis::Solo { .. }) | (Basis::Window { .. }, Basis::Window { .. }) => true,
         _ => false,
     }
 }

@@ -25,7 +25,7 @@ proptest! {
         let list = vec![Tx { fee: 3, sigops: 0, padding: 1, depends: vec![] }; count];
         let template = template_of(&list);
         let out = TxOut { value: Amount::from_sat(template.value()), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) };
-        let payout = Payout { outputs: vec![out], basis: Basis::Solo(ScriptBuf::new()) };
+        let payout = Payout { outputs: vec![out], basis: Basis::Solo { script: ScriptBuf::new(), log_size: 0 } };
         let style = CoinbaseStyle::new(1, 2, "text").unwrap();
         let body = job_body(TemplateId(1), &template, &style, SizeClass::B755, 0, Arc::new(payout)).unwrap();
         let job = Job { body: Arc::new(body), tag: PayeeTag([1; 8]), pot: Pot::MIN, superseded_at: None };

@@ -27,7 +27,8 @@ fn solution(nonce: u8) -> Solution {
         )
         .unwrap();
     let bytes = coinbase.bytes().clone();
-    let payout = Arc::new(Payout { outputs: vec![out], basis: Basis::Solo(ScriptBuf::new()) });
+    let payout =
+        Arc::new(Payout { outputs: vec![out], basis: Basis::Solo { script: ScriptBuf::new(), log_size: 0 } });
     let body = JobBody {
         template: TemplateId(1),
         height: 7,

@@ -62,7 +62,7 @@ fn fullest_body(template: &Arc<Template>, class: SizeClass, kind: usize) -> (Arc
         .collect();
     outputs.push(TxOut { value: Amount::from_sat(left), script_pubkey: script(kind, count) });
     outputs.extend(fixed);
-    let payout = Payout { outputs, basis: Basis::Solo(script(kind, 1)) };
+    let payout = Payout { outputs, basis: Basis::Solo { script: script(kind, 1), log_size: 0 } };
     let body = job_body(TemplateId(1), &template, &style(), class, room, Arc::new(payout)).unwrap();
     let longest = body.coinbase.with_extranonce(EXTRANONCE_ROOM_BYTES);
     assert!(longest.bytes().len() <= class.coinbase_bytes_max());
@@ -256,7 +256,7 @@ fn cb_09_b06_a_template_that_leaves_no_room_for_a_large_coinbase_is_cut_until_it
     // Whole, it would have been too heavy; without witnesses that is found by the length.
     let mut outputs = body.payout.outputs.clone();
     outputs[0].value += Amount::from_sat(template.value() - fitted.value());
-    let payout = Arc::new(Payout { outputs, basis: Basis::Solo(script(0, 1)) });
+    let payout = Arc::new(Payout { outputs, basis: Basis::Solo { script: script(0, 1), log_size: 0 } });
     let heavy =
         job_body(TemplateId(2), &template, &style(), SizeClass::B16000, body.out_bytes, payout).unwrap();
     let refused = propose(&mut node.rpc(Purpose::Other), Network::Regtest, &Arc::new(heavy));

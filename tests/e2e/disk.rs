@@ -152,7 +152,7 @@ fn note_is_told(dir: &Path) {
     let start = line.find("note=").expect("the line has the note") + "note=".len();
     let mut note = serde_json::Deserializer::from_str(&line[start..]).into_iter::<serde_json::Value>();
     let note = note.next().unwrap().expect("the note is JSON");
-    assert_eq!(note["outputs"].as_array().map(Vec::len), Some(1), "one miner: {note}");
+    assert_eq!(note["outputs"].as_array().map(Vec::len), Some(2), "one miner, and the commitment: {note}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub fn check_chain(node: &Node, log: &Log, window: u128) -> Vec<Vec<ScriptBuf>> 
             let value: Amount = paid.iter().map(|output| output.value).sum();
             assert_eq!(value, Amount::from_int_btc(50), "no transactions, so the subsidy alone");
             let expected = match &job.plan {
-                PlanEntry::Solo(script) => vec![(script.clone(), value)],
+                PlanEntry::Solo { script, .. } => vec![(script.clone(), value)],
                 PlanEntry::Window { log_size, .. } => {
                     expected_outputs(value.to_sat(), &log.weights(*log_size, window))
                 }

@@ -8,7 +8,6 @@ use share_accounting::AccountingThread;
 use share_accounting::ledger::Ledger;
 use std::sync::mpsc::sync_channel;
 use template::bitcoind::rpc::{Purpose, Rpc};
-use template::coinbase::CoinbaseStyle;
 
 /// A director whose node is away, with solo work given out.
 struct Bench {
@@ -50,8 +49,7 @@ impl Bench {
             metrics: Metrics::new(Registry::new()),
         };
         health.working(1, Instant::now());
-        let style = CoinbaseStyle::new(0, 0, "").unwrap();
-        let planner = Planner::new(style, testing::split(), 0, MASK);
+        let planner = testing::planner(MASK);
         let director = Director::new(accounting.clone(), books, FoundBlocks::default(), planner, outputs);
         Self {
             director,

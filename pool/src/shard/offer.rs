@@ -79,7 +79,7 @@ impl Offer {
 /// Whom a job pays alone, if it does.
 fn payee_of(job: &EncodedJob) -> Option<ScriptBuf> {
     match &job.body().payout.basis {
-        Basis::Solo(script) => Some(script.clone()),
+        Basis::Solo { script, .. } => Some(script.clone()),
         Basis::Window { .. } | Basis::Upstream(_) => None,
     }
 }

@@ -39,7 +39,12 @@ pub struct JobEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanEntry {
     /// Everything to one payee: the window was empty.
-    Solo(ScriptBuf),
+    Solo {
+        /// Who that is.
+        script: ScriptBuf,
+        /// Number of log entries at that time, for the job's commitment; not in logs from before jobs had one.
+        log_size: Option<u64>,
+    },
     /// The PPLNS window over the first `log_size` entries, on top of the ledger at `ledger_block`.
     Window {
         /// Number of log entries.
@@ -53,7 +58,9 @@ impl From<&JobBody> for JobEntry {
     fn from(body: &JobBody) -> Self {
         let plan = match &body.payout.basis {
             Basis::Upstream(_) => unreachable!("a pool logs shares of its own work"),
-            Basis::Solo(script) => PlanEntry::Solo(script.clone()),
+            Basis::Solo { script, log_size } => {
+                PlanEntry::Solo { script: script.clone(), log_size: Some(*log_size) }
+            }
             Basis::Window { log_size, ledger_block, .. } => {
                 PlanEntry::Window { log_size: *log_size, ledger_block: *ledger_block }
             }
@@ -98,8 +105,13 @@ impl JobEntry {
             out.extend(node);
         }
         match &self.plan {
-            PlanEntry::Solo(script) => {
+            PlanEntry::Solo { script, log_size: None } => {
                 out.push(0);
+                put_script(out, script);
+            }
+            PlanEntry::Solo { script, log_size: Some(log_size) } => {
+                out.push(2);
+                out.extend(log_size.to_le_bytes());
                 put_script(out, script);
             }
             PlanEntry::Window { log_size, ledger_block } => {
@@ -131,8 +143,9 @@ impl JobEntry {
         let coinbase = Coinbase::new(bytes, tag as usize);
         let merkle_branch = (0..branch_len).map(|_| fields.array()).collect::<Result<_, _>>()?;
         let plan = match fields.u8()? {
-            0 => PlanEntry::Solo(fields.script()?),
+            0 => PlanEntry::Solo { log_size: None, script: fields.script()? },
             1 => PlanEntry::Window { log_size: fields.u64()?, ledger_block: fields.hash()? },
+            2 => PlanEntry::Solo { log_size: Some(fields.u64()?), script: fields.script()? },
             _ => return Err(DecodeError::Field("plan")),
         };
         let entry = Self {

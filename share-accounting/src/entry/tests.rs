@@ -42,7 +42,7 @@ fn share() -> impl Strategy<Value = Entry> {
 
 fn job() -> impl Strategy<Value = Entry> {
     let plan = prop_oneof![
-        script().prop_map(PlanEntry::Solo),
+        (script(), any::<Option<u64>>()).prop_map(|(script, log_size)| PlanEntry::Solo { script, log_size }),
         (any::<u64>(), hash())
             .prop_map(|(log_size, ledger_block)| PlanEntry::Window { log_size, ledger_block })
     ];

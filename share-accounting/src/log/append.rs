@@ -7,6 +7,7 @@ use super::segment::{
     SegmentHeader, digest,
 };
 use crate::entry::Entry;
+use crate::tree::{Tree, TreeHash, leaf};
 use bitcoin::Network;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -28,7 +29,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub struct Commit {
     body: Vec<u8>,
-    count: u32,
+    /// The entries' hashes, in order.
+    leaves: Vec<TreeHash>,
 }
 
 /// Why a commit failed. Nothing of it is in the log.
@@ -54,13 +56,17 @@ pub enum AppendError {
 impl Commit {
     /// Adds an entry.
     pub fn push(&mut self, entry: &Entry) {
+        let start = self.body.len();
         entry.encode(&mut self.body);
-        self.count += 1;
+        self.leaves.push(leaf(&self.body[start..]));
     }
 
     /// Number of entries.
+    ///
+    /// # Panics
+    /// Beyond 2^32: they would exceed a block by far.
     pub fn count(&self) -> u32 {
-        self.count
+        u32::try_from(self.leaves.len()).expect("a block holds fewer entries")
     }
 
     /// Size in bytes.
@@ -92,6 +98,8 @@ pub struct Log {
     number: u32,
     /// Behind the last committed block.
     position: Position,
+    /// Over all committed entries.
+    tree: Tree,
     /// Origin of the next block.
     origin: Origin,
     /// Held for as long as the log is open.
@@ -165,7 +173,7 @@ impl Log {
             return Err(LogError::WrongNetwork { found: first.network, wanted: settings.network });
         }
         let newest = listing.segments.last().map(|segment| segment.path.clone()).unwrap_or_default();
-        let mut reader = Reader::over(listing.segments, 0);
+        let mut reader = Reader::over(listing.segments, 0).with_tree();
         for entry in reader.by_ref() {
             let (index, entry) = entry?;
             visit(index, entry);
@@ -192,12 +200,14 @@ impl Log {
         let origin = tail.origin.map_or(Origin { site: settings.site, ..Origin::default() }, next);
         let state = State::Appending { file, length: tail.intact_bytes };
         let log_id = first.log_id;
+        let tree = reader.take_tree().expect("the reader was asked for it");
         Ok(Self {
             settings,
             log_id,
             state,
             number: tail.segment,
             position: tail.position,
+            tree,
             origin,
             _lock: lock,
         })
@@ -217,7 +227,8 @@ impl Log {
         let origin = Origin { site: settings.site, epoch: 0, sequence: 0 };
         let state = State::Appending { file, length: SEGMENT_HEADER_BYTES as u64 };
         let position = header.start;
-        Ok(Self { settings, log_id: header.log_id, state, number: 0, position, origin, _lock: lock })
+        let (log_id, tree) = (header.log_id, Tree::default());
+        Ok(Self { settings, log_id, state, number: 0, position, tree, origin, _lock: lock })
     }
 
     /// Blocks from now on belong to this epoch, another than that of the blocks before. Without
@@ -241,6 +252,11 @@ impl Log {
         self.position.index
     }
 
+    /// Root of the tree over the committed entries.
+    pub fn root(&self) -> TreeHash {
+        self.tree.root()
+    }
+
     /// Appends one block and waits until it is durable. `work_before` is the credited work of all
     /// entries committed so far, for the header of a new segment.
     ///
@@ -248,14 +264,14 @@ impl Log {
     /// Then nothing of the commit is in the log, now or after a restart, except if the process dies
     /// before the log could be written again; a later commit may succeed.
     pub fn commit(&mut self, commit: &Commit, work_before: u128) -> Result<(), AppendError> {
-        if commit.count == 0 {
+        if commit.leaves.is_empty() {
             return Ok(());
         }
         if commit.bytes() > BLOCK_BODY_BYTES_MAX {
             return Err(AppendError::TooLarge(commit.bytes()));
         }
         self.make_ready(work_before)?;
-        let header = BlockHeader::new(self.origin, self.position, commit.count, &commit.body);
+        let header = BlockHeader::new(self.origin, self.position, commit.count(), &commit.body);
         let front = header.encode();
         let State::Appending { file, length } = &mut self.state else {
             return Err(AppendError::Waiting);
@@ -272,9 +288,10 @@ impl Log {
         }
         *length += (BLOCK_HEADER_BYTES + commit.bytes()) as u64; // usize fits u64
         self.position = Position {
-            index: self.position.index + u64::from(commit.count),
+            index: self.position.index + u64::from(commit.count()),
             last: digest(&front, &commit.body),
         };
+        commit.leaves.iter().for_each(|leaf| self.tree.push(*leaf));
         self.origin.sequence += 1;
         Ok(())
     }

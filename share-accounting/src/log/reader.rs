@@ -3,6 +3,7 @@
 use super::segment::{Blocks, End, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from};
 use super::{Corruption, LogError};
 use crate::entry::Entry;
+use crate::tree::{Tree, leaf};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -21,6 +22,8 @@ pub struct Reader {
     /// Of the last block read.
     origin: Option<Origin>,
     tail: Option<Tail>,
+    /// Over the entries of the blocks read, if it was asked for.
+    tree: Option<Tree>,
     failed: bool,
 }
 
@@ -134,7 +137,27 @@ impl Reader {
     }
 
     pub(super) fn over(segments: Vec<Segment>, next: usize) -> Self {
-        Self { segments, next, open: None, ready: VecDeque::new(), origin: None, tail: None, failed: false }
+        Self {
+            segments,
+            next,
+            open: None,
+            ready: VecDeque::new(),
+            origin: None,
+            tail: None,
+            tree: None,
+            failed: false,
+        }
+    }
+
+    /// Builds the tree over the entries while it reads them, from the log's start on.
+    pub(super) fn with_tree(self) -> Self {
+        assert!(self.next == 0 && self.open.is_none(), "a tree begins with the first entry");
+        Self { tree: Some(Tree::default()), ..self }
+    }
+
+    /// The tree over all that was read, if it was asked for.
+    pub(super) fn take_tree(&mut self) -> Option<Tree> {
+        self.tree.take()
     }
 
     /// Headers of all segments, oldest first.
@@ -166,7 +189,14 @@ impl Reader {
             what,
         };
         if let Some(block) = open.blocks.next_block(&open.bytes).map_err(corrupt)? {
-            block.entries(|index, entry| self.ready.push_back((index, entry))).map_err(corrupt)?;
+            let (ready, tree) = (&mut self.ready, &mut self.tree);
+            let visit = |index, entry, bytes: &[u8]| {
+                ready.push_back((index, entry));
+                if let Some(tree) = tree {
+                    tree.push(leaf(bytes));
+                }
+            };
+            block.entries(visit).map_err(corrupt)?;
             return Ok(true);
         }
         let (offset, position) = (open.blocks.offset(), open.blocks.position());

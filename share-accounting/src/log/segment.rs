@@ -315,11 +315,11 @@ impl Blocks {
 }
 
 impl Block<'_> {
-    /// Decodes the entries, each with its log index.
+    /// Decodes the entries, each with its log index and its bytes.
     ///
     /// # Errors
     /// The offset in the segment of the first byte that is no entry, and why.
-    pub fn entries(&self, mut visit: impl FnMut(u64, Entry)) -> Result<(), (usize, Corruption)> {
+    pub fn entries(&self, mut visit: impl FnMut(u64, Entry, &[u8])) -> Result<(), (usize, Corruption)> {
         let mut rest = self.body;
         let mut index = self.header.start.index;
         let end = index + u64::from(self.header.count);
@@ -329,8 +329,8 @@ impl Block<'_> {
                 return Err((place(rest), Corruption::OutOfOrder));
             }
             let (entry, length) = Entry::decode(rest).map_err(|error| (place(rest), error.into()))?;
+            visit(index, entry, &rest[..length]);
             rest = &rest[length..];
-            visit(index, entry);
             index += 1;
         }
         if index == end { Ok(()) } else { Err((place(rest), Corruption::OutOfOrder)) }
@@ -357,7 +357,7 @@ pub fn recover_bytes(bytes: &[u8]) -> Result<Recovered, (usize, Corruption)> {
     let mut entries = Vec::new();
     let mut blocks = Blocks::new(&header, End::Open, None);
     while let Some(block) = blocks.next_block(bytes)? {
-        block.entries(|index, entry| entries.push((index, entry)))?;
+        block.entries(|index, entry, _| entries.push((index, entry)))?;
     }
     let intact_bytes = blocks.offset();
     Ok(Recovered { header, entries, intact_bytes })

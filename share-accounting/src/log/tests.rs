@@ -3,6 +3,7 @@ use super::reader::segment_path;
 use super::segment::{Position, SegmentHeader, recover_bytes};
 use super::*;
 use crate::entry::{ChainEntry, ChainEvent, Entry};
+use crate::tree::{Tree, TreeHash, leaf};
 use bitcoin::Network;
 use proptest::prelude::*;
 use std::fs;
@@ -33,7 +34,18 @@ fn open_with(settings: LogSettings) -> Result<(Log, Vec<u64>), LogError> {
         let Entry::Chain(chain) = entry else { panic!("only chain entries were written") };
         seen.push(chain.unix_ms);
     })?;
+    assert_eq!(log.root(), root(&seen), "the tree stands for the entries that were replayed");
     Ok((log, seen))
+}
+
+/// The root over entries with these times, from their bytes.
+fn root(numbers: &[u64]) -> TreeHash {
+    let bytes = |n: &u64| {
+        let mut bytes = Vec::new();
+        entry(*n).encode(&mut bytes);
+        bytes
+    };
+    numbers.iter().map(|n| leaf(&bytes(n))).collect::<Tree>().root()
 }
 
 fn commit(log: &mut Log, numbers: impl IntoIterator<Item = u64>) -> Result<(), AppendError> {
@@ -77,9 +89,10 @@ fn d03_cut_at_every_byte_the_log_opens_with_its_whole_commits_and_goes_on() {
         let (mut log, seen) = open(dir.path()).unwrap();
         assert_eq!(seen, entries_in(whole), "cut at {cut}");
         commit(&mut log, [seen.len() as u64]).unwrap();
+        let written = log.root();
         drop(log);
-        let again = open(dir.path()).unwrap().1;
-        assert_eq!(again.len(), seen.len() + 1, "cut at {cut}");
+        let (log, again) = open(dir.path()).unwrap();
+        assert_eq!((again.len(), log.root()), (seen.len() + 1, written), "cut at {cut}");
     }
 }
 
@@ -193,6 +206,7 @@ fn with_a_file_size_limit(dir: &Path) {
             Err(other) => panic!("{other}"),
         }
         assert_eq!(log.size(), next);
+        assert_eq!(log.root(), root(&(0..next).collect::<Vec<_>>()), "what failed is not in the tree");
     }
     commit(&mut log, next..next + 1).unwrap();
     drop(log);

@@ -187,7 +187,10 @@ mod tests {
     use stratum::v1::encode;
 
     fn job(id: u32, difficulty: Option<i8>, clean: bool) -> JobMessage {
-        let payout = Payout { outputs: Vec::new(), basis: Basis::Solo(bitcoin::ScriptBuf::new()) };
+        let payout = Payout {
+            outputs: Vec::new(),
+            basis: Basis::Solo { script: bitcoin::ScriptBuf::new(), log_size: 0 },
+        };
         let body = JobBody {
             template: TemplateId(1),
             height: 1,

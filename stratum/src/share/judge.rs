@@ -168,7 +168,7 @@ impl Judge {
         if job.superseded_at.is_some_and(|since| !in_time(since, SUPERSEDED_MAX)) {
             return false;
         }
-        let solo = matches!(job.body.payout.basis, Basis::Solo(_));
+        let solo = matches!(job.body.payout.basis, Basis::Solo { .. });
         if solo && self.solo_ended.is_some_and(|since| !in_time(since, SOLO_AFTER_MAX)) {
             return false;
         }

@@ -511,7 +511,7 @@ fn every_reject_has_a_label_of_its_own() {
 #[test]
 fn solo_jobs_earn_nothing_once_shared_work_is_out() {
     let mut body = sample::body(HARD_NBITS);
-    let basis = Basis::Solo(sample::payee().script.clone());
+    let basis = Basis::Solo { script: sample::payee().script.clone(), log_size: 0 };
     body.payout = Arc::new(crate::job::Payout { outputs: body.payout.outputs.clone(), basis });
     let (mut court, job) = (Court::new(), Job { body: Arc::new(body), ..job(HARD_NBITS, -32) });
     accepted(court.check(&job, roll(1)));

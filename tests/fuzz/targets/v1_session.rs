@@ -116,7 +116,7 @@ fn work() -> Arc<EncodedJob> {
     let style = CoinbaseStyle::new(1, 2, "").expect("no text fits");
     let script = ScriptBuf::from_bytes(vec![0x51]);
     let outputs = vec![TxOut { value: Amount::from_sat(template.value()), script_pubkey: script.clone() }];
-    let payout = Arc::new(Payout { outputs, basis: Basis::Solo(script) });
+    let payout = Arc::new(Payout { outputs, basis: Basis::Solo { script, log_size: 0 } });
     let body = job_body(TemplateId(1), &template, &style, SizeClass::default(), 100, payout);
     Arc::new(EncodedJob::new(Arc::new(body.expect("one short output fits"))))
 }

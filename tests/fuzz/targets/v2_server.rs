@@ -190,7 +190,7 @@ fn work() -> Arc<EncodedJob> {
         let script = ScriptBuf::from_bytes(vec![0x51]);
         let outputs =
             vec![TxOut { value: Amount::from_sat(template.value()), script_pubkey: script.clone() }];
-        let payout = Arc::new(Payout { outputs, basis: Basis::Solo(script) });
+        let payout = Arc::new(Payout { outputs, basis: Basis::Solo { script, log_size: 0 } });
         let body = job_body(TemplateId(1), &template, &style, SizeClass::default(), 100, payout);
         let mut body = body.expect("one short output fits");
         // The node's own target is so easy that there is but one difficulty below it.

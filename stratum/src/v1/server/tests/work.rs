@@ -92,8 +92,10 @@ fn v1_27_clean_jobs_means_a_new_parent_or_the_first_job_or_the_end_of_solo_work(
         let mut body = sample::body(HARD_NBITS);
         body.prev_hash = sample::prev_hash(parent);
         let script = sample::payee().script.clone();
-        body.payout =
-            Arc::new(crate::job::Payout { outputs: Vec::new(), basis: crate::job::Basis::Solo(script) });
+        body.payout = Arc::new(crate::job::Payout {
+            outputs: Vec::new(),
+            basis: crate::job::Basis::Solo { script, log_size: 0 },
+        });
         sample::encoded(body)
     };
     for (encoded, clean) in [
