@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stratum", &["sha256d"]),
     ("stratum-net", &["stratum"]),
     ("template", &["stratum-net", "stratum"]),
-    ("share-accounting", &["stratum"]),
+    ("share-accounting", &["stratum", "sha256d"]),
     ("pool", &["stratum-net", "template", "share-accounting", "stratum"]),
     ("proxy", &["stratum-net", "template", "share-accounting", "stratum"]),
 ];

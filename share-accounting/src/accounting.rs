@@ -300,8 +300,7 @@ impl Accounting {
         Ok(WindowAnswer(answer))
     }
 
-    /// Logs an event and waits until it is durable. [`ChainEvent::Superseded`] is written only for a
-    /// template that has a logged job.
+    /// Logs an event and waits until it is durable.
     ///
     /// # Errors
     /// The event is not in the log.

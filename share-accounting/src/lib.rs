@@ -27,6 +27,7 @@ mod registry;
 #[cfg(test)]
 mod testing;
 pub mod tree;
+pub mod verify;
 pub mod window;
 mod writer;
 

@@ -92,6 +92,11 @@ impl Registry {
         self.payees.get(payee as usize).map(|(number, _)| *number)
     }
 
+    /// How many scripts have a number.
+    pub fn scripts(&self) -> u32 {
+        u32::try_from(self.scripts.len()).expect("there are at most as many as payee indexes")
+    }
+
     /// The script behind a number.
     pub fn script(&self, number: u32) -> &ScriptBuf {
         &self.scripts[number as usize].script

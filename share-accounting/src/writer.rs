@@ -7,17 +7,16 @@
 use crate::accounting::{Batch, CommitError, CommitResult, Shared, Snapshot, WindowError};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
-use crate::entry::{ChainEntry, ChainEvent, Entry, Extranonce, JobEntry, Share, WorkerTag};
+use crate::entry::{ChainEntry, Entry, Extranonce, JobEntry, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::{AppendError, Commit};
 use crate::window::Span;
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
-use stratum::job::{JobBody, TemplateId};
+use stratum::job::JobBody;
 use stratum::payee::Payee;
 use stratum::pot::Pot;
 use stratum::share::JudgedShare;
@@ -26,8 +25,6 @@ use tracing::{debug, error};
 
 /// Shares in one group: the block of a full one has about 5 MB.
 const GROUP_SHARES_MAX: usize = 65_536;
-/// Templates with a logged job that wait to be superseded; the oldest is forgotten at the bound.
-const TEMPLATES_MAX: usize = 1_024;
 
 /// What the thread is asked.
 #[derive(Debug)]
@@ -66,23 +63,6 @@ impl std::fmt::Debug for Queued {
     }
 }
 
-/// Jobs in the log that shares may still come for.
-#[derive(Debug, Default)]
-struct LoggedJobs {
-    indexes: ByAddress<JobBody>,
-    templates: BTreeSet<TemplateId>,
-}
-
-impl LoggedJobs {
-    fn insert(&mut self, body: &Arc<JobBody>, index: u64) {
-        self.indexes.insert(body, index);
-        self.templates.insert(body.template);
-        if self.templates.len() > TEMPLATES_MAX {
-            self.templates.pop_first();
-        }
-    }
-}
-
 /// A group on its way into the log, with what must be taken back if it fails.
 #[derive(Debug, Default)]
 struct Staged {
@@ -103,7 +83,8 @@ pub(crate) struct Writer {
     books: Books,
     span: Span,
     worker_salt: [u8; 16],
-    jobs: LoggedJobs,
+    /// Log indexes of jobs that shares may still come for.
+    jobs: ByAddress<JobBody>,
     /// Indexes of payees whose shares came before.
     payees: ByAddress<Payee>,
     shared: Arc<Shared>,
@@ -118,7 +99,7 @@ impl Writer {
         worker_salt: [u8; 16],
         shared: Arc<Shared>,
     ) -> Self {
-        let (jobs, payees) = (LoggedJobs::default(), ByAddress::default());
+        let (jobs, payees) = (ByAddress::default(), ByAddress::default());
         Self { log, log_dir, books, span, worker_salt, jobs, payees, shared }
     }
 
@@ -201,7 +182,7 @@ impl Writer {
         if result.is_err() {
             self.books.registry.truncate(payees);
             self.payees.clear();
-            staged.jobs.iter().for_each(|body| self.jobs.indexes.remove(body));
+            staged.jobs.iter().for_each(|body| self.jobs.remove(body));
             return result;
         }
         self.books.size += u64::from(staged.commit.count());
@@ -216,7 +197,7 @@ impl Writer {
     /// Encodes a share, behind the job and payee entries that it is the first to need.
     fn stage(&mut self, share: &JudgedShare, staged: &mut Staged) -> Result<(), Exhausted> {
         let payee = self.payee_index(share.payee(), staged)?;
-        let job = match self.jobs.indexes.find(share.body()) {
+        let job = match self.jobs.find(share.body()) {
             Some(index) => index,
             None => {
                 let index = self.books.size + u64::from(staged.commit.count());
@@ -299,20 +280,12 @@ impl Writer {
     }
 
     fn event(&mut self, entry: ChainEntry) -> CommitResult {
-        let template = match entry.event {
-            ChainEvent::Superseded(template) if !self.jobs.templates.contains(&template) => return Ok(()),
-            ChainEvent::Superseded(template) => Some(template),
-            _ => None,
-        };
         let mut commit = Commit::default();
         let index = self.books.size;
         let entry = Entry::Chain(entry);
         commit.push(&entry);
         self.append(&commit)?;
         self.books.apply(index, &entry).expect("an event follows from nothing before it");
-        if let Some(template) = template {
-            self.jobs.templates.remove(&template);
-        }
         Ok(())
     }
 

@@ -139,6 +139,14 @@ impl Coinbase {
         Self::with_gap(bytes, tag_offset, tag_offset + MARK_BYTES, EXTRANONCE_BYTES)
     }
 
+    /// The same where the gap for the extranonce has `extranonce_bytes`.
+    ///
+    /// # Panics
+    /// As [`Coinbase::new`].
+    pub fn with_gap_for(bytes: Bytes, tag_offset: usize, extranonce_bytes: usize) -> Self {
+        Self::with_gap(bytes, tag_offset, tag_offset + MARK_BYTES, extranonce_bytes)
+    }
+
     /// A coinbase from upstream: what stands before and behind `extranonce_bytes` of extranonce.
     pub fn from_upstream(before: &[u8], extranonce_bytes: usize, behind: &[u8]) -> Self {
         let bytes = [before, &vec![0; extranonce_bytes], behind].concat();

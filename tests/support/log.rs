@@ -4,7 +4,8 @@ use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{CompactTarget, ScriptBuf, TxMerkleNode};
 use share_accounting::entry::{Entry, JobEntry, Share};
-use share_accounting::log::Reader;
+use share_accounting::log::{LogError, Reader};
+use share_accounting::verify::audit;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use stratum::payee::PayeeTag;
@@ -16,9 +17,17 @@ pub struct Log {
 }
 
 impl Log {
-    /// Reads the log below a pool's data folder.
+    /// Reads the log below a pool's data folder, and has it audited: a pool of ours does not lie.
     pub fn read(dir: &Path) -> Self {
-        let entries: Vec<_> = Reader::open(&dir.join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
+        let dir = dir.join("log");
+        let mut reader = Reader::open(&dir).unwrap();
+        let network = reader.headers().next().expect("the log has a segment").network;
+        let entries: Vec<_> = reader.by_ref().map(|entry| entry.unwrap().1).collect();
+        let size = entries.len();
+        let audit = audit(network, || Ok(Reader::open(&dir)?.take(size)))
+            .unwrap_or_else(|error: LogError| panic!("{error}"));
+        assert!(audit.is_honest(), "{:#?}", audit.findings);
+        assert_eq!((audit.entries, audit.not_hashed), (size as u64, 0));
         let payees = entries.iter().filter_map(|entry| match entry {
             Entry::Payee(payee) => Some(payee.script.clone()),
             _ => None,

@@ -5,7 +5,6 @@ use crate::log::Reader;
 use crate::testing::{Miner, NBITS, body, commit, payee, script, settings};
 use std::path::Path;
 use std::time::Duration;
-use stratum::job::TemplateId;
 use stratum::target::{Target, Work};
 
 /// Longer than any commit takes.
@@ -74,28 +73,6 @@ fn every_start_has_a_later_epoch_and_the_same_window() {
     }
     let payees = entries(dir.path()).iter().filter(|entry| matches!(entry, Entry::Payee(_))).count();
     assert_eq!(payees, 2, "a restart finds the indexes given before");
-}
-
-#[test]
-fn a_superseded_template_is_logged_only_if_its_job_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let (accounting, thread) = Accounting::open(settings(dir.path())).unwrap();
-    commit(&accounting, vec![Miner::new().share(&body(5), &payee(1, ""), -32, true)]).0.unwrap();
-    for template in [4, 5, 5] {
-        accounting.event(ChainEvent::Superseded(TemplateId(template))).unwrap();
-    }
-    thread.stop().unwrap();
-    let superseded: Vec<_> = entries(dir.path())
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Chain(chain) => match chain.event {
-                ChainEvent::Superseded(template) => Some(template.0),
-                _ => None,
-            },
-            _ => None,
-        })
-        .collect();
-    assert_eq!(superseded, [5]);
 }
 
 #[test]

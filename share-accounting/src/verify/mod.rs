@@ -1,0 +1,174 @@
+//! Recomputes everything that a share log claims, from its entries alone.
+//!
+//! The log is read twice. The first reading ([`survey`]) notes what each job says that its payout was computed from;
+//! the second follows the books entry by entry, computes each payout at its place ([`plans`]), and hashes every share
+//! again ([`shares`]). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
+//!
+//! Memory: the window of the books, the jobs of the last hour, header hashes under recent previous blocks, and a few
+//! bytes for each job. A hostile log may hold anything: no entry makes this panic.
+
+pub mod lie;
+
+mod jobs;
+mod plans;
+mod shares;
+mod survey;
+
+pub use lie::{Finding, Lie};
+
+use crate::books::Books;
+use crate::entry::Entry;
+use crate::tree::{Tree, TreeHash, leaf};
+use bitcoin::{BlockHash, Network};
+use jobs::Jobs;
+use plans::Plans;
+use shares::Shares;
+use std::collections::BTreeMap;
+use stratum::target::Work;
+use survey::Survey;
+
+/// Findings that are kept; further ones are counted.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// What an audit has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Entries read.
+    pub entries: u64,
+    /// Root of the tree over them.
+    pub root: TreeHash,
+    /// Shares hashed again.
+    pub shares: u64,
+    /// Of these, shares that earn.
+    pub credited: u64,
+    /// Shares without credit whose job is too old to be kept: they weigh nothing and were not hashed.
+    pub not_hashed: u64,
+    /// Jobs whose payout and commitment were computed again.
+    pub jobs: u64,
+    /// Jobs whose payout starts from a pool block that no share of this log solves: computed from nothing, so left out.
+    pub jobs_left_out: u64,
+    /// All work that was ever credited.
+    pub total_work: u128,
+    /// Blocks that shares of this log solve, by the share's index.
+    pub blocks: BTreeMap<u64, BlockHash>,
+    /// What is wrong, by entry; at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// All that is wrong.
+    pub findings_total: u64,
+}
+
+impl Report {
+    pub(crate) fn found(&mut self, index: u64, lie: Lie) {
+        self.findings_total += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(Finding { index, lie });
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_honest(&self) -> bool {
+        self.findings_total == 0
+    }
+}
+
+/// Audits a log that `read` gives from its first entry on, twice.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn audit<I, E>(network: Network, mut read: impl FnMut() -> Result<I, E>) -> Result<Report, E>
+where
+    I: Iterator<Item = Result<(u64, Entry), E>>,
+{
+    let mut survey = Survey::default();
+    for entry in read()? {
+        let (index, entry) = entry?;
+        survey.note(index, &entry);
+    }
+    let mut audit = Audit::new(network, survey);
+    for entry in read()? {
+        let (index, entry) = entry?;
+        if !audit.take(index, &entry) {
+            break;
+        }
+    }
+    Ok(audit.finish())
+}
+
+struct Audit {
+    books: Books,
+    tree: Tree,
+    jobs: Jobs,
+    plans: Plans,
+    shares: Shares,
+    report: Report,
+    encoded: Vec<u8>,
+}
+
+impl Audit {
+    fn new(network: Network, survey: Survey) -> Self {
+        let mut books = Books::new(Work(u128::MAX));
+        // No window of this log is larger, so none reaches back to what the books have let go.
+        let _ = books.window.resize(survey.largest_window());
+        Self {
+            books,
+            tree: Tree::default(),
+            jobs: Jobs::default(),
+            plans: Plans::new(network, survey),
+            shares: Shares::default(),
+            report: Report::default(),
+            encoded: Vec::new(),
+        }
+    }
+
+    /// Takes the next entry; `false` if nothing behind it can be checked.
+    fn take(&mut self, index: u64, entry: &Entry) -> bool {
+        self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
+        if let Err(lie) = self.book(index, entry) {
+            self.report.found(index, lie);
+            return false;
+        }
+        self.encoded.clear();
+        entry.encode(&mut self.encoded);
+        self.tree.push(leaf(&self.encoded));
+        match entry {
+            Entry::Job(job) => {
+                match self.jobs.add(index, job) {
+                    Ok(()) => self.plans.check(index, job, &mut self.report),
+                    Err(lie) => self.report.found(index, lie),
+                }
+                self.report.jobs += 1;
+            }
+            Entry::Share(share) => {
+                let registry = &self.books.registry;
+                self.shares.take(index, share, &mut self.jobs, registry, &mut self.report);
+            }
+            Entry::Chain(chain) => {
+                self.jobs.note(chain);
+            }
+            Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) => {}
+        }
+        true
+    }
+
+    fn book(&mut self, index: u64, entry: &Entry) -> Result<(), Lie> {
+        match entry {
+            Entry::Params(params) => params.split.check().map_err(|error| Lie::Rules(error.to_string()))?,
+            // Longer ones are paid by no plan.
+            Entry::Payee(payee) if !(1..=252).contains(&payee.script.len()) => {
+                return Err(Lie::Inconsistent("payee script is empty or too long to be paid"));
+            }
+            _ => {}
+        }
+        self.books.apply(index, entry).map_err(|inconsistent| Lie::Inconsistent(inconsistent.what))
+    }
+
+    fn finish(mut self) -> Report {
+        self.shares.hash(&self.books.registry, &mut self.report);
+        let Self { books, tree, mut report, .. } = self;
+        report.entries = tree.size();
+        report.root = tree.root();
+        report.total_work = books.total_work.0;
+        report.findings.sort_by_key(|finding| finding.index);
+        report
+    }
+}

@@ -1,0 +1,204 @@
+//! Every share hashed again, many side by side.
+
+use super::Report;
+use super::jobs::Jobs;
+use super::lie::Lie;
+use crate::entry::{EXTRANONCE_ROOM, Share};
+use crate::registry::Registry;
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Script};
+use sha256d::Header;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use stratum::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
+use stratum::job::{Filling, Job, JobBody, Roll};
+use stratum::payee::PayeeTag;
+use stratum::pot::Pot;
+
+/// Shares that are hashed together.
+const TOGETHER: usize = 64;
+/// Previous blocks under which header hashes are remembered: jobs that are older are not kept either, by far.
+const PREVIOUS_MAX: usize = 64;
+/// What may lie between the moment when a template is replaced and that when a miner is told, beside the 120 s.
+const TELLING_MS: u64 = 10_000;
+const CREDITED_MS: u64 = 120_000 + TELLING_MS;
+
+/// Shares on their way through the hashing, and what must be remembered of those behind it.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    waiting: Vec<Waiting>,
+    fillings: Vec<Filling>,
+    roots: Vec<[u8; 32]>,
+    headers: Vec<Header>,
+    hashes: Vec<[u8; 32]>,
+    /// By previous block: header hashes, and the entries that they belong to.
+    seen: HashMap<BlockHash, HashMap<[u8; 32], u64>>,
+    /// Their previous blocks, oldest first.
+    order: VecDeque<BlockHash>,
+    /// Tag of each script, by number.
+    tags: Vec<PayeeTag>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    index: u64,
+    job: Job,
+    roll: Roll,
+    script: u32,
+    block_candidate: bool,
+}
+
+fn roll_of(share: &Share) -> Option<Roll> {
+    let extranonce = share.extranonce.as_bytes();
+    if !(EXTRANONCE_BYTES..=EXTRANONCE_ROOM).contains(&extranonce.len()) {
+        return None;
+    }
+    let (prefix, rolled) = extranonce.split_at(EXTRANONCE1_BYTES);
+    Some(Roll {
+        extranonce1: Extranonce1(prefix.try_into().expect("split there")),
+        extranonce2: Extranonce2::new(rolled)?,
+        ntime: share.ntime,
+        nonce: share.nonce,
+        version: share.version,
+    })
+}
+
+fn job_of(body: Arc<JobBody>, tag: PayeeTag, pot: Pot) -> Job {
+    Job { body, tag, pot, superseded_at: None }
+}
+
+/// The hash of one share's header.
+pub(super) fn header_hash(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<BlockHash> {
+    let roll = roll_of(share)?;
+    let body = jobs.find(share.job, share.extranonce.as_bytes().len())?;
+    let header = job_of(body, PayeeTag::of(script), share.pot).header(&roll);
+    Some(BlockHash::from_byte_array(sha256d::sha256d(&header)))
+}
+
+impl Shares {
+    /// Takes a share that the books have booked.
+    pub fn take(
+        &mut self,
+        index: u64,
+        share: &Share,
+        jobs: &mut Jobs,
+        registry: &Registry,
+        report: &mut Report,
+    ) {
+        let Some(roll) = roll_of(share) else {
+            return report.found(index, Lie::Inconsistent("an extranonce of a size that no job has"));
+        };
+        let Some(body) = jobs.find(share.job, share.extranonce.as_bytes().len()) else {
+            if share.credited {
+                report.found(index, Lie::UnknownJob(share.job));
+            } else {
+                report.not_hashed += 1;
+            }
+            return;
+        };
+        let late = jobs.superseded_at(&body).map_or(0, |at| share.received_unix_ms.saturating_sub(at));
+        if share.credited && late > CREDITED_MS {
+            report.found(index, Lie::TooOld { seconds: late / 1_000 });
+        }
+        report.credited += u64::from(share.credited);
+        let script = registry.script_number(share.payee).expect("the books have booked it");
+        let job = job_of(body, self.tag(script, registry), share.pot);
+        let block_candidate = share.block_candidate;
+        self.waiting.push(Waiting { index, job, roll, script, block_candidate });
+        if self.waiting.len() >= TOGETHER {
+            self.hash(registry, report);
+        }
+    }
+
+    fn tag(&mut self, script: u32, registry: &Registry) -> PayeeTag {
+        let at = script as usize; // u32 fits usize
+        while self.tags.len() <= at {
+            // Script numbers are given in order, and what stands behind one never changes.
+            self.tags.push(PayeeTag::of(registry.script(self.tags.len() as u32))); // below `script`
+        }
+        self.tags[at]
+    }
+
+    /// Hashes what waits.
+    pub fn hash(&mut self, registry: &Registry, report: &mut Report) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let Self { fillings, roots, headers, hashes, .. } = self;
+        fillings.clear();
+        let filling = |one: &Waiting| one.job.filling(one.roll.extranonce1, &one.roll.extranonce2);
+        fillings.extend(waiting.iter().map(filling));
+        roots.resize(waiting.len(), [0; 32]);
+        sha256d::merkle_roots(waiting.len(), |at| waiting[at].job.leaf(&fillings[at]), roots);
+        headers.clear();
+        let header = |(one, root): (&Waiting, &[u8; 32])| Header {
+            bytes: one.job.header_over(root, &one.roll),
+            midstate: None,
+        };
+        headers.extend(waiting.iter().zip(roots.iter()).map(header));
+        hashes.resize(waiting.len(), [0; 32]);
+        sha256d::header_hashes(headers, hashes);
+        report.shares += waiting.len() as u64; // at most 64
+        for (at, one) in waiting.iter().enumerate() {
+            self.judge(one, self.hashes[at], registry, report);
+        }
+        self.waiting = waiting;
+        self.waiting.clear();
+    }
+
+    fn judge(&mut self, share: &Waiting, digest: [u8; 32], registry: &Registry, report: &mut Report) {
+        let (index, job) = (share.index, &share.job);
+        let hash = BlockHash::from_byte_array(digest);
+        if !job.pot.target().is_met_by(&digest) {
+            let lie = whose_work(share, registry).unwrap_or(Lie::NoWork { hash, pot: job.pot });
+            return report.found(index, lie);
+        }
+        if let Some(first) = self.remember(job.body.prev_hash, digest, index) {
+            return report.found(index, Lie::Twice(first));
+        }
+        let is_block = job.body.network_target.is_met_by(&digest);
+        if is_block {
+            report.blocks.insert(index, hash);
+        }
+        match (is_block, share.block_candidate) {
+            (true, false) => report.found(index, Lie::HiddenBlock(hash)),
+            (false, true) => report.found(index, Lie::NoBlock(hash)),
+            _ => {}
+        }
+    }
+
+    /// The entry that had the same header, if there was one.
+    fn remember(&mut self, previous: BlockHash, digest: [u8; 32], index: u64) -> Option<u64> {
+        if !self.seen.contains_key(&previous) {
+            self.order.push_back(previous);
+            if self.order.len() > PREVIOUS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
+        }
+        let known = self.seen.entry(previous).or_default();
+        match known.get(&digest) {
+            Some(first) => Some(*first),
+            None => {
+                known.insert(digest, index);
+                None
+            }
+        }
+    }
+}
+
+/// Whether the work is another payee's, or was meant to be easier or harder: then it was booked wrongly.
+fn whose_work(share: &Waiting, registry: &Registry) -> Option<Lie> {
+    let meets = |job: &Job| job.pot.target().is_met_by(&sha256d::sha256d(&job.header(&share.roll)));
+    let booked = &share.job;
+    // The hardest first; those that any hash meets by chance say nothing.
+    let pots = (Pot::MIN.get() + 8..=Pot::MAX.get()).rev().filter_map(|pot| Pot::try_from(pot).ok());
+    let mut others = pots.filter(|pot| *pot != booked.pot);
+    if let Some(mined) = others.find(|pot| meets(&Job { pot: *pot, ..booked.clone() })) {
+        return Some(Lie::OtherPot { booked: booked.pot, mined });
+    }
+    let mut others = (0..registry.scripts()).filter(|number| *number != share.script);
+    let tagged = |number| Job { tag: PayeeTag::of(registry.script(number)), ..booked.clone() };
+    let worked = others.find(|number| meets(&tagged(*number)))?;
+    let script = |number| registry.script(number).clone();
+    Some(Lie::OtherPayee { booked: script(share.script), worked: script(worked) })
+}

@@ -1,0 +1,159 @@
+//! The first reading: what each job says that its payout was computed from, and which jobs solve blocks.
+
+use super::jobs::{Jobs, coinbase};
+use super::shares::header_hash;
+use crate::commitment::Commitment;
+use crate::entry::{Entry, JobEntry, Params, PayeeEntry, PlanEntry};
+use crate::window::Span;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{BlockHash, ScriptBuf, TxOut, consensus};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use stratum::class::SizeClass;
+use stratum::job::TemplateId;
+use stratum::target::{Target, Work};
+
+/// Satoshis that there will ever be, rounded up.
+pub(super) const SATOSHIS_MAX: u64 = 21_000_000 * 100_000_000;
+
+/// A place in the log from which payouts were computed: in this order the pool has computed them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub log_size: u64,
+    pub template: TemplateId,
+    /// Index of the job entry.
+    pub job: u64,
+}
+
+/// What a job claims to pay.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub network: Work,
+    pub class: SizeClass,
+    pub out_bytes: u32,
+    pub basis: ClaimedBasis,
+    pub value: u64,
+    /// Of its outputs without the commitments.
+    pub paid: sha256::Hash,
+    pub commitment: Option<Commitment>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ClaimedBasis {
+    Solo(ScriptBuf),
+    Window { ledger_block: BlockHash },
+}
+
+/// The outputs of a coinbase taken apart.
+#[derive(Debug)]
+pub(super) struct Paid {
+    pub outputs: Vec<TxOut>,
+    pub commitment: Option<Commitment>,
+}
+
+impl Paid {
+    /// Takes off the witness commitment, the last one, and the commitment to the log, the one before.
+    pub fn of(mut outputs: Vec<TxOut>) -> Self {
+        if outputs.last().is_some_and(|last| last.script_pubkey.as_bytes().starts_with(&WITNESS_COMMITMENT)) {
+            outputs.pop();
+        }
+        let commitment = outputs.last().and_then(Commitment::of_output);
+        if commitment.is_some() {
+            outputs.pop();
+        }
+        Self { outputs, commitment }
+    }
+
+    pub fn digest(outputs: &[TxOut]) -> sha256::Hash {
+        sha256::Hash::hash(&outputs.iter().flat_map(consensus::serialize).collect::<Vec<_>>())
+    }
+
+    /// `None` if that is more than there is.
+    pub fn value(&self) -> Option<u64> {
+        let sum = |sum: u64, output: &TxOut| sum.checked_add(output.value.to_sat());
+        self.outputs.iter().try_fold(0, sum).filter(|value| *value <= SATOSHIS_MAX)
+    }
+}
+
+/// OP_RETURN, 36 bytes, and the mark of a witness commitment (BIP 141).
+const WITNESS_COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub claims: BTreeMap<Place, Claim>,
+    /// Jobs whose window lies in the future, with the size that they claim.
+    pub future: HashMap<u64, u64>,
+    /// Blocks that shares on a job solve.
+    pub solved: HashMap<u64, HashSet<BlockHash>>,
+    spans: Vec<Span>,
+    networks: HashSet<u128>,
+    jobs: Jobs,
+    scripts: Vec<ScriptBuf>,
+}
+
+impl Survey {
+    pub fn note(&mut self, index: u64, entry: &Entry) {
+        match entry {
+            Entry::Job(job) => self.note_job(index, job),
+            Entry::Share(share) if share.block_candidate => {
+                let script = self.scripts.get(share.payee as usize); // u32 fits usize
+                let hash = script.and_then(|script| header_hash(share, script, &mut self.jobs));
+                if let Some(hash) = hash {
+                    self.solved.entry(share.job).or_default().insert(hash);
+                }
+            }
+            Entry::Payee(payee) => self.note_payee(payee),
+            Entry::Params(Params { span, .. }) => self.spans.push(*span),
+            Entry::Chain(chain) => self.jobs.note(chain),
+            Entry::Share(_) | Entry::Settlement(_) => {}
+        }
+    }
+
+    fn note_payee(&mut self, payee: &PayeeEntry) {
+        let at = payee.index as usize; // u32 fits usize
+        match self.scripts.get_mut(at) {
+            Some(script) => script.clone_from(&payee.script),
+            // One that skips an index ends the second reading.
+            None => self.scripts.push(payee.script.clone()),
+        }
+    }
+
+    fn note_job(&mut self, index: u64, job: &JobEntry) {
+        // What is wrong with it is said in the second reading.
+        let (Ok(()), Ok((coinbase, _))) = (self.jobs.add(index, job), coinbase(job)) else { return };
+        let (log_size, basis) = match &job.plan {
+            PlanEntry::Solo { script, log_size } => (*log_size, ClaimedBasis::Solo(script.clone())),
+            PlanEntry::Window { log_size, ledger_block } => {
+                (Some(*log_size), ClaimedBasis::Window { ledger_block: *ledger_block })
+            }
+        };
+        // Before jobs had commitments a solo job did not say when it was planned; when it was logged, at the latest.
+        let log_size = log_size.unwrap_or(index);
+        if log_size > index {
+            self.future.insert(index, log_size);
+            return;
+        }
+        let paid = Paid::of(coinbase.output);
+        let Some(value) = paid.value() else { return };
+        let network = Target::from_nbits(job.nbits).expect("the jobs have taken it").work();
+        self.networks.insert(network.0);
+        let claim = Claim {
+            network,
+            class: job.class,
+            out_bytes: job.out_bytes,
+            basis,
+            value,
+            paid: Paid::digest(&paid.outputs),
+            commitment: paid.commitment,
+        };
+        self.claims.insert(Place { log_size, template: job.template, job: index }, claim);
+    }
+
+    /// The largest window that any payout of the log can need.
+    pub fn largest_window(&self) -> Work {
+        let windows = self
+            .spans
+            .iter()
+            .flat_map(|span| self.networks.iter().map(|network| span.window_work(Work(*network))));
+        windows.max_by_key(|work| work.0).unwrap_or(Work(1))
+    }
+}
