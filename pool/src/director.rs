@@ -197,6 +197,7 @@ impl Director {
             SourceEvent::NewTip { hash, height } => {
                 info!(height, %hash, "new tip");
                 self.outputs.current.send_modify(|current| current.tip = Some(hash));
+                self.log(ChainEvent::NewTip(hash));
             }
             SourceEvent::Template { template, .. } => {
                 self.template = Some(template);

@@ -18,3 +18,4 @@ mod start;
 mod stop;
 mod transcripts;
 mod v2_kill;
+mod verify;

@@ -45,6 +45,8 @@ pub enum ChainEvent {
     },
     /// Newer work replaced a template; its jobs earn nothing 120 s later.
     Superseded(TemplateId),
+    /// The node told another newest block: work on others earns no more, but for the stale credit of the rules.
+    NewTip(BlockHash),
 }
 
 impl ChainEntry {
@@ -63,6 +65,7 @@ impl ChainEntry {
             ChainEvent::BlockOrphaned(block) => hash(4, block),
             ChainEvent::BlockMatured(block) => hash(5, block),
             ChainEvent::BlockRefused(block) => hash(6, block),
+            ChainEvent::NewTip(block) => hash(9, block),
             ChainEvent::EpochStart { epoch } => {
                 out.push(1);
                 out.extend(epoch.to_le_bytes());
@@ -89,6 +92,7 @@ impl ChainEntry {
             6 => ChainEvent::BlockRefused(fields.hash()?),
             7 => ChainEvent::Retarget { nbits: fields.u32()? },
             8 => ChainEvent::Superseded(TemplateId(fields.u64()?)),
+            9 => ChainEvent::NewTip(fields.hash()?),
             _ => return Err(DecodeError::Field("chain event")),
         };
         Ok(Self { unix_ms, event })

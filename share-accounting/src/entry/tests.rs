@@ -121,6 +121,7 @@ fn chain() -> impl Strategy<Value = Entry> {
         hash().prop_map(ChainEvent::BlockRefused),
         any::<u32>().prop_map(|nbits| ChainEvent::Retarget { nbits }),
         any::<u64>().prop_map(|template| ChainEvent::Superseded(TemplateId(template))),
+        hash().prop_map(ChainEvent::NewTip),
     ];
     (any::<u64>(), event).prop_map(|(unix_ms, event)| Entry::Chain(ChainEntry { unix_ms, event }))
 }

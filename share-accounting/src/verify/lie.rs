@@ -70,6 +70,12 @@ pub enum Lie {
         /// Between the two.
         seconds: u64,
     },
+    /// Work on a block that was not the newest any more.
+    #[error("stale share credited: another block was the newest one for {ms} ms")]
+    Stale {
+        /// Since when.
+        ms: u64,
+    },
     /// It solves a block, and the log does not say so.
     #[error("hidden block: the share solves block {0}, and the log says that it solves none")]
     HiddenBlock(BlockHash),

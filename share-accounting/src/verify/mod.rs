@@ -13,6 +13,9 @@ mod jobs;
 mod plans;
 mod shares;
 mod survey;
+#[cfg(test)]
+mod tests;
+mod tips;
 
 pub use lie::{Finding, Lie};
 
@@ -71,7 +74,7 @@ impl Report {
     }
 }
 
-/// Audits a log that `read` gives from its first entry on, twice.
+/// Audits a log that `read` gives from its first entry on, twice; the second time it may have grown.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -80,12 +83,15 @@ where
     I: Iterator<Item = Result<(u64, Entry), E>>,
 {
     let mut survey = Survey::default();
+    let mut entries = 0_u64;
     for entry in read()? {
         let (index, entry) = entry?;
         survey.note(index, &entry);
+        entries += 1;
     }
     let mut audit = Audit::new(network, survey);
-    for entry in read()? {
+    // A pool that runs goes on writing: what came since is left for another time.
+    for entry in read()?.take(usize::try_from(entries).unwrap_or(usize::MAX)) {
         let (index, entry) = entry?;
         if !audit.take(index, &entry) {
             break;
@@ -139,11 +145,11 @@ impl Audit {
                 self.report.jobs += 1;
             }
             Entry::Share(share) => {
-                let registry = &self.books.registry;
-                self.shares.take(index, share, &mut self.jobs, registry, &mut self.report);
+                self.shares.take(index, share, &mut self.jobs, &self.books, &mut self.report);
             }
             Entry::Chain(chain) => {
                 self.jobs.note(chain);
+                self.shares.note(chain);
             }
             Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) => {}
         }

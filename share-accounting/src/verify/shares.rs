@@ -3,7 +3,9 @@
 use super::Report;
 use super::jobs::Jobs;
 use super::lie::Lie;
-use crate::entry::{EXTRANONCE_ROOM, Share};
+use super::tips::Tips;
+use crate::books::Books;
+use crate::entry::{ChainEntry, ChainEvent, EXTRANONCE_ROOM, Share};
 use crate::registry::Registry;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Script};
@@ -37,6 +39,7 @@ pub(super) struct Shares {
     order: VecDeque<BlockHash>,
     /// Tag of each script, by number.
     tags: Vec<PayeeTag>,
+    tips: Tips,
 }
 
 #[derive(Debug)]
@@ -77,14 +80,8 @@ pub(super) fn header_hash(share: &Share, script: &Script, jobs: &mut Jobs) -> Op
 
 impl Shares {
     /// Takes a share that the books have booked.
-    pub fn take(
-        &mut self,
-        index: u64,
-        share: &Share,
-        jobs: &mut Jobs,
-        registry: &Registry,
-        report: &mut Report,
-    ) {
+    pub fn take(&mut self, index: u64, share: &Share, jobs: &mut Jobs, books: &Books, report: &mut Report) {
+        let registry = &books.registry;
         let Some(roll) = roll_of(share) else {
             return report.found(index, Lie::Inconsistent("an extranonce of a size that no job has"));
         };
@@ -100,6 +97,11 @@ impl Shares {
         if share.credited && late > CREDITED_MS {
             report.found(index, Lie::TooOld { seconds: late / 1_000 });
         }
+        let stale_credit_ms = books.params.as_ref().map_or(0, |params| params.stale_credit_ms.into());
+        let stale = self.tips.stale_for(body.prev_hash, share.received_unix_ms, stale_credit_ms);
+        if let Some(ms) = stale.filter(|_| share.credited) {
+            report.found(index, Lie::Stale { ms });
+        }
         report.credited += u64::from(share.credited);
         let script = registry.script_number(share.payee).expect("the books have booked it");
         let job = job_of(body, self.tag(script, registry), share.pot);
@@ -107,6 +109,13 @@ impl Shares {
         self.waiting.push(Waiting { index, job, roll, script, block_candidate });
         if self.waiting.len() >= TOGETHER {
             self.hash(registry, report);
+        }
+    }
+
+    /// Takes from an event what concerns shares.
+    pub fn note(&mut self, chain: &ChainEntry) {
+        if let ChainEvent::NewTip(hash) = chain.event {
+            self.tips.new_tip(hash, chain.unix_ms);
         }
     }
 
@@ -186,19 +195,25 @@ impl Shares {
     }
 }
 
-/// Whether the work is another payee's, or was meant to be easier or harder: then it was booked wrongly.
+/// Easier targets are met by chance too often to say what a share was mined for.
+const TELLING_POT_MIN: i8 = -20;
+
+/// Whether the work is another payee's, or was meant to be easier or harder: then it was booked wrongly. If both could
+/// be, the one that chance explains least.
 fn whose_work(share: &Waiting, registry: &Registry) -> Option<Lie> {
     let meets = |job: &Job| job.pot.target().is_met_by(&sha256d::sha256d(&job.header(&share.roll)));
     let booked = &share.job;
-    // The hardest first; those that any hash meets by chance say nothing.
-    let pots = (Pot::MIN.get() + 8..=Pot::MAX.get()).rev().filter_map(|pot| Pot::try_from(pot).ok());
-    let mut others = pots.filter(|pot| *pot != booked.pot);
-    if let Some(mined) = others.find(|pot| meets(&Job { pot: *pot, ..booked.clone() })) {
+    let hardest_first = (TELLING_POT_MIN..=Pot::MAX.get()).rev().filter_map(|pot| Pot::try_from(pot).ok());
+    let mut other_pots = hardest_first.filter(|pot| *pot != booked.pot);
+    let mined = other_pots.find(|pot| meets(&Job { pot: *pot, ..booked.clone() }));
+    if let Some(mined) = mined.filter(|mined| *mined > booked.pot) {
         return Some(Lie::OtherPot { booked: booked.pot, mined });
     }
     let mut others = (0..registry.scripts()).filter(|number| *number != share.script);
     let tagged = |number| Job { tag: PayeeTag::of(registry.script(number)), ..booked.clone() };
-    let worked = others.find(|number| meets(&tagged(*number)))?;
     let script = |number| registry.script(number).clone();
-    Some(Lie::OtherPayee { booked: script(share.script), worked: script(worked) })
+    match others.find(|number| meets(&tagged(*number))) {
+        Some(worked) => Some(Lie::OtherPayee { booked: script(share.script), worked: script(worked) }),
+        None => mined.map(|mined| Lie::OtherPot { booked: booked.pot, mined }),
+    }
 }

@@ -1,0 +1,363 @@
+//! Lies are caught, each by its name, and no honest history is called a lie.
+
+mod history;
+
+use self::history::{Crook, History, POT, Planned, honest, params};
+use super::*;
+use crate::entry::Share;
+use crate::entry::{ChainEntry, ChainEvent};
+use crate::testing::script;
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, ScriptBuf, TxOut};
+use proptest::prelude::*;
+use std::convert::Infallible;
+use stratum::class::SizeClass;
+use stratum::pot::Pot;
+
+/// 65,536 hashes a share: what is altered meets that by chance once in so many. Each is a block.
+const HARD: i8 = -16;
+
+fn audited(entries: &[Entry]) -> Report {
+    let read = || Ok::<_, Infallible>((0..).zip(entries).map(|(index, entry)| Ok((index, entry.clone()))));
+    let Ok(report) = audit(Network::Regtest, read);
+    report
+}
+
+/// What is found in a log, in words.
+fn lies(entries: &[Entry]) -> Vec<String> {
+    audited(entries).findings.iter().map(ToString::to_string).collect()
+}
+
+/// That one lie alone is found, named so.
+fn assert_lie(entries: &[Entry], index: usize, words: &str) {
+    let found = lies(entries);
+    let named = found.iter().any(|lie| lie.starts_with(&format!("entry {index}: ")) && lie.contains(words));
+    assert!(named && found.len() == 1, "{words}: {found:#?}");
+}
+
+/// A pool that starts alone and then pays a window: `shares` shares of three payees on jobs of a crook, or of none.
+fn lived(shares: usize, crook: &Crook) -> History {
+    let mut history = History::new(params(12));
+    let solo = history.plan(1, &honest());
+    history.mine(&solo, 1, POT);
+    let mut job = history.plan(1, &honest());
+    for n in 0..shares {
+        let to = 1 + (n % 3) as u8;
+        if history.mine(&job, to, POT) || n % 5 == 4 {
+            let honest = honest();
+            job = history.plan(to, if n + 8 < shares { &honest } else { crook });
+        }
+    }
+    history.mine(&job, 2, HARD);
+    history
+}
+
+fn shares(entries: &[Entry]) -> Vec<usize> {
+    (0..entries.len()).filter(|at| matches!(entries[*at], Entry::Share(_))).collect()
+}
+
+fn share(entries: &mut [Entry], at: usize) -> &mut Share {
+    let Entry::Share(share) = &mut entries[at] else { panic!("entry {at} is no share") };
+    share
+}
+
+/// A liar who knows how to add.
+fn resum(entries: &mut [Entry]) {
+    let mut sum = 0;
+    for entry in entries {
+        if let Entry::Share(share) = entry {
+            sum += share.credited_work().0;
+            share.total_work = Work(sum);
+        }
+    }
+}
+
+/// An honest log, and its last share, one of [`HARD`].
+fn honest_log() -> (Vec<Entry>, usize) {
+    let entries = lived(20, &honest()).entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let last = *shares(&entries).last().unwrap();
+    (entries, last)
+}
+
+/// The first job that a crook has made: what he lies about there, all later ones repeat.
+fn assert_crooked(crook: &Crook, words: &str) {
+    let found = lies(&lived(30, crook).entries());
+    assert!(!found.is_empty() && found.iter().all(|lie| lie.contains(words)), "{words}: {found:#?}");
+}
+
+#[test]
+fn lie_a_share_credited_twice() {
+    let (mut entries, last) = honest_log();
+    entries.push(entries[last].clone());
+    resum(&mut entries);
+    assert_lie(
+        &entries,
+        entries.len() - 1,
+        &format!("share credited twice: the same header as that of entry {last}"),
+    );
+}
+
+#[test]
+fn lie_a_share_credited_to_another_payee() {
+    let (mut entries, last) = honest_log();
+    let booked = share(&mut entries, last).payee;
+    share(&mut entries, last).payee = (booked + 1) % 3;
+    assert_lie(&entries, last, "share credited to another payee");
+}
+
+#[test]
+fn lie_a_stale_share_credited() {
+    let mut history = lived(20, &honest());
+    let job = history.plan(1, &honest());
+    history.mine_stale(&job, 1);
+    let mut entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let last = *shares(&entries).last().unwrap();
+    // Of what was refused for a new tip, the log says when.
+    share(&mut entries, last).credited = true;
+    let before = share(&mut entries, last).received_unix_ms;
+    let tip = ChainEvent::NewTip(BlockHash::from_byte_array([9; 32]));
+    entries.insert(last, Entry::Chain(ChainEntry { unix_ms: before - 6_000, event: tip }));
+    resum(&mut entries);
+    assert_lie(&entries, last + 1, "stale share credited: another block was the newest one for 6000 ms");
+}
+
+#[test]
+fn lie_a_share_of_a_job_older_than_120_s_credited() {
+    let mut history = lived(20, &honest());
+    let job = history.plan(1, &honest());
+    history.event(ChainEvent::Superseded(job.body.template));
+    history.mine(&job, 1, POT);
+    let mut entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let last = *shares(&entries).last().unwrap();
+    share(&mut entries, last).received_unix_ms += 131_000;
+    assert_lie(&entries, last, "120 s are the most");
+}
+
+#[test]
+fn lie_a_share_credited_above_its_pot() {
+    let (mut entries, last) = honest_log();
+    share(&mut entries, last).pot = Pot::try_from(HARD + 1).unwrap();
+    resum(&mut entries);
+    assert_lie(&entries, last, "at another difficulty than it was mined for: 2^-15 instead of 2^-16");
+}
+
+#[test]
+fn lie_a_fabricated_share_without_work() {
+    let (mut entries, last) = honest_log();
+    let mut fabricated = entries[last].clone();
+    let Entry::Share(made_up) = &mut fabricated else { unreachable!() };
+    made_up.nonce ^= 1 << 30;
+    entries.push(fabricated);
+    resum(&mut entries);
+    let found = lies(&entries);
+    // By chance, once in 2,048, it is the work of an easier job.
+    assert!(
+        found.len() == 1 && found[0].starts_with(&format!("entry {}: share ", entries.len() - 1)),
+        "{found:?}"
+    );
+    assert!(found[0].contains("share without work") || found[0].contains("mined for"), "{found:?}");
+}
+
+#[test]
+fn lie_a_hidden_block() {
+    let mut history = lived(20, &honest());
+    let mut job = history.plan(1, &honest());
+    while !history.mine(&job, 1, POT) {
+        job = history.plan(1, &honest());
+    }
+    let mut entries = history.entries();
+    let last = *shares(&entries).last().unwrap();
+    share(&mut entries, last).block_candidate = false;
+    assert_lie(&entries, last, "hidden block");
+}
+
+#[test]
+fn lie_two_heads_shown_to_two_miners() {
+    assert_crooked(&Crook { log_root: Box::new(|root| root[0] ^= 1), ..honest() }, "commits to other books");
+    assert_crooked(&Crook { commits: false, ..honest() }, "does not commit to the log");
+}
+
+#[test]
+fn lie_a_payees_weight_shaved_by_1() {
+    let shave = |weights: &mut BTreeMap<ScriptBuf, Work>| weights.get_mut(&script(1)).unwrap().0 -= 1;
+    assert_crooked(&Crook { weights: Box::new(shave), ..honest() }, "a miner's, pays");
+}
+
+#[test]
+fn lie_an_output_moved_to_the_operator() {
+    let take = |outputs: &mut Vec<TxOut>| outputs[0].script_pubkey = script(250);
+    assert_crooked(
+        &Crook { outputs: Box::new(take), ..honest() },
+        "output 0 of the job's coinbase, a miner's, pays",
+    );
+}
+
+#[test]
+fn lie_a_fee_above_the_rules() {
+    let crook = Crook { split: Box::new(|split| split.fee_bp += 1), ..honest() };
+    assert_crooked(&crook, "where the rules give");
+    // The rest of it paid for by the donation.
+    let take = |outputs: &mut Vec<TxOut>| {
+        let fee = outputs.iter().position(|output| output.script_pubkey == script(250)).unwrap();
+        let donation = outputs.iter().position(|output| output.script_pubkey == script(252)).unwrap();
+        outputs[fee].value += Amount::from_sat(1);
+        outputs[donation].value -= Amount::from_sat(1);
+    };
+    assert_crooked(&Crook { outputs: Box::new(take), ..honest() }, "a donation, pays 24999999");
+}
+
+#[test]
+fn lie_a_reserve_output_missing() {
+    let mut history = History::new(params(12));
+    // Room for two miners of three: the third is owed.
+    history.out_bytes = 70;
+    let mut job = history.plan(1, &honest());
+    for to in 1..=3 {
+        if history.mine(&job, to, POT) {
+            job = history.plan(1, &honest());
+        }
+    }
+    let keep = |outputs: &mut Vec<TxOut>| {
+        let reserve = outputs.pop().unwrap();
+        assert_eq!(reserve.script_pubkey, script(251));
+        outputs.last_mut().unwrap().value += reserve.value;
+    };
+    let job = history.plan(1, &Crook { outputs: Box::new(keep), ..honest() });
+    history.mine(&job, 1, POT);
+    let found = lies(&history.entries());
+    assert!(found.len() == 1 && found[0].contains("the operator's fee, pays"), "{found:?}");
+}
+
+#[test]
+fn lie_a_share_moved_across_the_edge_of_the_window() {
+    // What just left the window of one payee's is counted instead of another's oldest share.
+    let work = Pot::try_from(POT).unwrap().work().0;
+    let shift = move |weights: &mut BTreeMap<ScriptBuf, Work>| {
+        weights.get_mut(&script(1)).unwrap().0 += work;
+        weights.get_mut(&script(2)).unwrap().0 -= work;
+    };
+    assert_crooked(&Crook { weights: Box::new(shift), ..honest() }, "a miner's, pays");
+}
+
+#[test]
+fn lie_rounding_in_the_operators_favour() {
+    let round = |outputs: &mut Vec<TxOut>| {
+        let fee = outputs.iter().position(|output| output.script_pubkey == script(250)).unwrap();
+        outputs[0].value -= Amount::from_sat(1);
+        outputs[fee].value += Amount::from_sat(1);
+    };
+    assert_crooked(
+        &Crook { outputs: Box::new(round), ..honest() },
+        "output 0 of the job's coinbase, a miner's, pays",
+    );
+}
+
+#[test]
+fn lie_a_job_for_one_payee_while_others_have_worked() {
+    let grab = |weights: &mut BTreeMap<ScriptBuf, Work>| weights.clear();
+    assert_crooked(&Crook { weights: Box::new(grab), ..honest() }, "pays one payee alone");
+}
+
+/// A step of a pool's life.
+#[derive(Debug, Clone)]
+enum Step {
+    Mine {
+        to: u8,
+        harder: i8,
+    },
+    Stale {
+        to: u8,
+    },
+    Plan {
+        class: SizeClass,
+        room: u32,
+    },
+    /// Another block wins at the height of the pool's newest.
+    Orphan,
+    /// Somebody else's block.
+    Tip,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let classes = prop::sample::select(&SizeClass::ALL[..]);
+    prop_oneof![
+        12 => (1_u8..9, -4_i8..1).prop_map(|(to, harder)| Step::Mine { to, harder }),
+        1 => (1_u8..9).prop_map(|to| Step::Stale { to }),
+        4 => (classes, 30_u32..400).prop_map(|(class, room)| Step::Plan { class, room }),
+        1 => Just(Step::Orphan),
+        1 => Just(Step::Tip),
+    ]
+}
+
+fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
+    let mut history = History::new(params(window));
+    let mut before_block = None;
+    let mut job: Planned = history.plan(1, &honest());
+    // Blocks of others, each another one: work on a tip that comes back late is not taken.
+    let mut others = (2_u8..).map(|n| BlockHash::from_byte_array([n; 32]));
+    for step in steps {
+        match step {
+            Step::Mine { to, harder } => {
+                let place = history.place();
+                if history.mine(&job, to, POT + harder) {
+                    before_block = Some(place);
+                    job = history.plan(to, &honest());
+                }
+            }
+            Step::Stale { to } => history.mine_stale(&job, to),
+            Step::Plan { class, room } => {
+                (history.class, history.out_bytes) = (class, room);
+                job = history.plan(1, &honest());
+            }
+            Step::Orphan => {
+                if let Some((ledger_block, _)) = before_block.take() {
+                    history.orphan((ledger_block, others.next().unwrap()));
+                    job = history.plan(1, &honest());
+                }
+            }
+            Step::Tip => {
+                history.new_tip(others.next().unwrap());
+                before_block = None;
+                job = history.plan(1, &honest());
+            }
+        }
+    }
+    history.entries()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("SLUICE_LONG").is_some() { 1_000 } else { 64 }))]
+    #[test]
+    fn no_honest_history_is_called_a_lie(window in 1_u64..80, steps in prop::collection::vec(step(), 1..60)) {
+        let entries = live(window, steps);
+        let report = audited(&entries);
+        prop_assert!(report.is_honest(), "{:#?}", report.findings);
+        prop_assert_eq!((report.entries, report.jobs_left_out, report.not_hashed), (entries.len() as u64, 0, 0));
+        prop_assert_eq!(report.shares, shares(&entries).len() as u64);
+    }
+
+    #[test]
+    fn no_entry_makes_an_audit_panic(seed in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut entries = base_log();
+        for (which, byte, value) in seed {
+            let at = which.index(entries.len());
+            let mut bytes = Vec::new();
+            entries[at].encode(&mut bytes);
+            let place = byte.index(bytes.len());
+            bytes[place] ^= value;
+            if let Ok((altered, _)) = Entry::decode(&bytes) {
+                entries[at] = altered;
+            }
+        }
+        audited(&entries);
+    }
+}
+
+/// One log for all cases.
+fn base_log() -> Vec<Entry> {
+    static LOG: std::sync::OnceLock<Vec<Entry>> = std::sync::OnceLock::new();
+    LOG.get_or_init(|| honest_log().0).clone()
+}

@@ -1,0 +1,283 @@
+//! A pool's life in miniature: real accounting, real judgement, real work, and jobs made by the rules, unless the pool
+//! is a crooked one.
+
+use crate::accounting::{Accounting, AccountingThread, Settings};
+use crate::commitment::{Committed, ParamsHash};
+use crate::entry::{ChainEvent, Entry, Params};
+use crate::log::Reader;
+use crate::log::append::SEGMENT_BYTES_DEFAULT;
+use crate::payout::{self, Room};
+use crate::testing::{commit, payee, script};
+use crate::window::Span;
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use stratum::class::SizeClass;
+use stratum::extranonce::{Extranonce1, Extranonce2};
+use stratum::job::{Basis, Coinbase, Job, JobBody, JobId, Payout, Roll, TemplateId, Transactions};
+use stratum::pot::Pot;
+use stratum::share::{Judge, JudgedShare, Outcome, PendingShare};
+use stratum::target::{Target, Work};
+
+/// A network difficulty of 4,096 hashes: one share of [`POT`] in sixteen is a block.
+const NBITS: u32 = 0x1f0f_ffff;
+/// 256 hashes a share.
+pub const POT: i8 = -24;
+const VALUE: u64 = 5_000_000_000;
+
+pub type Credits = BTreeMap<ScriptBuf, u64>;
+type Bent<T> = Box<dyn Fn(&mut T)>;
+
+/// What a crooked pool bends before it makes a job of it.
+pub struct Crook {
+    pub weights: Bent<BTreeMap<ScriptBuf, Work>>,
+    pub split: Bent<payout::Params>,
+    pub outputs: Bent<Vec<TxOut>>,
+    pub log_root: Bent<[u8; 32]>,
+    pub commits: bool,
+}
+
+/// None.
+pub fn honest() -> Crook {
+    Crook {
+        weights: Box::new(|_| {}),
+        split: Box::new(|_| {}),
+        outputs: Box::new(|_| {}),
+        log_root: Box::new(|_| {}),
+        commits: true,
+    }
+}
+
+/// A job, and what is owed if it is solved.
+pub struct Planned {
+    pub body: Arc<JobBody>,
+    credits: Credits,
+}
+
+pub struct History {
+    accounting: Accounting,
+    thread: AccountingThread,
+    dir: tempfile::TempDir,
+    params: Params,
+    judge: Judge,
+    credits: HashMap<BlockHash, Credits>,
+    ledger_block: BlockHash,
+    tip: BlockHash,
+    templates: u64,
+    nonce: u32,
+    pub class: SizeClass,
+    pub out_bytes: u32,
+}
+
+/// Rules with everything in them, and a window of `shares` shares of [`POT`].
+pub fn params(shares: u64) -> Params {
+    let donation = payout::Donation { bp: 50, script: script(252) };
+    let span = Span::new(shares, 16).unwrap();
+    Params {
+        site: 3,
+        span,
+        stale_credit_ms: 0,
+        split: payout::Params {
+            fee_bp: 100,
+            fee_script: script(250),
+            donations: vec![donation],
+            min_payout: 5_000,
+            reserve_script: script(251),
+        },
+    }
+}
+
+impl History {
+    pub fn new(params: Params) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            dir: dir.path().to_owned(),
+            network: Network::Regtest,
+            params: params.clone(),
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+        };
+        let (accounting, thread) = Accounting::open(settings).unwrap();
+        let ledger_block = BlockHash::all_zeros();
+        let mut history = Self {
+            accounting,
+            thread,
+            dir,
+            params,
+            judge: Judge::new(Duration::ZERO),
+            credits: [(ledger_block, Credits::new())].into(),
+            ledger_block,
+            tip: ledger_block,
+            templates: 0,
+            nonce: 0,
+            class: SizeClass::B755,
+            out_bytes: 400,
+        };
+        history.new_tip(BlockHash::from_byte_array([1; 32]));
+        history
+    }
+
+    pub fn new_tip(&mut self, tip: BlockHash) {
+        self.tip = tip;
+        self.judge.new_tip(tip, Instant::now());
+        self.event(ChainEvent::NewTip(tip));
+    }
+
+    pub fn event(&self, event: ChainEvent) {
+        self.accounting.event(event).unwrap();
+    }
+
+    /// Work by the newest books, or a job for one payee where the window is empty.
+    pub fn plan(&mut self, solo: u8, crook: &Crook) -> Planned {
+        let network = Target::from_nbits(NBITS).unwrap().work();
+        let answer = self.accounting.ask_window(network).unwrap();
+        let snapshot = answer.wait(Duration::from_secs(10)).unwrap();
+        let (log_size, mut log_root, mut weights) = (snapshot.log_size, snapshot.log_root, snapshot.weights);
+        (crook.weights)(&mut weights);
+        (crook.log_root)(&mut log_root);
+        let before = &self.credits[&self.ledger_block];
+        let mut rules = self.params.split.clone();
+        (crook.split)(&mut rules);
+        let value = Amount::from_sat(VALUE);
+        let room = Room::of(self.class, self.out_bytes);
+        let (mut outputs, basis, credits) = match payout::plan(value, &weights, before, &rules, room) {
+            Some(plan) => {
+                let ledger_block = self.ledger_block;
+                let basis = Basis::Window { log_size, ledger_block, credit_delta: plan.credit_delta };
+                (plan.outputs, basis, plan.credit_after)
+            }
+            None => {
+                let output = TxOut { value, script_pubkey: script(solo) };
+                (vec![output], Basis::Solo { script: script(solo), log_size }, Credits::new())
+            }
+        };
+        (crook.outputs)(&mut outputs);
+        let params = ParamsHash::of(&self.params);
+        let committed = Committed {
+            network: Network::Regtest,
+            log_size,
+            log_root,
+            weights: &weights,
+            credits: before,
+            params,
+        };
+        if crook.commits {
+            outputs.push(committed.commitment().output());
+        }
+        Planned { body: self.body(outputs, basis), credits }
+    }
+
+    fn body(&mut self, outputs: Vec<TxOut>, basis: Basis) -> Arc<JobBody> {
+        self.templates += 1;
+        let target = Target::from_nbits(NBITS).unwrap();
+        Arc::new(JobBody {
+            template: TemplateId(u64::from(self.accounting.epoch()) << 48 | self.templates),
+            height: 7,
+            version: 0x2000_0000,
+            prev_hash: self.tip,
+            nbits: NBITS,
+            network_target: target,
+            hardest_share: target,
+            ntime_min: 1,
+            ntime: 2,
+            coinbase: coinbase(&outputs, self.params.site, self.accounting.epoch()),
+            merkle_branch: vec![[3; 32]; 2],
+            class: self.class,
+            out_bytes: self.out_bytes,
+            payout: Arc::new(Payout { outputs, basis }),
+            transactions: Transactions::default(),
+        })
+    }
+
+    /// Mines one share and commits it; whether it solves a block. Then the chain goes on from there.
+    pub fn mine(&mut self, planned: &Planned, to: u8, pot: i8) -> bool {
+        let share = self.find(&planned.body, to, pot, false);
+        let (hash, is_block) = (share.hash(), share.block_candidate());
+        commit(&self.accounting, vec![share]).0.unwrap();
+        if is_block {
+            self.event(ChainEvent::BlockFound { hash, height: 7 });
+            self.credits.insert(hash, planned.credits.clone());
+            self.ledger_block = hash;
+            self.new_tip(hash);
+        }
+        is_block
+    }
+
+    /// The same for one that came too late.
+    pub fn mine_stale(&mut self, planned: &Planned, to: u8) {
+        let share = self.find(&planned.body, to, POT, true);
+        commit(&self.accounting, vec![share]).0.unwrap();
+    }
+
+    /// The chain has chosen another block than the pool's newest.
+    pub fn orphan(&mut self, to: (BlockHash, BlockHash)) {
+        let (ledger_block, tip) = to;
+        self.event(ChainEvent::BlockOrphaned(self.ledger_block));
+        self.ledger_block = ledger_block;
+        self.new_tip(tip);
+    }
+
+    /// Newest pool block in the chain, and newest block.
+    pub fn place(&self) -> (BlockHash, BlockHash) {
+        (self.ledger_block, self.tip)
+    }
+
+    fn find(&mut self, body: &Arc<JobBody>, to: u8, pot: i8, stale: bool) -> JudgedShare {
+        let payee = payee(to, "");
+        let now = Instant::now();
+        let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        loop {
+            self.nonce += 1;
+            let job = Job {
+                body: body.clone(),
+                tag: payee.tag,
+                pot: Pot::try_from(pot).unwrap(),
+                superseded_at: stale.then(|| now.checked_sub(Duration::from_secs(1_000)).unwrap()),
+            };
+            let roll = Roll {
+                extranonce1: Extranonce1([9, 0, 0, 1]),
+                extranonce2: Extranonce2::from([5; 8]),
+                ntime: 100,
+                nonce: self.nonce,
+                version: 0x2000_0000,
+            };
+            let pending = PendingShare::new(JobId(self.nonce), job, roll, Ok(payee.clone()));
+            match self.judge.check(pending, now, unix_ms).outcome {
+                Outcome::Accepted(share) => return share,
+                Outcome::Stale(share) if !share.block_candidate() => return share,
+                Outcome::Stale(_) | Outcome::Rejected(_) => {}
+            }
+        }
+    }
+
+    /// What stands in the log in the end.
+    pub fn entries(self) -> Vec<Entry> {
+        self.thread.stop().unwrap();
+        let reader = Reader::open(&self.dir.path().join("log")).unwrap();
+        reader.map(|entry| entry.unwrap().1).collect()
+    }
+}
+
+fn coinbase(outputs: &[TxOut], site: u16, epoch: u16) -> Coinbase {
+    let head = [1, 7];
+    let gap = [&[0; 9][..], &site.to_le_bytes(), &epoch.to_le_bytes(), &[0; 12]].concat();
+    let script_sig = ScriptBuf::from_bytes([&head[..], &[gap.len() as u8], &gap].concat());
+    let witness_commitment =
+        ScriptBuf::from_bytes([&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[4; 32]].concat());
+    let witness_commitment = TxOut { value: Amount::ZERO, script_pubkey: witness_commitment };
+    let tx = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: OutPoint::null(),
+            script_sig,
+            sequence: Sequence::MAX,
+            witness: Witness::new(),
+        }],
+        output: outputs.iter().cloned().chain([witness_commitment]).collect(),
+    };
+    Coinbase::new(bitcoin::consensus::serialize(&tx).into(), 4 + 1 + 36 + 1 + head.len() + 1)
+}

@@ -1,0 +1,129 @@
+//! The answer, for people and for programs.
+
+use crate::chain::{Fate, State};
+use bitcoin::hex::DisplayHex;
+use serde_json::{Value, json};
+use share_accounting::verify::Report;
+use std::fmt::Write;
+
+/// What no log can show of itself.
+const NEVER_PROVEN: &[&str] = &[
+    "that no acknowledged share is missing: only its miner's receipts or its proxy's journal can show one",
+    "that nobody was shown another log: compare the root with what others were shown",
+    "the order of shares within one commit, and the times that the pool wrote beside them",
+    "that payees are different people, and what was paid to anybody outside the coinbase",
+    "that the room which a coinbase claims to have for miners is all that its size class leaves",
+    "that the network difficulty of the jobs is that of the chain",
+    "settlements of what is owed: there are none yet",
+];
+
+/// What else is not proven, of this log.
+fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
+    let mut unproven: Vec<String> = NEVER_PROVEN.iter().map(|text| (*text).to_owned()).collect();
+    if report.jobs_left_out > 0 {
+        let jobs = report.jobs_left_out;
+        unproven.push(format!(
+            "payouts of {jobs} jobs: they build on a pool block whose share is not in the log"
+        ));
+    }
+    if report.not_hashed > 0 {
+        let shares = report.not_hashed;
+        unproven.push(format!(
+            "{shares} late shares without credit, whose jobs are long gone: they weigh nothing"
+        ));
+    }
+    match fates {
+        None => unproven
+            .push("what has become of the blocks: no node was named (--rpc, --cookie-file)".to_owned()),
+        Some(fates) => {
+            let unknown = fates.iter().filter(|fate| fate.state == State::Unknown);
+            unproven.extend(unknown.map(|Fate { entry, hash, .. }| {
+                format!("that block {hash} of entry {entry} was handed in: the node does not know it")
+            }));
+        }
+    }
+    unproven
+}
+
+/// What is proven if nothing is wrong.
+fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
+    let Report { entries, shares, credited, jobs, root, .. } = report;
+    let mut proven = vec![
+        format!("the log has {entries} entries, and their Merkle root is {}", root.to_lower_hex_string()),
+        format!(
+            "each of {shares} shares is real work, done for the payee and the difficulty that it is booked at"
+        ),
+        format!(
+            "{credited} of them earn, no header twice, none on a job that was replaced 130 s before or more"
+        ),
+        format!(
+            "{jobs} jobs pay the window, the ledger and the rules that they name, to the satoshi, and commit to them"
+        ),
+    ];
+    if let Some(fates) = fates {
+        let count = |of: fn(&State) -> bool| fates.iter().filter(|fate| of(&fate.state)).count();
+        let in_chain = count(|state| matches!(state, State::InChain { .. }));
+        let orphaned = count(|state| *state == State::Orphaned);
+        proven.push(format!(
+            "{in_chain} blocks that these shares solve are in the node's best chain, so they paid what their jobs say; \
+             {orphaned} lost to others"
+        ));
+    }
+    proven
+}
+
+/// For people.
+pub fn text(report: &Report, fates: Option<&[Fate]>) -> String {
+    let mut text = String::new();
+    let mut list = |title: &str, lines: &[String]| {
+        let _ = writeln!(text, "{title}");
+        for line in lines {
+            let _ = writeln!(text, "  - {line}");
+        }
+    };
+    if report.is_honest() {
+        list("proven:", &proven(report, fates));
+    } else {
+        let lies: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+        list(&format!("{} things are wrong:", report.findings_total), &lies);
+        if let Some(more) = report.findings_total.checked_sub(lies.len() as u64).filter(|more| *more > 0) {
+            let _ = writeln!(text, "  and {more} more");
+        }
+        return text;
+    }
+    list("not proven:", &unproven(report, fates));
+    text
+}
+
+/// For programs.
+pub fn json(report: &Report, fates: Option<&[Fate]>) -> String {
+    let lie = |finding: &share_accounting::verify::Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
+    let honest = report.is_honest();
+    let answer = json!({
+        "proven": honest,
+        "entries": report.entries,
+        "root": report.root.to_lower_hex_string(),
+        "shares": report.shares,
+        "credited": report.credited,
+        "total_work": report.total_work.to_string(),
+        "jobs": report.jobs,
+        "jobs_left_out": report.jobs_left_out,
+        "not_hashed": report.not_hashed,
+        "blocks": report.blocks.iter().map(|(entry, hash)| block(*entry, &hash.to_string(), fates)).collect::<Value>(),
+        "lies_total": report.findings_total,
+        "lies": report.findings.iter().map(lie).collect::<Value>(),
+        "not_proven": unproven(report, fates),
+    });
+    format!("{answer:#}\n")
+}
+
+fn block(entry: u64, hash: &str, fates: Option<&[Fate]>) -> Value {
+    let fate = fates.and_then(|fates| fates.iter().find(|fate| fate.entry == entry));
+    let (state, height) = match fate.map(|fate| fate.state) {
+        None => ("not asked", None),
+        Some(State::InChain { height }) => ("in chain", Some(height)),
+        Some(State::Orphaned) => ("orphaned", None),
+        Some(State::Unknown) => ("unknown to the node", None),
+    };
+    json!({"entry": entry, "hash": hash, "state": state, "height": height})
+}

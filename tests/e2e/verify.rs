@@ -1,0 +1,146 @@
+//! `sluice-verify` on the log of a real pool, and on one that was altered.
+
+use serde_json::{Value, json};
+use share_accounting::entry::{Entry, Share};
+use share_accounting::log::Reader;
+use share_accounting::log::append::{Commit, Log, LogSettings, SEGMENT_BYTES_DEFAULT};
+use sluice_tests::support::binary;
+use sluice_tests::support::miner::Miner;
+use sluice_tests::support::node::Node;
+use sluice_tests::support::pool::{Pool, PoolBuilder, address};
+use sluice_tests::support::v2_miner::V2Miner;
+use sluice_tests::support::wait_for;
+use std::path::Path;
+use std::process::{Command, Output};
+use stratum::v2::client::Kind;
+
+fn verify(log: &Path, more: &[&str]) -> Output {
+    Command::new(binary("sluice-verify")).arg("log").arg(log).args(more).output().unwrap()
+}
+
+fn verify_json(log: &Path, node: &Node) -> (Option<i32>, Value) {
+    let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
+    let output = verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()]);
+    let answer = serde_json::from_slice(&output.stdout);
+    let answer = answer.unwrap_or_else(|_| panic!("no answer: {}", output.stderr.escape_ascii()));
+    (output.status.code(), answer)
+}
+
+/// A pool with everything in its rules, on a chain where every second hash is a block.
+fn pool_with_rules(node: &Node) -> Pool {
+    let donations = format!("[{{ bp = 30, address = \"{}\" }}]", address(202, node.network));
+    PoolBuilder::new(node)
+        .set("payout.window", "\"300\"")
+        .set("payout.fee_bp", "150")
+        .set("payout.fee_address", &format!("\"{}\"", address(201, node.network)))
+        .set("payout.donations", &donations)
+        .set("payout.min_payout_sats", "20000000")
+        .set("difficulty.pot_start", "-32")
+        .with_v2()
+        .start()
+}
+
+/// Forty payees on three coinbase sizes and on V2, each with some shares and blocks.
+fn mine(pool: &Pool, node: &Node) {
+    for (round, agent) in ["NerdMinerV2", "cgminer/4.12.1", "xminer-1.0"].into_iter().enumerate() {
+        for number in 1..=40 {
+            let mut miner = Miner::connect(pool.v1(), &address(number, node.network), agent);
+            for _ in 0..1 + usize::from(number) % 4 {
+                miner.mine_accepted_share();
+            }
+        }
+        let (v2, authority) = (pool.builder.v2(), pool.builder.authority());
+        let kind = Kind::Extended { min_extranonce_size: 8 + 2 * round as u16 };
+        let mut miner = V2Miner::connect(v2, authority, &address(50, node.network), kind);
+        (0..10).for_each(|_| drop(miner.mine_accepted_share()));
+    }
+}
+
+#[test]
+fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it() {
+    let node = Node::regtest();
+    let pool = pool_with_rules(&node);
+    mine(&pool, &node);
+    // Another chain takes the place of the newest blocks.
+    let height = node.height();
+    let gone = node.block_at(height - 2)["hash"].clone();
+    node.call("invalidateblock", &[gone]);
+    node.generate(5, &address(99, node.network));
+    wait_for("work on the other chain", || {
+        let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");
+        let tip = node.call("getbestblockhash", &[]);
+        (miner.wait_for_job(|_| true).prev_hash() == tip.as_str().unwrap()).then_some(())
+    });
+    mine(&pool, &node);
+
+    let log = pool.data_dir().join("log");
+    // While it runs, too.
+    assert_eq!(verify(&log, &[]).status.code(), Some(0));
+    let (status, _folder) = pool.stop();
+    assert!(status.success());
+    let (code, answer) = verify_json(&log, &node);
+    assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
+    assert_eq!((&answer["jobs_left_out"], &answer["not_hashed"]), (&json!(0), &json!(0)), "{answer:#}");
+    let blocks = answer["blocks"].as_array().unwrap();
+    let count = |state: &str| blocks.iter().filter(|block| block["state"] == state).count();
+    println!("{} shares, {} blocks, {} orphaned", answer["shares"], blocks.len(), count("orphaned"));
+    assert!(count("in chain") > 50 && count("orphaned") >= 1, "{answer:#}");
+    assert_eq!(count("in chain") + count("orphaned"), blocks.len(), "{answer:#}");
+}
+
+/// Writes a log anew with altered entries: intact to the last checksum.
+fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
+    let mut reader = Reader::open(from).unwrap();
+    let network = reader.headers().next().unwrap().network;
+    let mut entries: Vec<_> = reader.by_ref().map(|entry| entry.unwrap().1).collect();
+    alter(&mut entries);
+    let settings = LogSettings { dir: to.to_owned(), network, site: 0, segment_bytes: SEGMENT_BYTES_DEFAULT };
+    let mut log = Log::open(settings, |_, _| {}).unwrap();
+    let mut commit = Commit::default();
+    entries.iter().for_each(|entry| commit.push(entry));
+    log.commit(&commit, 0).unwrap();
+}
+
+fn last_share(entries: &mut [Entry]) -> (usize, &mut Share) {
+    let shares = entries.iter_mut().enumerate().filter_map(|(at, entry)| match entry {
+        Entry::Share(share) => Some((at, share)),
+        _ => None,
+    });
+    shares.last().expect("the log has shares")
+}
+
+#[test]
+fn an_altered_log_is_a_lie_a_damaged_one_cannot_be_checked_and_each_exit_code_says_so() {
+    let node = Node::signet();
+    let pool = PoolBuilder::new(&node).start();
+    for number in 1..=2 {
+        Miner::connect(pool.v1(), &address(number, node.network), "xminer-1.0").mine_accepted_share();
+    }
+    let log = pool.data_dir().join("log");
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    let text = String::from_utf8(verify(&log, &[]).stdout).unwrap();
+    assert!(text.starts_with("proven:\n") && text.contains("\nnot proven:\n"), "{text}");
+
+    let forged = builder.data_dir().join("forged");
+    let mut at = 0;
+    forge(&log, &forged, |entries| {
+        let (place, share) = last_share(entries);
+        (at, share.payee) = (place, 1 - share.payee);
+    });
+    let output = verify(&forged, &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("- entry {at}: share credited to another payee")), "{text}");
+
+    let segment = log.join("00000000.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let output = verify(&log, &[]);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("share log segment 0 is corrupt at offset 96"), "{words}");
+    assert_eq!(verify(&builder.data_dir().join("nowhere"), &[]).status.code(), Some(2));
+    assert_eq!(verify(&log, &["--rpc", "127.0.0.1:1"]).status.code(), Some(64));
+}
