@@ -33,7 +33,7 @@ pub enum Lie {
     #[error("this is no job: {0}")]
     Job(&'static str),
     /// There is no such job.
-    #[error("the share names entry {0} as its job, which is none")]
+    #[error("the share names entry {0} as its job, which is none, or one that was replaced an hour before")]
     UnknownJob(u64),
     /// The share's header does not meet the target that it is credited at.
     #[error("share without work: its hash {hash} does not meet difficulty 2^{}", .pot.get())]
