@@ -1,8 +1,8 @@
 //! Recomputes everything that a share log claims, from its entries alone.
 //!
-//! The log is read twice. The first reading ([`survey`]) notes what each job says that its payout was computed from;
-//! the second follows the books entry by entry, computes each payout at its place ([`plans`]), and hashes every share
-//! again ([`shares`]). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
+//! The log is read twice. The first reading (`survey`) notes what each job says that its payout was computed from;
+//! the second follows the books entry by entry, computes each payout at its place (`plans`), and hashes every share
+//! again (`shares`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
 //!
 //! Memory: the window of the books, the jobs of the last hour, header hashes under recent previous blocks, and a few
 //! bytes for each job. A hostile log may hold anything: no entry makes this panic.
