@@ -204,7 +204,7 @@ fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(share(46, 1), Err(DecodeError::Field("flags")));
     let event = |code| Entry::decode(&[&[5, 1, 0, 0, 9, 0, 0, 0][..], &[0; 8], &[code]].concat());
     assert_eq!(event(0), Err(DecodeError::Field("chain event")));
-    assert_eq!(event(9), Err(DecodeError::Field("chain event")));
+    assert_eq!(event(10), Err(DecodeError::Field("chain event")));
 }
 
 proptest! {

@@ -2,7 +2,8 @@
 
 use super::lie::Lie;
 use crate::entry::{ChainEntry, ChainEvent, JobEntry, PlanEntry};
-use bitcoin::{ScriptBuf, Transaction, consensus};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, ScriptBuf, Transaction, consensus};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stratum::extranonce::EXTRANONCE_BYTES;
@@ -35,6 +36,10 @@ struct Job {
 pub(super) fn coinbase(job: &JobEntry) -> Result<(Transaction, usize), Lie> {
     let coinbase: Transaction = consensus::deserialize(job.coinbase.bytes())
         .map_err(|_| Lie::Job("its coinbase is no transaction"))?;
+    let bytes_max = job.class.coinbase_bytes_max();
+    if job.coinbase.bytes().len() > bytes_max || job.out_bytes as usize > bytes_max {
+        return Err(Lie::Job("its coinbase, or the room that it claims, is larger than its size class"));
+    }
     let [input] = &coinbase.input[..] else { return Err(Lie::Job("its coinbase has not one input")) };
     // Consensus allows a script of 100 bytes, so its length has one byte.
     let script_start = 4 + 1 + 36 + 1;
@@ -91,6 +96,12 @@ impl Jobs {
             Arc::new(JobBody { coinbase, ..JobBody::clone(body) })
         };
         Some(longer.entry(extranonce_bytes).or_insert_with(same).clone())
+    }
+
+    /// Whether a header hash meets the network target of a job.
+    pub fn is_solved_by(&self, index: u64, hash: BlockHash) -> bool {
+        let job = self.by_index.get(&index);
+        job.is_some_and(|job| job.body.network_target.is_met_by(hash.as_byte_array()))
     }
 
     /// Takes from an event what concerns jobs.

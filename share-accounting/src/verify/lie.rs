@@ -76,6 +76,9 @@ pub enum Lie {
         /// Since when.
         ms: u64,
     },
+    /// Work on a block that very many have followed: whether the same header is there twice cannot be told any more.
+    #[error("share credited on block {0}, which very many others have followed in this log")]
+    LongGone(BlockHash),
     /// It solves a block, and the log does not say so.
     #[error("hidden block: the share solves block {0}, and the log says that it solves none")]
     HiddenBlock(BlockHash),

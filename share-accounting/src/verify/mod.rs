@@ -46,7 +46,7 @@ pub struct Report {
     pub credited: u64,
     /// Shares without credit whose job is too old to be kept: they weigh nothing and were not hashed.
     pub not_hashed: u64,
-    /// Jobs whose payout and commitment were computed again.
+    /// Jobs, with those left out.
     pub jobs: u64,
     /// Jobs whose payout starts from a pool block that no share of this log solves: computed from nothing, so left out.
     pub jobs_left_out: u64,
@@ -66,6 +66,11 @@ impl Report {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding { index, lie });
         }
+    }
+
+    /// Whether nothing is wrong and nothing had to be left out.
+    pub fn is_proven(&self) -> bool {
+        self.is_honest() && self.jobs_left_out == 0
     }
 
     /// Whether nothing is wrong.

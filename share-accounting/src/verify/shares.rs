@@ -1,16 +1,16 @@
 //! Every share hashed again, many side by side.
 
-use super::Report;
 use super::jobs::Jobs;
 use super::lie::Lie;
 use super::tips::Tips;
+use super::{FINDINGS_MAX, Report};
 use crate::books::Books;
 use crate::entry::{ChainEntry, ChainEvent, EXTRANONCE_ROOM, Share};
 use crate::registry::Registry;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Script};
 use sha256d::Header;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
 use stratum::job::{Filling, Job, JobBody, Roll};
@@ -19,7 +19,8 @@ use stratum::pot::Pot;
 
 /// Shares that are hashed together.
 const TOGETHER: usize = 64;
-/// Previous blocks under which header hashes are remembered: jobs that are older are not kept either, by far.
+/// Previous blocks under which header hashes are remembered. A pool takes no shares on one that comes back after four
+/// others.
 const PREVIOUS_MAX: usize = 64;
 /// What may lie between the moment when a template is replaced and that when a miner is told, beside the 120 s.
 const TELLING_MS: u64 = 10_000;
@@ -37,6 +38,8 @@ pub(super) struct Shares {
     seen: HashMap<BlockHash, HashMap<[u8; 32], u64>>,
     /// Their previous blocks, oldest first.
     order: VecDeque<BlockHash>,
+    /// Previous blocks whose header hashes are forgotten: nothing on them may be credited any more.
+    forgotten: HashSet<BlockHash>,
     /// Tag of each script, by number.
     tags: Vec<PayeeTag>,
     tips: Tips,
@@ -48,6 +51,7 @@ struct Waiting {
     job: Job,
     roll: Roll,
     script: u32,
+    credited: bool,
     block_candidate: bool,
 }
 
@@ -105,8 +109,8 @@ impl Shares {
         report.credited += u64::from(share.credited);
         let script = registry.script_number(share.payee).expect("the books have booked it");
         let job = job_of(body, self.tag(script, registry), share.pot);
-        let block_candidate = share.block_candidate;
-        self.waiting.push(Waiting { index, job, roll, script, block_candidate });
+        let Share { credited, block_candidate, .. } = *share;
+        self.waiting.push(Waiting { index, job, roll, script, credited, block_candidate });
         if self.waiting.len() >= TOGETHER {
             self.hash(registry, report);
         }
@@ -157,8 +161,16 @@ impl Shares {
         let (index, job) = (share.index, &share.job);
         let hash = BlockHash::from_byte_array(digest);
         if !job.pot.target().is_met_by(&digest) {
-            let lie = whose_work(share, registry).unwrap_or(Lie::NoWork { hash, pot: job.pot });
-            return report.found(index, lie);
+            // Among very many the reason of each does not matter, and to look for it takes long.
+            let reason = (report.findings_total < FINDINGS_MAX as u64).then(|| whose_work(share, registry));
+            return report.found(index, reason.flatten().unwrap_or(Lie::NoWork { hash, pot: job.pot }));
+        }
+        if self.forgotten.contains(&job.body.prev_hash) {
+            // Whether it is there twice cannot be told; without credit it does not matter.
+            if share.credited {
+                report.found(index, Lie::LongGone(job.body.prev_hash));
+            }
+            return;
         }
         if let Some(first) = self.remember(job.body.prev_hash, digest, index) {
             return report.found(index, Lie::Twice(first));
@@ -182,6 +194,7 @@ impl Shares {
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.seen.remove(&oldest);
+                self.forgotten.insert(oldest);
             }
         }
         let known = self.seen.entry(previous).or_default();

@@ -97,7 +97,8 @@ impl Survey {
             Entry::Share(share) if share.block_candidate => {
                 let script = self.scripts.get(share.payee as usize); // u32 fits usize
                 let hash = script.and_then(|script| header_hash(share, script, &mut self.jobs));
-                if let Some(hash) = hash {
+                // One that solves nothing leaves nothing in the ledger.
+                if let Some(hash) = hash.filter(|hash| self.jobs.is_solved_by(share.job, *hash)) {
                     self.solved.entry(share.job).or_default().insert(hash);
                 }
             }

@@ -99,6 +99,25 @@ fn lie_a_share_credited_twice() {
 }
 
 #[test]
+fn lie_a_share_credited_again_when_its_tip_is_long_forgotten() {
+    let mut history = History::new(params(12));
+    let first = history.plan(1, &honest());
+    history.mine(&first, 1, POT);
+    for n in 0..70_u8 {
+        history.new_tip(BlockHash::from_byte_array([n + 2; 32]));
+        let job = history.plan(1, &honest());
+        history.mine_stale(&job, 1);
+    }
+    let mut entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let first = *shares(&entries).first().unwrap();
+    entries.push(entries[first].clone());
+    resum(&mut entries);
+    let found = lies(&entries);
+    assert!(found.iter().any(|lie| lie.contains("which very many others have followed")), "{found:#?}");
+}
+
+#[test]
 fn lie_a_share_credited_to_another_payee() {
     let (mut entries, last) = honest_log();
     let booked = share(&mut entries, last).payee;
@@ -309,7 +328,10 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
             }
             Step::Stale { to } => history.mine_stale(&job, to),
             Step::Plan { class, room } => {
-                (history.class, history.out_bytes) = (class, room);
+                // Beside the fixed outputs.
+                let fixed = if class.fee_inline() { 290 } else { 215 };
+                let room_max = class.coinbase_bytes_max() as u32 - fixed;
+                (history.class, history.out_bytes) = (class, room.min(room_max));
                 job = history.plan(1, &honest());
             }
             Step::Orphan => {

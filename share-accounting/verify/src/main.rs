@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     });
     let Command::Log(args) = cli.command;
     match check(&args) {
-        Ok(honest) => ExitCode::from(if honest { 0 } else { EXIT_LIE }),
+        Ok(report) if report.is_proven() => ExitCode::SUCCESS,
+        Ok(report) => ExitCode::from(if report.is_honest() { EXIT_UNCHECKED } else { EXIT_LIE }),
         Err(error) => {
             eprintln!("sluice-verify: could not check: {error}");
             ExitCode::from(EXIT_UNCHECKED)
@@ -41,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Audits a log and prints what that says; whether it is honest.
-fn check(args: &LogArgs) -> anyhow::Result<bool> {
+/// Audits a log and prints what that says.
+fn check(args: &LogArgs) -> anyhow::Result<Report> {
     let first = Reader::open(&args.dir)?;
     let Some(header) = first.headers().next() else {
         anyhow::bail!("there is no share log in {}", args.dir.display());
@@ -58,7 +59,7 @@ fn check(args: &LogArgs) -> anyhow::Result<bool> {
         Some(node) => Some(chain::fates(node, network, &report)?),
     };
     answer(args, &report, fates.as_deref())?;
-    Ok(report.is_honest())
+    Ok(report)
 }
 
 fn answer(args: &LogArgs, report: &Report, fates: Option<&[Fate]>) -> anyhow::Result<()> {

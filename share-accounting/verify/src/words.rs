@@ -14,6 +14,8 @@ const NEVER_PROVEN: &[&str] = &[
     "that payees are different people, and what was paid to anybody outside the coinbase",
     "that the room which a coinbase claims to have for miners is all that its size class leaves",
     "that the network difficulty of the jobs is that of the chain",
+    "that each job names the newest window, ledger and rules: an old one is computed as it was",
+    "that the pool has noted each new tip and each replaced job, on which it depends what is too late",
     "settlements of what is owed: there are none yet",
 ];
 
@@ -47,7 +49,8 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
 
 /// What is proven if nothing is wrong.
 fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
-    let Report { entries, shares, credited, jobs, root, .. } = report;
+    let Report { entries, shares, credited, root, .. } = report;
+    let jobs = report.jobs - report.jobs_left_out;
     let mut proven = vec![
         format!("the log has {entries} entries, and their Merkle root is {}", root.to_lower_hex_string()),
         format!(
@@ -82,7 +85,8 @@ pub fn text(report: &Report, fates: Option<&[Fate]>) -> String {
         }
     };
     if report.is_honest() {
-        list("proven:", &proven(report, fates));
+        let title = if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
+        list(title, &proven(report, fates));
     } else {
         let lies: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
         list(&format!("{} things are wrong:", report.findings_total), &lies);
@@ -98,7 +102,7 @@ pub fn text(report: &Report, fates: Option<&[Fate]>) -> String {
 /// For programs.
 pub fn json(report: &Report, fates: Option<&[Fate]>) -> String {
     let lie = |finding: &share_accounting::verify::Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
-    let honest = report.is_honest();
+    let honest = report.is_proven();
     let answer = json!({
         "proven": honest,
         "entries": report.entries,
