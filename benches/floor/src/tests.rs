@@ -79,6 +79,8 @@ impl Drop for Served {
         let ended = self.thread.take().unwrap().join();
         if !std::thread::panicking() {
             ended.unwrap().unwrap();
+        } else if let Ok(Err(error)) = ended {
+            eprintln!("the server has ended: {error:#}");
         }
     }
 }
