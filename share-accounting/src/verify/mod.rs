@@ -4,8 +4,9 @@
 //! the second follows the books entry by entry, computes each payout at its place (`plans`), and hashes every share
 //! again (`shares`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
 //!
-//! Memory: the window of the books, the jobs of the last hour, header hashes under recent previous blocks, and a few
-//! bytes for each job. A hostile log may hold anything: no entry makes this panic.
+//! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
+//! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
+//! but one without such events keeps all its jobs.
 
 pub mod lie;
 

@@ -4,8 +4,8 @@ mod history;
 
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
-use crate::entry::Share;
 use crate::entry::{ChainEntry, ChainEvent};
+use crate::entry::{PlanEntry, Share};
 use crate::testing::script;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, TxOut};
@@ -178,6 +178,20 @@ fn lie_a_fabricated_share_without_work() {
         "{found:?}"
     );
     assert!(found[0].contains("share without work") || found[0].contains("mined for"), "{found:?}");
+}
+
+#[test]
+fn a_payout_on_top_of_a_block_that_no_share_solves_is_left_out_and_nothing_is_called_proven() {
+    let (mut entries, _) = honest_log();
+    assert!(audited(&entries).is_proven());
+    let job = entries.iter_mut().rev().find_map(|entry| match entry {
+        Entry::Job(job) => Some(job),
+        _ => None,
+    });
+    let PlanEntry::Window { ledger_block, .. } = &mut job.unwrap().plan else { panic!("a solo job") };
+    *ledger_block = BlockHash::from_byte_array([77; 32]);
+    let report = audited(&entries);
+    assert_eq!((report.is_honest(), report.is_proven(), report.jobs_left_out), (true, false, 1));
 }
 
 #[test]

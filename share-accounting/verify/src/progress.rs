@@ -25,8 +25,9 @@ impl<I> Shown<I> {
     }
 
     fn look(&mut self) {
-        let Some(shown) = self.shown.filter(|shown| shown.elapsed() >= EACH) else { return };
-        let _ = shown;
+        if self.shown.is_none_or(|shown| shown.elapsed() < EACH) {
+            return;
+        }
         self.shown = Some(Instant::now());
         let per_second = self.count as f64 / self.started.elapsed().as_secs_f64();
         let mut terminal = std::io::stderr().lock();

@@ -102,9 +102,8 @@ pub fn text(report: &Report, fates: Option<&[Fate]>) -> String {
 /// For programs.
 pub fn json(report: &Report, fates: Option<&[Fate]>) -> String {
     let lie = |finding: &share_accounting::verify::Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
-    let honest = report.is_proven();
     let answer = json!({
-        "proven": honest,
+        "proven": report.is_proven(),
         "entries": report.entries,
         "root": report.root.to_lower_hex_string(),
         "shares": report.shares,
