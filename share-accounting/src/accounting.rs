@@ -1,9 +1,9 @@
 //! The handle by which the pool reaches the accounting thread.
 
 use crate::books::{Books, Inconsistent, ReplayError, replay, window_hint};
-use crate::entry::{ChainEntry, ChainEvent, Entry, Params};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params};
 use crate::ledger::{Ledger, LedgerError};
-use crate::log::append::{AppendError, Commit, LogSettings};
+use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
 use crate::payout::ParamsError;
 use crate::tree::TreeHash;
@@ -353,10 +353,10 @@ fn start_epoch(log: &mut Log, books: &mut Books, epoch: u16, params: Params) -> 
         entries.push(Entry::Params(params));
     }
     entries.push(Entry::Chain(ChainEntry { unix_ms: unix_ms(), event: ChainEvent::EpochStart { epoch } }));
-    let mut commit = Commit::default();
-    entries.iter().for_each(|entry| commit.push(entry));
+    let mut encoded = Encoded::default();
+    entries.iter().for_each(|entry| encoded.push(entry));
     log.begin_epoch(epoch);
-    log.commit(&commit, books.total_work.0)?;
+    log.commit(&encoded, books.total_work.0)?;
     for (index, entry) in (books.size..).zip(&entries) {
         books.apply(index, entry)?;
     }

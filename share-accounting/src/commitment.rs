@@ -14,7 +14,7 @@
 //! not committed: it follows from all this and from the coinbase value.
 
 use crate::entry::{Entry, Params};
-use crate::tree::{Tree, TreeHash, leaf};
+use crate::tree::{Tree, TreeHash, leaves};
 use bitcoin::{Amount, Network, Script, ScriptBuf, TxOut};
 use std::collections::BTreeMap;
 use stratum::payee::tagged_hash;
@@ -64,8 +64,8 @@ pub struct Committed<'a> {
 impl Committed<'_> {
     /// The commitment to it.
     pub fn commitment(&self) -> Commitment {
-        let weights = self.weights.iter().map(|(script, work)| named_leaf(script, &work.0.to_le_bytes()));
-        let credits = self.credits.iter().map(|(script, sats)| named_leaf(script, &sats.to_le_bytes()));
+        let weights = self.weights.iter().map(|(script, work)| line(script, &work.0.to_le_bytes()));
+        let credits = self.credits.iter().map(|(script, sats)| line(script, &sats.to_le_bytes()));
         Commitment(tagged_hash(
             "share-log/commit/v1",
             &[
@@ -73,17 +73,24 @@ impl Committed<'_> {
                 &self.network.magic().to_bytes(),
                 &self.log_size.to_le_bytes(),
                 &self.log_root,
-                &weights.collect::<Tree>().root(),
-                &credits.collect::<Tree>().root(),
+                &root(weights),
+                &root(credits),
                 &self.params.0,
             ],
         ))
     }
 }
 
-fn named_leaf(script: &Script, value: &[u8]) -> TreeHash {
+/// What is owed to a script, as a leaf stands for it.
+fn line(script: &Script, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(script.len()).expect("payees are standard scripts");
-    leaf(&[&length.to_le_bytes()[..], script.as_bytes(), value].concat())
+    [&length.to_le_bytes()[..], script.as_bytes(), value].concat()
+}
+
+fn root(lines: impl Iterator<Item = Vec<u8>>) -> TreeHash {
+    let lines: Vec<_> = lines.collect();
+    let lines: Vec<_> = lines.iter().map(Vec::as_slice).collect();
+    leaves(&lines).into_iter().collect::<Tree>().root()
 }
 
 impl Commitment {

@@ -4,14 +4,20 @@
 //! there was a tree have one too. Kept are the roots of the complete subtrees alone: O(log n) memory, O(1) amortised
 //! per entry.
 
-use tlog_tiles::{EMPTY_HASH, Hash, node_hash, record_hash};
-
 /// A leaf, an inner node or a root.
 pub type TreeHash = [u8; 32];
 
-/// The leaf of an entry's bytes.
-pub fn leaf(entry: &[u8]) -> TreeHash {
-    record_hash(entry).0
+/// Root of the tree that has no leaves: the hash of nothing (RFC 6962 §2.1).
+const EMPTY: TreeHash = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27,
+    0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
+/// The leaves of entries: the hash of each one's bytes.
+pub fn leaves(entries: &[&[u8]]) -> Vec<TreeHash> {
+    let mut leaves = vec![EMPTY; entries.len()];
+    sha256d::log_leaves(entries.len(), |nth| entries[nth], &mut leaves);
+    leaves
 }
 
 /// A tree that grows at its right end.
@@ -23,17 +29,6 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Adds a leaf.
-    pub fn push(&mut self, leaf: TreeHash) {
-        let mut root = Hash(leaf);
-        for _ in 0..self.size.trailing_ones() {
-            let left = self.peaks.pop().expect("there is a peak for each bit that is set");
-            root = node_hash(Hash(left), root);
-        }
-        self.peaks.push(root.0);
-        self.size += 1;
-    }
-
     /// Number of leaves.
     pub fn size(&self) -> u64 {
         self.size
@@ -41,17 +36,46 @@ impl Tree {
 
     /// What stands for all of them.
     pub fn root(&self) -> TreeHash {
-        let peaks = self.peaks.iter().rev().map(|peak| Hash(*peak));
-        peaks.reduce(|right, left| node_hash(left, right)).unwrap_or(EMPTY_HASH).0
+        self.peaks.iter().rev().copied().reduce(|right, left| node([left, right])).unwrap_or(EMPTY)
+    }
+}
+
+impl Extend<TreeHash> for Tree {
+    /// Adds leaves, one level of the tree after the other: so many nodes are hashed at once.
+    fn extend<I: IntoIterator<Item = TreeHash>>(&mut self, leaves: I) {
+        let mut nodes: Vec<TreeHash> = leaves.into_iter().collect();
+        let added = nodes.len() as u64; // usize fits u64
+        let mut new_peaks: Vec<TreeHash> = Vec::new();
+        // Of the old size, from this level up.
+        let mut bits = self.size;
+        while !nodes.is_empty() {
+            if bits & 1 == 1 {
+                nodes.insert(0, self.peaks.pop().expect("there is a peak for each bit that is set"));
+            }
+            let (pairs, odd) = nodes.as_chunks::<2>();
+            new_peaks.extend(odd);
+            let mut above = vec![EMPTY; pairs.len()];
+            sha256d::log_nodes(pairs, &mut above);
+            nodes = above;
+            bits >>= 1;
+        }
+        self.peaks.extend(new_peaks.into_iter().rev());
+        self.size += added;
     }
 }
 
 impl FromIterator<TreeHash> for Tree {
     fn from_iter<I: IntoIterator<Item = TreeHash>>(leaves: I) -> Self {
         let mut tree = Self::default();
-        leaves.into_iter().for_each(|leaf| tree.push(leaf));
+        tree.extend(leaves);
         tree
     }
+}
+
+fn node(children: [TreeHash; 2]) -> TreeHash {
+    let mut node = [EMPTY];
+    sha256d::log_nodes(&[children], &mut node);
+    node[0]
 }
 
 #[cfg(test)]
@@ -59,6 +83,7 @@ mod tests {
     use super::*;
     use bitcoin::hex::{DisplayHex, FromHex};
     use proptest::prelude::*;
+    use tlog_tiles::{EMPTY_HASH, Hash, node_hash, record_hash};
 
     /// The definition: the largest power of two below the size to the left, the rest to the right.
     fn by_definition(leaves: &[TreeHash]) -> TreeHash {
@@ -101,17 +126,37 @@ mod tests {
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         for (entry, root) in entries.into_iter().zip(roots) {
-            tree.push(leaf(&Vec::from_hex(entry).unwrap()));
+            let entry = Vec::from_hex(entry).unwrap();
+            tree.extend(leaves(&[&entry]));
             assert_eq!(tree.root().to_lower_hex_string(), root);
         }
     }
 
     proptest! {
         #[test]
-        fn the_root_is_the_one_of_the_definition(leaves in prop::collection::vec(any::<[u8; 32]>(), 0..300)) {
-            let tree: Tree = leaves.iter().copied().collect();
+        fn the_root_is_the_one_of_the_definition(
+            leaves in prop::collection::vec(any::<[u8; 32]>(), 0..300),
+            cuts in prop::collection::vec(0_usize..100, 0..10),
+        ) {
+            let mut tree = Tree::default();
+            let mut rest = leaves.as_slice();
+            for cut in cuts {
+                let (some, others) = rest.split_at(cut.min(rest.len()));
+                tree.extend(some.iter().copied());
+                rest = others;
+            }
+            tree.extend(rest.iter().copied());
             prop_assert_eq!(tree.size(), leaves.len() as u64);
             prop_assert_eq!(tree.root(), by_definition(&leaves));
+        }
+
+        #[test]
+        fn leaves_are_those_of_the_library(
+            entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..40),
+        ) {
+            let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+            let expected: Vec<TreeHash> = entries.iter().map(|entry| record_hash(entry).0).collect();
+            prop_assert_eq!(leaves(&entries), expected);
         }
     }
 }

@@ -95,15 +95,11 @@ pub struct Window {
     kept: u128,
     /// Whether any share was dropped for good.
     dropped: bool,
-    /// Work of each pot, from −32 on.
-    works: Vec<u128>,
 }
 
 impl Window {
     /// An empty window of the given size W.
     pub fn new(size: Work) -> Self {
-        let pots = Pot::MIN.get()..=Pot::MAX.get();
-        let works = pots.filter_map(|pot| Pot::try_from(pot).ok()).map(|pot| pot.work().0).collect();
         Self {
             size: size.0,
             largest: 0,
@@ -114,7 +110,6 @@ impl Window {
             by_payee: HashMap::new(),
             kept: 0,
             dropped: false,
-            works,
         }
     }
 
@@ -138,7 +133,7 @@ impl Window {
     /// # Panics
     /// If all work kept exceeds 2^128, more than the whole network can do.
     pub fn append_run(&mut self, payee: u32, pot: Pot, count: u32) {
-        let work = u128::from(count).checked_mul(self.work_of(pot)).expect("work fits 128 bits");
+        let work = u128::from(count).checked_mul(pot.work().0).expect("work fits 128 bits");
         self.sum = self.sum.checked_add(work).expect("work fits 128 bits");
         self.kept = self.kept.checked_add(work).expect("work fits 128 bits");
         *self.by_payee.entry(payee).or_default() += work;
@@ -171,7 +166,7 @@ impl Window {
                 self.outside = self.runs[previous].count();
             }
             let run = self.runs[self.tail];
-            let work = self.work_of(run.pot());
+            let work = run.pot().work().0;
             let wanted = (self.size - self.sum).div_ceil(work);
             let back = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.outside);
             self.outside -= back;
@@ -197,17 +192,12 @@ impl Window {
         weights.filter(|(_, work)| work.0 > 0).collect()
     }
 
-    fn work_of(&self, pot: Pot) -> u128 {
-        let at = i16::from(pot.get()) - i16::from(Pot::MIN.get());
-        self.works[at as usize] // never negative: MIN is the lowest pot
-    }
-
     /// Moves the tail up while the window is full without its oldest share, then drops what is
     /// too old for any retarget to bring back.
     fn trim(&mut self) {
         while self.sum > self.size && self.tail < self.runs.len() {
             let run = self.runs[self.tail];
-            let work = self.work_of(run.pot());
+            let work = run.pot().work().0;
             let inside = run.count() - self.outside;
             let out = u32::try_from((self.sum - self.size) / work).unwrap_or(u32::MAX).min(inside);
             if out == 0 {
@@ -228,7 +218,7 @@ impl Window {
         let limit = self.size.max(self.largest).saturating_mul(KEPT);
         while self.tail > 0 {
             let run = self.runs[0];
-            let work = self.work_of(run.pot()) * u128::from(run.count());
+            let work = run.pot().work().0 * u128::from(run.count());
             if self.kept - work < limit {
                 break;
             }

@@ -7,9 +7,9 @@
 use crate::accounting::{Batch, CommitError, CommitResult, Shared, Snapshot, WindowError};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
-use crate::entry::{ChainEntry, Entry, Extranonce, JobEntry, Share, WorkerTag};
+use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Share, WorkerTag};
 use crate::log::Log;
-use crate::log::append::{AppendError, Commit};
+use crate::log::append::AppendError;
 use crate::window::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,11 +66,19 @@ impl std::fmt::Debug for Queued {
 /// A group on its way into the log, with what must be taken back if it fails.
 #[derive(Debug, Default)]
 struct Staged {
-    commit: Commit,
+    entries: Encoded,
     /// Script number and pot of each credited share.
     credits: Vec<(u32, Pot)>,
     total_work: Work,
     jobs: Vec<Arc<JobBody>>,
+}
+
+impl Staged {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.credits.clear();
+        self.jobs.clear();
+    }
 }
 
 /// No index or sum is left: more payees than 2^32 or more work than 2^128.
@@ -88,6 +96,8 @@ pub(crate) struct Writer {
     /// Indexes of payees whose shares came before.
     payees: ByAddress<Payee>,
     shared: Arc<Shared>,
+    /// Empty between groups; its room stays, up to that of the largest group.
+    staged: Staged,
 }
 
 impl Writer {
@@ -100,7 +110,8 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let (jobs, payees) = (ByAddress::default(), ByAddress::default());
-        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared }
+        let staged = Staged::default();
+        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
@@ -164,34 +175,47 @@ impl Writer {
 
     fn commit_shares<'a>(&mut self, shares: impl Iterator<Item = &'a JudgedShare>) -> CommitResult {
         let payees = self.books.registry.len();
-        let mut staged = Staged { total_work: self.books.total_work, ..Staged::default() };
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.total_work = self.books.total_work;
+        let result = self.commit_staged(shares, &mut staged);
+        if result.is_err() {
+            self.books.registry.truncate(payees);
+            self.payees.clear();
+            staged.jobs.iter().for_each(|body| self.jobs.remove(body));
+        }
+        staged.clear();
+        self.staged = staged;
+        result
+    }
+
+    /// Stages the shares, makes them durable and books them.
+    fn commit_staged<'a>(
+        &mut self,
+        shares: impl Iterator<Item = &'a JudgedShare>,
+        staged: &mut Staged,
+    ) -> CommitResult {
         let mut staged_all = Ok(());
         for share in shares {
-            staged_all = self.stage(share, &mut staged);
+            staged_all = self.stage(share, staged);
             if staged_all.is_err() {
                 break;
             }
         }
         let result = match staged_all {
-            Ok(()) => self.append(&staged.commit),
+            Ok(()) => self.append(&staged.entries),
             Err(Exhausted) => {
                 error!("the share log is out of payee numbers or its sum of work is full: start a new log");
                 Err(CommitError::LogUnavailable)
             }
         };
-        if result.is_err() {
-            self.books.registry.truncate(payees);
-            self.payees.clear();
-            staged.jobs.iter().for_each(|body| self.jobs.remove(body));
-            return result;
-        }
-        self.books.size += u64::from(staged.commit.count());
-        for (script, pot) in staged.credits {
+        result?;
+        self.books.size += u64::from(staged.entries.count());
+        for (script, pot) in staged.credits.drain(..) {
             self.books.credit(script, pot, true).expect("the sum was checked when the share was staged");
         }
         assert_eq!(self.books.total_work, staged.total_work, "the books hold what the log says");
         assert_eq!(self.books.size, self.log.size(), "the books have as many entries as the log");
-        result
+        Ok(())
     }
 
     /// Encodes a share, behind the job and payee entries that it is the first to need.
@@ -200,8 +224,8 @@ impl Writer {
         let job = match self.jobs.find(share.body()) {
             Some(index) => index,
             None => {
-                let index = self.books.size + u64::from(staged.commit.count());
-                staged.commit.push(&Entry::Job(JobEntry::from(&**share.body())));
+                let index = self.books.size + u64::from(staged.entries.count());
+                staged.entries.push(&Entry::Job(JobEntry::from(&**share.body())));
                 staged.jobs.push(share.body().clone());
                 self.jobs.insert(share.body(), index);
                 index
@@ -214,8 +238,7 @@ impl Writer {
             staged.credits.push((script, share.pot()));
         }
         let roll = share.roll();
-        let extranonce = [&roll.extranonce1.0, roll.extranonce2.as_bytes()].concat();
-        staged.commit.push(&Entry::Share(Share {
+        staged.entries.push(&Entry::Share(Share {
             pot: share.pot(),
             site: self.log.site(),
             payee,
@@ -223,7 +246,7 @@ impl Writer {
             ntime: roll.ntime,
             nonce: roll.nonce,
             version: roll.version,
-            extranonce: Extranonce::new(&extranonce).expect("4 and at most 12 bytes fit 16"),
+            extranonce: roll.into(),
             credited: share.credited(),
             block_candidate: share.block_candidate(),
             received_unix_ms: share.received_unix_ms(),
@@ -244,7 +267,7 @@ impl Writer {
                 let entry = registry.next_entry(worker, &payee.script).map_err(|_| Exhausted)?;
                 registry.register(&entry).map_err(|_| Exhausted)?;
                 let index = entry.index;
-                staged.commit.push(&Entry::Payee(entry));
+                staged.entries.push(&Entry::Payee(entry));
                 index
             }
         };
@@ -253,9 +276,9 @@ impl Writer {
     }
 
     /// Makes a commit durable and counts it.
-    fn append(&mut self, commit: &Commit) -> CommitResult {
+    fn append(&mut self, entries: &Encoded) -> CommitResult {
         let start = Instant::now();
-        let result = self.log.commit(commit, self.books.total_work.0);
+        let result = self.log.commit(entries, self.books.total_work.0);
         self.shared.failing.store(result.is_err(), Ordering::Relaxed);
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         match result {
@@ -280,11 +303,11 @@ impl Writer {
     }
 
     fn event(&mut self, entry: ChainEntry) -> CommitResult {
-        let mut commit = Commit::default();
+        let mut entries = Encoded::default();
         let index = self.books.size;
         let entry = Entry::Chain(entry);
-        commit.push(&entry);
-        self.append(&commit)?;
+        entries.push(&entry);
+        self.append(&entries)?;
         self.books.apply(index, &entry).expect("an event follows from nothing before it");
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::target::{Target, Work};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::LazyLock;
 
 /// Share difficulty 2^pot, the unit of vardiff, jobs and the share log.
 ///
@@ -39,7 +40,10 @@ impl Pot {
 
     /// Expected hashes of one share.
     pub fn work(self) -> Work {
-        self.target().work()
+        /// Of each pot from −32 on: asked for with every share, and a division of 256 bits.
+        static WORKS: LazyLock<Vec<Work>> =
+            LazyLock::new(|| (Pot::MIN.0..=Pot::MAX.0).map(|pot| Pot(pot).target().work()).collect());
+        WORKS[(i16::from(self.0) - i16::from(Self::MIN.0)) as usize] // 0 to 127
     }
 
     /// The hardest pot whose target is not harder than `limit`; [`Pot::MIN`] if even that is harder.

@@ -1,9 +1,9 @@
 //! `sluice-verify` on the log of a real pool, and on one that was altered.
 
 use serde_json::{Value, json};
-use share_accounting::entry::{Entry, Share};
+use share_accounting::entry::{Encoded, Entry, Share};
 use share_accounting::log::Reader;
-use share_accounting::log::append::{Commit, Log, LogSettings, SEGMENT_BYTES_DEFAULT};
+use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
 use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
@@ -98,9 +98,9 @@ fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
     alter(&mut entries);
     let settings = LogSettings { dir: to.to_owned(), network, site: 0, segment_bytes: SEGMENT_BYTES_DEFAULT };
     let mut log = Log::open(settings, |_, _| {}).unwrap();
-    let mut commit = Commit::default();
-    entries.iter().for_each(|entry| commit.push(entry));
-    log.commit(&commit, 0).unwrap();
+    let mut encoded = Encoded::default();
+    entries.iter().for_each(|entry| encoded.push(entry));
+    log.commit(&encoded, 0).unwrap();
 }
 
 fn last_share(entries: &mut [Entry]) -> (usize, &mut Share) {

@@ -31,6 +31,7 @@
 //! There is one encoding of each entry: what decodes encodes to the same bytes.
 
 mod chain;
+mod encoded;
 mod fields;
 mod job;
 mod params;
@@ -39,6 +40,7 @@ mod settlement;
 mod share;
 
 pub use chain::{ChainEntry, ChainEvent};
+pub use encoded::Encoded;
 pub use fields::SCRIPT_BYTES_MAX;
 pub use job::{JobEntry, PlanEntry};
 pub use params::Params;

@@ -6,8 +6,8 @@ use super::segment::{
     BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, Origin, Position, SEGMENT_HEADER_BYTES,
     SegmentHeader, digest,
 };
-use crate::entry::Entry;
-use crate::tree::{Tree, TreeHash, leaf};
+use crate::entry::{Encoded, Entry};
+use crate::tree::{Tree, TreeHash};
 use bitcoin::Network;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -24,14 +24,6 @@ pub const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How long another owner of the directory is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
-/// Entries of one commit, encoded.
-#[derive(Debug, Default)]
-pub struct Commit {
-    body: Vec<u8>,
-    /// The entries' hashes, in order.
-    leaves: Vec<TreeHash>,
-}
 
 /// Why a commit failed. Nothing of it is in the log.
 #[derive(Debug, thiserror::Error)]
@@ -51,28 +43,6 @@ pub enum AppendError {
     /// More than one block holds.
     #[error("a commit of {0} bytes is too large")]
     TooLarge(usize),
-}
-
-impl Commit {
-    /// Adds an entry.
-    pub fn push(&mut self, entry: &Entry) {
-        let start = self.body.len();
-        entry.encode(&mut self.body);
-        self.leaves.push(leaf(&self.body[start..]));
-    }
-
-    /// Number of entries.
-    ///
-    /// # Panics
-    /// Beyond 2^32: they would exceed a block by far.
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.leaves.len()).expect("a block holds fewer entries")
-    }
-
-    /// Size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.body.len()
-    }
 }
 
 /// What a log is opened with.
@@ -263,20 +233,21 @@ impl Log {
     /// # Errors
     /// Then nothing of the commit is in the log, now or after a restart, except if the process dies
     /// before the log could be written again; a later commit may succeed.
-    pub fn commit(&mut self, commit: &Commit, work_before: u128) -> Result<(), AppendError> {
-        if commit.leaves.is_empty() {
+    pub fn commit(&mut self, entries: &Encoded, work_before: u128) -> Result<(), AppendError> {
+        let body = entries.bytes();
+        if body.is_empty() {
             return Ok(());
         }
-        if commit.bytes() > BLOCK_BODY_BYTES_MAX {
-            return Err(AppendError::TooLarge(commit.bytes()));
+        if body.len() > BLOCK_BODY_BYTES_MAX {
+            return Err(AppendError::TooLarge(body.len()));
         }
         self.make_ready(work_before)?;
-        let header = BlockHeader::new(self.origin, self.position, commit.count(), &commit.body);
+        let header = BlockHeader::new(self.origin, self.position, entries.count(), body);
         let front = header.encode();
         let State::Appending { file, length } = &mut self.state else {
             return Err(AppendError::Waiting);
         };
-        let written = file.write_all(&front).and_then(|()| file.write_all(&commit.body));
+        let written = file.write_all(&front).and_then(|()| file.write_all(body));
         let durable =
             written.map_err(|e| ("write", e)).and_then(|()| file.sync_data().map_err(|e| ("sync", e)));
         if let Err((action, source)) = durable {
@@ -286,12 +257,10 @@ impl Log {
             self.discard_behind(committed);
             return Err(AppendError::Io { action, source });
         }
-        *length += (BLOCK_HEADER_BYTES + commit.bytes()) as u64; // usize fits u64
-        self.position = Position {
-            index: self.position.index + u64::from(commit.count()),
-            last: digest(&front, &commit.body),
-        };
-        commit.leaves.iter().for_each(|leaf| self.tree.push(*leaf));
+        *length += (BLOCK_HEADER_BYTES + body.len()) as u64; // usize fits u64
+        self.position =
+            Position { index: self.position.index + u64::from(entries.count()), last: digest(&front, body) };
+        self.tree.extend(entries.leaves());
         self.origin.sequence += 1;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::segment::{Blocks, End, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from};
 use super::{Corruption, LogError};
 use crate::entry::Entry;
-use crate::tree::{Tree, leaf};
+use crate::tree::{Tree, leaves};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -189,14 +189,15 @@ impl Reader {
             what,
         };
         if let Some(block) = open.blocks.next_block(&open.bytes).map_err(corrupt)? {
-            let (ready, tree) = (&mut self.ready, &mut self.tree);
-            let visit = |index, entry, bytes: &[u8]| {
-                ready.push_back((index, entry));
-                if let Some(tree) = tree {
-                    tree.push(leaf(bytes));
-                }
+            let mut encoded = Vec::new();
+            let visit = |index, entry, bytes| {
+                self.ready.push_back((index, entry));
+                encoded.push(bytes);
             };
             block.entries(visit).map_err(corrupt)?;
+            if let Some(tree) = &mut self.tree {
+                tree.extend(leaves(&encoded));
+            }
             return Ok(true);
         }
         let (offset, position) = (open.blocks.offset(), open.blocks.position());

@@ -314,12 +314,12 @@ impl Blocks {
     }
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
     /// Decodes the entries, each with its log index and its bytes.
     ///
     /// # Errors
     /// The offset in the segment of the first byte that is no entry, and why.
-    pub fn entries(&self, mut visit: impl FnMut(u64, Entry, &[u8])) -> Result<(), (usize, Corruption)> {
+    pub fn entries(&self, mut visit: impl FnMut(u64, Entry, &'a [u8])) -> Result<(), (usize, Corruption)> {
         let mut rest = self.body;
         let mut index = self.header.start.index;
         let end = index + u64::from(self.header.count);

@@ -1,9 +1,9 @@
-use super::append::{AppendError, Commit, LogSettings, SEGMENT_BYTES_DEFAULT};
+use super::append::{AppendError, LogSettings, SEGMENT_BYTES_DEFAULT};
 use super::reader::segment_path;
 use super::segment::{Position, SegmentHeader, recover_bytes};
 use super::*;
-use crate::entry::{ChainEntry, ChainEvent, Entry};
-use crate::tree::{Tree, TreeHash, leaf};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry};
+use crate::tree::{Tree, TreeHash, leaves};
 use bitcoin::Network;
 use proptest::prelude::*;
 use std::fs;
@@ -45,13 +45,15 @@ fn root(numbers: &[u64]) -> TreeHash {
         entry(*n).encode(&mut bytes);
         bytes
     };
-    numbers.iter().map(|n| leaf(&bytes(n))).collect::<Tree>().root()
+    let entries: Vec<_> = numbers.iter().map(bytes).collect();
+    let entries: Vec<_> = entries.iter().map(Vec::as_slice).collect();
+    leaves(&entries).into_iter().collect::<Tree>().root()
 }
 
 fn commit(log: &mut Log, numbers: impl IntoIterator<Item = u64>) -> Result<(), AppendError> {
-    let mut commit = Commit::default();
-    numbers.into_iter().for_each(|n| commit.push(&entry(n)));
-    log.commit(&commit, 0)
+    let mut entries = Encoded::default();
+    numbers.into_iter().for_each(|n| entries.push(&entry(n)));
+    log.commit(&entries, 0)
 }
 
 fn read(dir: &Path) -> Result<Vec<u64>, LogError> {

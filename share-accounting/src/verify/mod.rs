@@ -21,8 +21,8 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::Entry;
-use crate::tree::{Tree, TreeHash, leaf};
+use crate::entry::{Encoded, Entry};
+use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network};
 use jobs::Jobs;
 use plans::Plans;
@@ -106,6 +106,9 @@ where
     Ok(audit.finish())
 }
 
+/// So many bytes of entries fill the lanes of the hash, and the processor's nearest cache not yet.
+const UNHASHED_BYTES: usize = 16 << 10;
+
 struct Audit {
     books: Books,
     tree: Tree,
@@ -113,7 +116,8 @@ struct Audit {
     plans: Plans,
     shares: Shares,
     report: Report,
-    encoded: Vec<u8>,
+    /// Entries that are not in the tree yet: many are hashed at once.
+    unhashed: Encoded,
 }
 
 impl Audit {
@@ -128,20 +132,24 @@ impl Audit {
             plans: Plans::new(network, survey),
             shares: Shares::default(),
             report: Report::default(),
-            encoded: Vec::new(),
+            unhashed: Encoded::default(),
         }
     }
 
     /// Takes the next entry; `false` if nothing behind it can be checked.
     fn take(&mut self, index: u64, entry: &Entry) -> bool {
-        self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
+        if self.plans.are_due(index) {
+            self.hash_entries();
+            self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
+        }
         if let Err(lie) = self.book(index, entry) {
             self.report.found(index, lie);
             return false;
         }
-        self.encoded.clear();
-        entry.encode(&mut self.encoded);
-        self.tree.push(leaf(&self.encoded));
+        self.unhashed.push(entry);
+        if self.unhashed.bytes().len() >= UNHASHED_BYTES {
+            self.hash_entries();
+        }
         match entry {
             Entry::Job(job) => {
                 match self.jobs.add(index, job) {
@@ -174,7 +182,13 @@ impl Audit {
         self.books.apply(index, entry).map_err(|inconsistent| Lie::Inconsistent(inconsistent.what))
     }
 
+    fn hash_entries(&mut self) {
+        self.tree.extend(self.unhashed.leaves());
+        self.unhashed.clear();
+    }
+
     fn finish(mut self) -> Report {
+        self.hash_entries();
         self.shares.hash(&self.books.registry, &mut self.report);
         let Self { books, tree, mut report, .. } = self;
         report.entries = tree.size();

@@ -57,10 +57,16 @@ impl Plans {
         Self { network, claims, future, solved, credits, wrong: HashMap::new(), weighed: None }
     }
 
+    /// Whether payouts were planned when the log had no more entries than that.
+    pub fn are_due(&self, size: u64) -> bool {
+        self.claims.first_key_value().is_some_and(|(next, _)| next.log_size <= size)
+    }
+
     /// Computes the payouts that were planned when the log was as long as the books are now.
     pub fn compute_at(&mut self, books: &mut Books, root: TreeHash, report: &mut Report) {
-        while let Some(next) = self.claims.first_entry().filter(|next| next.key().log_size <= books.size) {
-            let (place, claim) = next.remove_entry();
+        while self.are_due(books.size)
+            && let Some((place, claim)) = self.claims.pop_first()
+        {
             if let Err(lie) = self.compute(place, &claim, books, root, report) {
                 self.wrong.insert(place.job, Wrong::Lie(lie));
             }

@@ -1,9 +1,11 @@
-//! Double SHA-256, the hash of Bitcoin's headers, transaction ids and merkle trees.
+//! Double SHA-256, the hash of Bitcoin's headers, transaction ids and merkle trees, and the hashes of a log that is a
+//! Merkle tree.
 //!
 //! What is hashed:
 //! - `engine`: a message that comes in pieces.
 //! - `gapped`: a message of which only a few bytes change.
 //! - `side_by_side`: many messages at once: coinbases with their merkle branches, and headers.
+//! - `tagged`: leaves and nodes of a log, many at once.
 //!
 //! On what:
 //! - `kernel`: what a kernel does, and which one this process uses.
@@ -15,7 +17,7 @@
 //! The kernel is chosen once, at the first hash, by asking the processor. Nothing here allocates but [`Gapped::new`].
 //!
 //! This is the only crate of the servers that may hold `unsafe` code, and only `sha_ni` and `avx2` do.
-//! Not here: single SHA-256, HMAC, a constant-time promise, or any hash of a secret. What is hashed is public.
+//! Not here: single SHA-256 of anything else, HMAC, a constant-time promise, or any hash of a secret. What is hashed is public.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks)]
@@ -30,12 +32,14 @@ mod schedule;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni;
 mod side_by_side;
+mod tagged;
 #[cfg(test)]
 mod tests;
 
 pub use engine::Sha256d;
 pub use gapped::{GAP_BYTES_MAX, Gapped};
 pub use side_by_side::{Header, Leaf, Midstate, header_hashes, merkle_roots};
+pub use tagged::{log_leaves, log_nodes};
 
 /// Double SHA-256 of a message in one piece, in internal byte order (the reverse of how ids are displayed).
 #[must_use]

@@ -76,7 +76,7 @@ pub(crate) fn merkle_root(kernel: &Kernel, leaf: Leaf<'_>) -> [u8; 32] {
 }
 
 /// What is to be done with messages, named by their numbers.
-trait Work {
+pub(crate) trait Work {
     /// Those of one shape can be done in lockstep.
     fn shape(&self, number: usize) -> [usize; 3];
 
@@ -85,7 +85,7 @@ trait Work {
 
 impl Kernel {
     /// Does the work for each number below `count`, those of one shape together.
-    fn do_all(&self, count: usize, work: &mut impl Work) {
+    pub(crate) fn do_all(&self, count: usize, work: &mut impl Work) {
         for start in (0..count).step_by(WINDOW) {
             self.do_window(start, count.min(start + WINDOW), work);
         }

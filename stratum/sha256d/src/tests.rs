@@ -9,6 +9,7 @@ use crate::gapped::{GAP_BYTES_MAX, Gapped};
 use crate::kernel::{Kernel, available, chosen};
 use crate::pair;
 use crate::side_by_side::{Header, Leaf, header_hashes_with, merkle_root, merkle_roots_with};
+use crate::tagged::tagged_with;
 
 fn kernels() -> Vec<&'static Kernel> {
     available().collect()
@@ -81,6 +82,23 @@ fn every_length_to_300_agrees_with_sha2() {
             let message = counting_bytes(length);
             let digest = engine_over(kernel, &[&message]).finish_with(kernel);
             assert_eq!(digest, reference(&message), "{} over {length} bytes", kernel.name);
+        }
+    }
+}
+
+/// Lengths in an order that mixes shapes, so that lanes are filled from far apart.
+#[test]
+fn tagged_messages_of_every_length_to_300_agree_with_sha2() {
+    let messages: Vec<_> = (0..=300).map(|nth| counting_bytes(nth * 7 % 301)).collect();
+    for kernel in kernels() {
+        for tag in [0, 1] {
+            let mut hashes = vec![[0; 32]; messages.len()];
+            tagged_with(kernel, tag, messages.len(), |nth| &messages[nth], &mut hashes);
+            for (message, hash) in messages.iter().zip(hashes) {
+                let reference: [u8; 32] =
+                    Sha256::new().chain_update([tag]).chain_update(message).finalize().into();
+                assert_eq!(hash, reference, "{}: {tag} before {} bytes", kernel.name, message.len());
+            }
         }
     }
 }
