@@ -95,8 +95,7 @@ impl Kernel {
 
     pub fn shutdown(&mut self, slot: u32, tag: u64) -> io::Result<()> {
         let both = 2; // SHUT_RDWR
-        let shutdown = opcode::Shutdown::new(Fixed(slot), both).build();
-        self.push(&shutdown.flags(squeue::Flags::SKIP_SUCCESS).user_data(tag))
+        self.push(&opcode::Shutdown::new(Fixed(slot), both).build().user_data(tag))
     }
 
     pub fn close(&mut self, slot: u32, tag: u64) -> io::Result<()> {

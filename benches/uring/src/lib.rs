@@ -17,6 +17,7 @@ mod kernel;
 
 use kernel::{Kernel, Sent};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
@@ -87,8 +88,9 @@ enum Kind {
     Receive,
     Send,
     Watch,
-    /// Shut down or closed; only failures have a result.
-    Farewell,
+    Shutdown,
+    /// Only failures have a result.
+    Close,
 }
 
 /// Sockets, and what they wait for.
@@ -99,6 +101,9 @@ pub struct Ring {
     /// The buffer that the last event is in.
     lent: Option<u16>,
     spare: Vec<Vec<u8>>,
+    /// Slots of connections that are being shut down, and whether they are to be closed then. The kernel shuts down in
+    /// a thread of its own and looks the connection up there, when the slot could be another's.
+    shutdowns: HashMap<u32, bool>,
 }
 
 /// Why this system has no io_uring for us, if it has none.
@@ -113,7 +118,14 @@ impl Ring {
     /// The system refuses io_uring, or is older than what is used of it (Linux 6.6).
     pub fn new(setting: &Setting) -> io::Result<Self> {
         let kernel = Kernel::new(setting)?;
-        Ok(Self { kernel, listeners: Vec::new(), watched: None, lent: None, spare: Vec::new() })
+        Ok(Self {
+            kernel,
+            listeners: Vec::new(),
+            watched: None,
+            lent: None,
+            spare: Vec::new(),
+            shutdowns: HashMap::new(),
+        })
     }
 
     /// Accepts whoever comes; listeners are numbered from 0.
@@ -160,15 +172,21 @@ impl Ring {
     /// # Errors
     /// The kernel takes nothing more.
     pub fn shutdown(&mut self, slot: u32) -> io::Result<()> {
-        self.kernel.shutdown(slot, Kind::Farewell.tag(slot))
+        self.shutdowns.insert(slot, false);
+        self.kernel.shutdown(slot, Kind::Shutdown.tag(slot))
     }
 
-    /// Frees the slot of a connection that has ended and to which nothing is being sent.
+    /// Frees the slot of a connection that has ended and to which nothing is being sent, as soon as it is shut down if
+    /// that was asked for.
     ///
     /// # Errors
     /// The kernel takes nothing more.
     pub fn close(&mut self, slot: u32) -> io::Result<()> {
-        self.kernel.close(slot, Kind::Farewell.tag(slot))
+        if let Some(closes) = self.shutdowns.get_mut(&slot) {
+            *closes = true;
+            return Ok(());
+        }
+        self.kernel.close(slot, Kind::Close.tag(slot))
     }
 
     /// Hands over all there is to do, and waits until something happens.
@@ -230,7 +248,12 @@ impl Ring {
                     }
                     return Ok(Some(Event::Readable));
                 }
-                Kind::Watch | Kind::Farewell => {}
+                Kind::Shutdown => {
+                    if self.shutdowns.remove(&number) == Some(true) {
+                        self.close(number)?;
+                    }
+                }
+                Kind::Watch | Kind::Close => {}
             }
         }
         Ok(None)
@@ -270,7 +293,8 @@ impl Deref for Bytes {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Accept, Self::Receive, Self::Send, Self::Watch, Self::Farewell];
+    const ALL: [Self; 6] =
+        [Self::Accept, Self::Receive, Self::Send, Self::Watch, Self::Shutdown, Self::Close];
 
     fn tag(self, number: u32) -> u64 {
         (self as u64) << 32 | u64::from(number)
@@ -281,7 +305,7 @@ impl Kind {
     }
 
     fn of(tag: u64) -> io::Result<(Self, u32)> {
-        let kind = Self::ALL.get((tag >> 32) as usize).ok_or(io::ErrorKind::InvalidData)?; // five of them
+        let kind = Self::ALL.get((tag >> 32) as usize).ok_or(io::ErrorKind::InvalidData)?; // six of them
         Ok((*kind, tag as u32)) // the lower half
     }
 }
@@ -291,6 +315,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::thread;
 
     #[test]
     fn a_request_is_known_by_its_tag() {
@@ -298,6 +323,57 @@ mod tests {
             assert_eq!(Kind::of(kind.tag(u32::MAX - 1)).unwrap(), (kind, u32::MAX - 1));
         }
         assert!(Kind::of(u64::MAX).is_err());
+    }
+
+    /// A peer that leaves while it is shut down: its slot goes to the next one, who must not be shut down for it.
+    #[test]
+    fn a_shutdown_never_reaches_the_next_connection_of_the_slot() {
+        if let Some(error) = refused() {
+            eprintln!("left out: this system refuses io_uring: {error}");
+            return;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let say = move |words: &[u8]| {
+            let mut client = TcpStream::connect(address)?;
+            client.write_all(words)?;
+            Ok::<_, io::Error>(client)
+        };
+        let client = thread::spawn(move || {
+            let rounds = (0..2_000).try_for_each(|_| {
+                drop(say(b"leave")?);
+                say(b"stay")?.read_exact(&mut [0; 4])
+            });
+            say(b"over").and(rounds)
+        });
+        let mut ring = Ring::new(&Setting { slots: 64, buffers: 4, buffer_bytes: 64 }).unwrap();
+        ring.accept(listener).unwrap();
+        let (mut sending, mut ended) = ([false; 64], [false; 64]);
+        'serve: loop {
+            ring.turn().unwrap();
+            while let Some(event) = ring.event().unwrap() {
+                match event {
+                    Event::Accepted { .. } => {}
+                    Event::Received { slot, bytes: [b'l', ..] } => ring.shutdown(slot).unwrap(),
+                    Event::Received { slot, bytes: [b's', ..] } => {
+                        sending[slot as usize] = true;
+                        ring.send(slot, &mut b"stay".to_vec()).unwrap();
+                    }
+                    Event::Received { .. } => break 'serve,
+                    Event::Sent { slot, .. } => {
+                        sending[slot as usize] = false;
+                        if ended[slot as usize] {
+                            ended[slot as usize] = false;
+                            ring.close(slot).unwrap();
+                        }
+                    }
+                    Event::Ended { slot } if sending[slot as usize] => ended[slot as usize] = true,
+                    Event::Ended { slot } => ring.close(slot).unwrap(),
+                    Event::Readable => unreachable!("nothing is watched"),
+                }
+            }
+        }
+        client.join().unwrap().unwrap();
     }
 
     #[test]
