@@ -199,9 +199,9 @@ impl Outcome {
         number(&self.shares, "/lost")
     }
 
-    /// Connections that were closed since they had work.
+    /// Connections that were closed since they had work. Some may have got theirs since the last was waited for.
     pub fn closed(&self) -> f64 {
-        number(&self.connect, "/connect/ready") - number(&self.shares, "/ready")
+        (number(&self.connect, "/connect/ready") - number(&self.shares, "/ready")).max(0.0)
     }
 
     /// A figure of what the server used while shares came.
