@@ -2,11 +2,14 @@
 
 use crate::blocks::{BlockSink, FoundBlocks, read_note};
 use crate::books::Books;
+use crate::books_pages::BooksPages;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
 use crate::doors::Doors;
 use crate::health::Health;
 use crate::http::PoolPages;
+use crate::log_pages::{self, LogPages};
 use crate::metrics::Metrics;
+use crate::publishing;
 use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
 use crate::settings::Settings;
@@ -17,6 +20,7 @@ use prometheus::Registry;
 use share_accounting::entry::Params;
 use share_accounting::ledger::Ledger;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use share_accounting::publish::Published;
 use share_accounting::{Accounting, AccountingThread};
 use std::path::Path;
 use std::sync::Arc;
@@ -68,7 +72,15 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
 
     let mut core = Core::start(&settings, &metrics)?;
     let pages = PoolPages { health: core.health.clone(), metrics: metrics.clone() };
-    tokio::spawn(stratum_net::http::serve(http, pages, stop.clone()));
+    let log = LogPages {
+        published: core.published.clone(),
+        accounting: core.accounting.clone(),
+        network: settings.network,
+    };
+    let ledger = Ledger::open(&settings.data_dir.join("ledger.sqlite"))?;
+    let books = BooksPages::new(settings.network, core.current.clone(), core.accounting.clone(), ledger);
+    let more = log_pages::routes(log).merge(books.routes());
+    tokio::spawn(stratum_net::http::serve(http, pages, more, stop.clone()));
     let outcome = match core.wait_for_work(&stop).await {
         Ok(true) => serve_miners(&settings, &core, doors, &metrics, &stop).await,
         Ok(false) => Ok(()),
@@ -93,6 +105,9 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
 struct Core {
     accounting: Accounting,
     accounting_thread: AccountingThread,
+    published: Published,
+    /// Ends with the accounting.
+    publisher: JoinHandle<()>,
     submitter: Arc<Submitter>,
     found: FoundBlocks,
     source: Source,
@@ -116,6 +131,7 @@ impl Core {
         let dir = &settings.data_dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let (accounting, accounting_thread) = Accounting::open(accounting_settings(settings))?;
+        let (published, publisher) = publishing::start(settings, &accounting)?;
         let style = CoinbaseStyle::new(settings.site, accounting.epoch(), &settings.coinbase_text)?;
         check_room(&style, &settings.payout.params)?;
         let ledger = Ledger::open(&dir.join("ledger.sqlite"))?;
@@ -154,6 +170,8 @@ impl Core {
         Ok(Self {
             accounting,
             accounting_thread,
+            published,
+            publisher,
             submitter,
             found,
             source,
@@ -187,6 +205,8 @@ impl Core {
     fn dead_part(&self) -> Option<&'static str> {
         if self.accounting_thread.is_finished() {
             Some("accounting")
+        } else if self.publisher.is_finished() {
+            Some("publisher")
         } else if self.director.is_finished() {
             Some("director")
         } else if self.events.is_finished() {
@@ -216,6 +236,7 @@ impl Core {
             let _ = thread.join();
         }
         let _ = self.accounting_thread.stop();
+        let _ = self.publisher.join();
     }
 }
 

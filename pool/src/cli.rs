@@ -59,7 +59,7 @@ pub struct Overrides {
     /// Address for V1 miners, instead of `v1.listen`.
     #[arg(long, env = "SLUICE_POOL_LISTEN", value_name = "ADDR:PORT")]
     pub listen: Option<String>,
-    /// Address for /health and /metrics, instead of `http.listen`.
+    /// Address for /health, /metrics and /log, instead of `http.listen`.
     #[arg(long, env = "SLUICE_POOL_HTTP_LISTEN", value_name = "ADDR:PORT")]
     pub http_listen: Option<String>,
     /// Bitcoin network, instead of `network`: signet, regtest, testnet or testnet4.

@@ -9,6 +9,7 @@
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
+//! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -18,6 +19,7 @@
 pub mod app;
 pub mod blocks;
 pub mod books;
+pub mod books_pages;
 pub mod check;
 pub mod class_floor;
 pub mod cli;
@@ -28,8 +30,10 @@ pub mod health;
 pub mod http;
 pub mod identity;
 pub mod keys;
+pub mod log_pages;
 pub mod metrics;
 pub mod newest_window;
+pub mod publishing;
 pub mod rate;
 pub mod rehearsal;
 pub mod settings;

@@ -34,8 +34,10 @@ pub struct Settings {
     pub v1_listen: Vec<SocketAddr>,
     /// Stratum V2.
     pub v2: V2,
-    /// /health and /metrics.
+    /// /health, /metrics and /log.
     pub http_listen: SocketAddr,
+    /// The share log for everybody.
+    pub publish: Publish,
     /// Nodes, best first.
     pub nodes: Vec<Node>,
     /// Who gets what.
@@ -73,6 +75,15 @@ pub struct V2 {
     pub idle_max: Duration,
     /// Version bits that miners may roll.
     pub version_mask: u32,
+}
+
+/// How the share log is published.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// The key that signs it.
+    pub key_file: PathBuf,
+    /// Its name; without one it is named by its id.
+    pub origin: Option<String>,
 }
 
 /// One Bitcoin node.
@@ -137,6 +148,7 @@ impl Settings {
         let settings = Self {
             network,
             v2: v2(r, &data_dir),
+            publish: publish(r, &data_dir),
             data_dir,
             site: r.or("site", 0),
             shards: shards(r),
@@ -211,6 +223,18 @@ fn v2(r: &mut Reader, data_dir: &Path) -> V2 {
         idle_max: Duration::from_secs(r.in_range("v2.idle_max_s", 900, 60..=86_400)),
         version_mask: version_mask(r, "v2.version_mask", "1fffffe0"),
     }
+}
+
+fn publish(r: &mut Reader, data_dir: &Path) -> Publish {
+    let origin: Option<String> = r.optional("publish.origin");
+    let is_name = |name: &str| {
+        (1..=200).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+')
+    };
+    if let Some(name) = origin.as_deref().filter(|name| !is_name(name)) {
+        let text = format!("\"{name}\" is no name of a log: up to 200 letters, no spaces, no plus");
+        r.mistake("publish.origin", text);
+    }
+    Publish { key_file: r.or("publish.key_file", data_dir.join("log.key")), origin }
 }
 
 fn nodes(r: &mut Reader) -> Vec<Node> {
@@ -367,7 +391,9 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
 
     #[test]
     fn all_mistakes_come_at_once() {
-        let text = mistakes("network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n");
+        let text = mistakes(
+            "network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n[publish]\norigin = \"my log\"\n",
+        );
         for part in [
             "network: \"sgnet\" is no network",
             "data_dir: missing",
@@ -376,6 +402,7 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
             "payout.fee_bp: 6000 is outside 0 to 5000",
             "payout.fee_address: missing",
             "payout.reserve_address: missing",
+            "publish.origin: \"my log\" is no name of a log",
             "colour: unknown setting (value 1)",
         ] {
             assert!(text.contains(part), "{part} not in:\n{text}");

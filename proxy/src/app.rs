@@ -47,7 +47,7 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(shutdown::watch(stop.clone()));
     let pages = ProxyPages { health: health.clone(), rates: rates.clone(), metrics: metrics.clone() };
-    tokio::spawn(stratum_net::http::serve(http, pages, stop.clone()));
+    tokio::spawn(stratum_net::http::serve(http, pages, axum::Router::new(), stop.clone()));
 
     let (show, current) = watch::channel(Current::default());
     let Shards { entrances, verdicts, threads } = start_shards(&settings, &rates, &metrics, &current, &stop)?;

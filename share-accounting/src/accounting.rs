@@ -6,6 +6,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
 use crate::payout::ParamsError;
+use crate::publish::{Heads, Teller};
 use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
 use bitcoin::{Network, ScriptBuf};
@@ -195,6 +196,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Clone)]
 pub struct Accounting {
     epoch: u16,
+    log_id: [u8; 16],
+    heads: Heads,
     messages: SyncSender<Message>,
     shared: Arc<Shared>,
 }
@@ -254,18 +257,31 @@ impl Accounting {
         let shared = Arc::new(Shared::default());
         shared.log_entries.store(books.size, Ordering::Relaxed);
         let (messages, receiver) = sync_channel(QUEUE_BATCHES_MAX);
-        let writer = Writer::new(log, settings.log_dir(), books, span, identity.worker_salt, shared.clone());
+        let (teller, log_id) = (Teller::default(), log.log_id());
+        let heads = teller.listener();
+        let writer =
+            Writer::new(log, settings.log_dir(), books, span, identity.worker_salt, shared.clone(), teller);
         let thread = std::thread::Builder::new()
             .name("accounting".to_owned())
             .spawn(move || writer.run(&receiver))
             .map_err(OpenError::Thread)?;
-        let accounting = Self { epoch: identity.epoch, messages: messages.clone(), shared };
+        let accounting = Self { epoch: identity.epoch, log_id, heads, messages: messages.clone(), shared };
         Ok((accounting, AccountingThread { messages, thread }))
     }
 
     /// This process's epoch: one more than at the start before, modulo 65,536; durable already.
     pub fn epoch(&self) -> u16 {
         self.epoch
+    }
+
+    /// Drawn at random when the log was created.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.log_id
+    }
+
+    /// For the one who publishes the log: how far it is durable.
+    pub fn heads(&self) -> Heads {
+        self.heads.clone()
     }
 
     /// Queues shares for the log; never blocks. `done` is called exactly once if this returns `Ok`.
@@ -309,6 +325,20 @@ impl Accounting {
         let entry = ChainEntry { unix_ms: unix_ms(), event };
         self.messages.send(Message::Event { entry, reply }).map_err(|_| CommitError::Stopped)?;
         answer.recv().map_err(|_| CommitError::Stopped)?
+    }
+
+    /// Payee indexes of a script, which its shares name.
+    ///
+    /// # Errors
+    /// The thread has stopped, or too much waits for it already, or its answer takes longer than a second.
+    pub fn payees_of(&self, script: &ScriptBuf) -> Result<Vec<u32>, WindowError> {
+        let (reply, answer) = sync_channel(1);
+        let message = Message::Payees { script: script.clone(), reply };
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => WindowError::Busy,
+            TrySendError::Disconnected(_) => WindowError::Stopped,
+        })?;
+        answer.recv_timeout(Duration::from_secs(1)).map_err(|_| WindowError::Busy)
     }
 
     /// Counters since the start.

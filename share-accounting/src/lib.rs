@@ -3,6 +3,7 @@
 //! - [`accounting`]: the handle that the pool uses, and its thread; start here
 //! - [`entry`]: the log's entries, byte-exact; [`log`]: segment files, commit, recovery, reading
 //! - [`tree`]: the log as a Merkle tree; [`commitment`]: what each job commits to
+//! - [`publish`]: files, signed heads and proofs for everybody
 //! - [`window`]: the newest W of credited work, pure; [`books`]: what a log adds up to
 //! - [`payout`]: the split of one block, pure; [`ledger`]: the pool's blocks and credits, SQLite
 //!
@@ -23,6 +24,7 @@ pub mod entry;
 pub mod ledger;
 pub mod log;
 pub mod payout;
+pub mod publish;
 mod registry;
 #[cfg(test)]
 mod testing;

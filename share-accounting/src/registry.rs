@@ -92,6 +92,12 @@ impl Registry {
         self.payees.get(payee as usize).map(|(number, _)| *number)
     }
 
+    /// The payee indexes of a script.
+    pub fn payees_of(&self, script: &ScriptBuf) -> Vec<u32> {
+        let Some(wanted) = self.numbers.get(script) else { return Vec::new() };
+        (0..).zip(&self.payees).filter(|(_, (number, _))| number == wanted).map(|(index, _)| index).collect()
+    }
+
     /// How many scripts have a number.
     pub fn scripts(&self) -> u32 {
         u32::try_from(self.scripts.len()).expect("there are at most as many as payee indexes")

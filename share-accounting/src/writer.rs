@@ -10,7 +10,9 @@ use crate::by_address::ByAddress;
 use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
+use crate::publish::{Head, Logged, Teller};
 use crate::window::Span;
+use bitcoin::ScriptBuf;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,6 +34,7 @@ pub(crate) enum Message {
     Shares(Queued),
     Window { network: Work, reply: SyncSender<Result<Snapshot, WindowError>> },
     Event { entry: ChainEntry, reply: SyncSender<CommitResult> },
+    Payees { script: ScriptBuf, reply: SyncSender<Vec<u32>> },
     Stop,
 }
 
@@ -71,6 +74,8 @@ struct Staged {
     credits: Vec<(u32, Pot)>,
     total_work: Work,
     jobs: Vec<Arc<JobBody>>,
+    /// Hash of each share's header, and its index.
+    logged: Vec<Logged>,
 }
 
 impl Staged {
@@ -78,6 +83,7 @@ impl Staged {
         self.entries.clear();
         self.credits.clear();
         self.jobs.clear();
+        self.logged.clear();
     }
 }
 
@@ -98,6 +104,7 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     /// Empty between groups; its room stays, up to that of the largest group.
     staged: Staged,
+    teller: Teller,
 }
 
 impl Writer {
@@ -108,10 +115,12 @@ impl Writer {
         span: Span,
         worker_salt: [u8; 16],
         shared: Arc<Shared>,
+        teller: Teller,
     ) -> Self {
+        teller.tell(Head { size: log.size(), root: log.root() }, []);
         let (jobs, payees) = (ByAddress::default(), ByAddress::default());
         let staged = Staged::default();
-        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged }
+        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged, teller }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
@@ -125,6 +134,9 @@ impl Writer {
                 }
                 Message::Event { entry, reply } => {
                     let _ = reply.send(self.event(entry));
+                }
+                Message::Payees { script, reply } => {
+                    let _ = reply.send(self.books.registry.payees_of(&script));
                 }
                 Message::Stop => {
                     self.drain(messages);
@@ -202,7 +214,7 @@ impl Writer {
             }
         }
         let result = match staged_all {
-            Ok(()) => self.append(&staged.entries),
+            Ok(()) => self.append(&staged.entries, staged.logged.drain(..)),
             Err(Exhausted) => {
                 error!("the share log is out of payee numbers or its sum of work is full: start a new log");
                 Err(CommitError::LogUnavailable)
@@ -238,6 +250,7 @@ impl Writer {
             staged.credits.push((script, share.pot()));
         }
         let roll = share.roll();
+        staged.logged.push((share.hash(), self.books.size + u64::from(staged.entries.count())));
         staged.entries.push(&Entry::Share(Share {
             pot: share.pot(),
             site: self.log.site(),
@@ -275,8 +288,8 @@ impl Writer {
         Ok(index)
     }
 
-    /// Makes a commit durable and counts it.
-    fn append(&mut self, entries: &Encoded) -> CommitResult {
+    /// Makes a commit durable, counts it and tells of it.
+    fn append(&mut self, entries: &Encoded, logged: impl IntoIterator<Item = Logged>) -> CommitResult {
         let start = Instant::now();
         let result = self.log.commit(entries, self.books.total_work.0);
         self.shared.failing.store(result.is_err(), Ordering::Relaxed);
@@ -287,6 +300,7 @@ impl Writer {
                 self.shared.commit_ns_total.fetch_add(spent, Ordering::Relaxed);
                 self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
                 self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
+                self.teller.tell(Head { size: self.log.size(), root: self.log.root() }, logged);
                 Ok(())
             }
             Err(error) => {
@@ -307,7 +321,7 @@ impl Writer {
         let index = self.books.size;
         let entry = Entry::Chain(entry);
         entries.push(&entry);
-        self.append(&entries)?;
+        self.append(&entries, [])?;
         self.books.apply(index, &entry).expect("an event follows from nothing before it");
         Ok(())
     }

@@ -12,6 +12,7 @@ mod keys;
 mod kill;
 mod paid_block;
 mod proxy_kill;
+mod published;
 mod regtest;
 mod road;
 mod start;

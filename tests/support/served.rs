@@ -84,13 +84,24 @@ impl Served {
         self.http("/metrics").unwrap_or_else(|| panic!("the {} answers /metrics", self.name))
     }
 
-    fn http(&self, path: &str) -> Option<String> {
+    /// The body of a page, whatever its status; nothing if there is no answer.
+    pub fn http(&self, path: &str) -> Option<String> {
+        Some(self.answer(path)?.1)
+    }
+
+    /// Status and headers of a page.
+    pub fn http_head(&self, path: &str) -> Option<String> {
+        Some(self.answer(path)?.0)
+    }
+
+    fn answer(&self, path: &str) -> Option<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        answer.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned()))
     }
 
     /// Kills the process as a power cut would.

@@ -35,7 +35,7 @@ const BATCHES: [(usize, usize); 4] = [(1, 400), (64, 200), (1_024, 80), (8_192, 
 const WORKERS: usize = 1_000;
 
 /// Judges made-up shares: only so they may enter the log.
-struct Miner {
+pub struct Miner {
     judge: Judge,
     body: Arc<JobBody>,
     payees: Vec<Arc<Payee>>,
@@ -44,15 +44,17 @@ struct Miner {
 }
 
 impl Miner {
-    fn new() -> Self {
+    /// Works on a job.
+    pub fn of(body: Arc<JobBody>) -> Self {
         let now = Instant::now();
         let mut judge = Judge::new(Duration::ZERO);
         judge.new_tip(BlockHash::from_byte_array(work::PREV_HASH), now);
         let payees = (0..WORKERS).map(|nth| work::payee(&format!("rig{nth}"))).collect();
-        Self { judge, body: work::body(work::small_coinbase(), vec![[3; 32]; 12]), payees, now, nonce: 0 }
+        Self { judge, body, payees, now, nonce: 0 }
     }
 
-    fn shares(&mut self, count: usize) -> Vec<JudgedShare> {
+    /// The next shares.
+    pub fn shares(&mut self, count: usize) -> Vec<JudgedShare> {
         let mut shares = Vec::with_capacity(count);
         while shares.len() < count {
             self.nonce += 1;
@@ -94,7 +96,7 @@ pub fn run() -> anyhow::Result<Report> {
     let log = folder.path().join("log");
     let plain = folder.path().join("plain");
     let mut plain = OpenOptions::new().create_new(true).append(true).open(plain)?;
-    let mut miner = Miner::new();
+    let mut miner = Miner::of(work::body(work::small_coinbase(), vec![[3; 32]; 12]));
     // Payees and the job are logged with their first shares.
     commit(&accounting, miner.shares(WORKERS))?;
 
@@ -166,7 +168,7 @@ fn measure(
 }
 
 /// Commits shares and waits until they are durable.
-fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> anyhow::Result<()> {
+pub fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> anyhow::Result<()> {
     let before = accounting.counters().shares;
     let count = shares.len() as u64; // usize fits u64
     let (send, outcome) = sync_channel(1);
@@ -181,7 +183,8 @@ fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> anyhow::Result<(
     Ok(())
 }
 
-fn settings(dir: &Path) -> Settings {
+/// What the accounting is opened with.
+pub fn settings(dir: &Path) -> Settings {
     let own = |n: u8| ScriptBuf::from_bytes([&[0, 20][..], &[n; 20]].concat());
     let split = payout::Params {
         fee_bp: 100,
@@ -199,7 +202,7 @@ fn settings(dir: &Path) -> Settings {
 }
 
 /// Bytes of all files in a folder.
-fn bytes(folder: &Path) -> anyhow::Result<u64> {
+pub fn bytes(folder: &Path) -> anyhow::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder)? {
         sum += entry?.metadata()?.len();

@@ -9,7 +9,8 @@
 //!
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
-//! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`window_plan`]: who is paid what
+//! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`log_read`]: from it again;
+//!   [`window_plan`]: who is paid what
 //! - [`fleet`]: pool and proxy as processes under load; [`io_uring`]: what another way to the sockets would change;
 //!   [`attacks`]: the pool's honest miners while it is attacked
 //! - [`stage`]: the processes, [`bound`] to this one; [`cell`]: one of them under one load
@@ -26,6 +27,7 @@ mod fleet;
 mod handshake;
 mod io_uring;
 mod log_append;
+mod log_read;
 mod machine;
 mod measure;
 mod report;
@@ -56,6 +58,7 @@ const BENCHMARKS: &[Benchmark] = &[
     (handshake::NAME, handshake::run),
     (dedup::NAME, dedup::run),
     (log_append::NAME, log_append::run),
+    (log_read::NAME, log_read::run),
     (window_plan::NAME, window_plan::run),
     (fleet::NAME, fleet::run),
     (io_uring::NAME, io_uring::run),

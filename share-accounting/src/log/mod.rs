@@ -3,6 +3,7 @@
 //! - [`segment`]: byte layouts, and reading one segment's bytes (pure)
 //! - [`reader`]: every entry of every segment, in order
 //! - [`append`]: the one writer; a commit is one block and one fdatasync
+//! - [`follow`]: the bytes of what is durable, while the writer goes on
 //!
 //! A commit is exactly one block, and the next is written only after the one before is durable. So
 //! a crash can tear the last block only: a bad block with nothing valid behind it was never
@@ -15,10 +16,12 @@
 //! readers ignore whatever the abandoned segment holds behind that block.
 
 pub mod append;
+pub mod follow;
 pub mod reader;
 pub mod segment;
 
 pub use append::Log;
+pub use follow::Follower;
 pub use reader::Reader;
 pub use segment::recover_bytes;
 

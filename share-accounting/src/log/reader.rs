@@ -108,7 +108,8 @@ pub(super) fn list(dir: &Path) -> Result<Listing, LogError> {
     Ok(Listing { segments, unfinished })
 }
 
-fn read_header(path: &Path) -> Result<Option<SegmentHeader>, LogError> {
+/// `None` if the file is too short or holds no intact one.
+pub(super) fn read_header(path: &Path) -> Result<Option<SegmentHeader>, LogError> {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     let mut file = File::open(path).map_err(|error| LogError::io("open", path, error))?;
     match file.read_exact(&mut bytes) {

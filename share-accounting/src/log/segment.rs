@@ -184,7 +184,7 @@ impl BlockHeader {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..BLOCK_HEADER_BYTES)?;
         let intact = at::<4>(bytes, 0) == BLOCK_MAGIC
             && u32::from_le_bytes(at(bytes, 68)) == crc32c::crc32c(&bytes[..68]);
@@ -223,7 +223,7 @@ pub struct Block<'a> {
 }
 
 /// The intact block at an offset; `None` if a checksum or the length is wrong.
-fn block_at(bytes: &[u8], offset: usize) -> Option<Block<'_>> {
+pub(super) fn block_at(bytes: &[u8], offset: usize) -> Option<Block<'_>> {
     let header = BlockHeader::decode(bytes.get(offset..)?)?;
     let start = offset + BLOCK_HEADER_BYTES;
     let body = bytes.get(start..start.checked_add(header.length as usize)?)?;

@@ -13,6 +13,12 @@ fn entry(n: u64) -> Entry {
     Entry::Chain(ChainEntry { unix_ms: n, event: ChainEvent::Retarget { nbits: 7 } })
 }
 
+fn encoded(n: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    entry(n).encode(&mut bytes);
+    bytes
+}
+
 fn settings(dir: &Path) -> LogSettings {
     LogSettings {
         dir: dir.to_owned(),
@@ -40,12 +46,7 @@ fn open_with(settings: LogSettings) -> Result<(Log, Vec<u64>), LogError> {
 
 /// The root over entries with these times, from their bytes.
 fn root(numbers: &[u64]) -> TreeHash {
-    let bytes = |n: &u64| {
-        let mut bytes = Vec::new();
-        entry(*n).encode(&mut bytes);
-        bytes
-    };
-    let entries: Vec<_> = numbers.iter().map(bytes).collect();
+    let entries: Vec<_> = numbers.iter().map(|n| encoded(*n)).collect();
     let entries: Vec<_> = entries.iter().map(Vec::as_slice).collect();
     leaves(&entries).into_iter().collect::<Tree>().root()
 }
@@ -178,6 +179,12 @@ fn d04_what_an_abandoned_segment_holds_behind_the_committed_block_is_ignored() {
     let (mut log, seen) = open(dir.path()).unwrap();
     assert_eq!(seen, [0, 1, 2]);
     commit(&mut log, [33]).unwrap();
+    let mut followed = Vec::new();
+    let mut follower = Follower::new(dir.path(), 2).unwrap();
+    follower
+        .follow(log.size(), |entries| followed.extend(entries.iter().map(|entry| entry.to_vec())))
+        .unwrap();
+    assert_eq!(followed, [encoded(2), encoded(33)]);
     drop(log);
     assert_eq!(open(dir.path()).unwrap().1, [0, 1, 2, 33]);
     // A segment whose header a crash has torn was never committed to.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use bitcoin::Network;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -19,6 +20,9 @@ pub struct Cli {
 pub enum Command {
     /// A share log: the folder `log` below a pool's data_dir, or a copy of it. The pool may be running.
     Log(LogArgs),
+    /// A log as a pool publishes it, with signed heads: a copy in a folder, which can be brought up to date before. Run
+    /// again and again on one folder it proves that nothing was taken back or altered since.
+    Published(PublishedArgs),
 }
 
 /// Of `log`.
@@ -26,6 +30,34 @@ pub enum Command {
 pub struct LogArgs {
     /// Folder with the log's segments.
     pub dir: PathBuf,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Of `published`.
+#[derive(Debug, Args)]
+pub struct PublishedArgs {
+    /// Folder of the copy: `checkpoint` and `tile/entries/…` (c2sp.org/tlog-tiles).
+    pub dir: PathBuf,
+    /// The key that signs the log's heads, as the pool gives it out on /log/key.
+    #[arg(long)]
+    pub key: String,
+    /// The log's address: what is new there is fetched into the folder first.
+    #[arg(long, value_name = "http://HOST:PORT/log")]
+    pub url: Option<String>,
+    /// The pool's network: bitcoin, testnet, testnet4, signet or regtest.
+    #[arg(long)]
+    pub network: Network,
+    /// Folder with receipts (*.json), as /log/receipt and /log/receipts gave them: each must be in the log.
+    #[arg(long, value_name = "DIR")]
+    pub receipts: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Of both.
+#[derive(Debug, Args)]
+pub struct Common {
     #[command(flatten)]
     pub node: Option<NodeArgs>,
     /// Answer as JSON.

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`]: what a node says of the blocks; [`words`]: the
 //!   answer
+//! - [`mirror`]: a copy of a published log; [`receipts`]: what miners were promised of it
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;
 //! 64: wrong usage.
@@ -9,17 +10,23 @@
 
 mod chain;
 mod cli;
+mod mirror;
 mod progress;
+mod receipts;
 mod words;
 
-use chain::Fate;
+use bitcoin::Network;
 use clap::Parser;
-use cli::{Cli, Command, LogArgs};
+use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
+use mirror::{Mirror, TwoLogs};
 use progress::Shown;
-use share_accounting::log::{LogError, Reader};
+use receipts::Checked;
+use share_accounting::log::Reader;
+use share_accounting::publish::key::LogVerifier;
 use share_accounting::verify::{Report, audit};
 use std::io::Write;
 use std::process::ExitCode;
+use words::Answer;
 
 const EXIT_LIE: u8 = 1;
 const EXIT_UNCHECKED: u8 = 2;
@@ -31,39 +38,81 @@ fn main() -> ExitCode {
         let _ = error.print();
         std::process::exit(code)
     });
-    let Command::Log(args) = cli.command;
-    match check(&args) {
-        Ok(report) if report.is_proven() => ExitCode::SUCCESS,
-        Ok(report) => ExitCode::from(if report.is_honest() { EXIT_UNCHECKED } else { EXIT_LIE }),
+    let answered = match &cli.command {
+        Command::Log(args) => check_log(args),
+        Command::Published(args) => check_published(args),
+    };
+    match answered {
+        Ok(Verdict::Proven) => ExitCode::SUCCESS,
+        Ok(Verdict::Unchecked) => ExitCode::from(EXIT_UNCHECKED),
+        Ok(Verdict::Lie) => ExitCode::from(EXIT_LIE),
+        Err(error) if error.is::<TwoLogs>() => {
+            eprintln!("sluice-verify: a lie: {error}");
+            ExitCode::from(EXIT_LIE)
+        }
         Err(error) => {
-            eprintln!("sluice-verify: could not check: {error}");
+            eprintln!("sluice-verify: could not check: {error:#}");
             ExitCode::from(EXIT_UNCHECKED)
         }
     }
 }
 
-/// Audits a log and prints what that says.
-fn check(args: &LogArgs) -> anyhow::Result<Report> {
+enum Verdict {
+    Proven,
+    Unchecked,
+    Lie,
+}
+
+/// Audits a pool's own files.
+fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
     let first = Reader::open(&args.dir)?;
     let Some(header) = first.headers().next() else {
         anyhow::bail!("there is no share log in {}", args.dir.display());
     };
     let network = header.network;
-    let mut readings = ["reading", "checking"].into_iter();
-    let report = audit(network, || {
-        let reading = readings.next().expect("an audit reads twice");
-        Ok::<_, LogError>(Shown::new(reading, Reader::open(&args.dir)?))
-    })?;
-    let fates = match &args.node {
-        None => None,
-        Some(node) => Some(chain::fates(node, network, &report)?),
-    };
-    answer(args, &report, fates.as_deref())?;
-    Ok(report)
+    let report = audit(network, shown(|| Reader::open(&args.dir)))?;
+    answer(&args.common, network, &report, None)
 }
 
-fn answer(args: &LogArgs, report: &Report, fates: Option<&[Fate]>) -> anyhow::Result<()> {
-    let text = if args.json { words::json(report, fates) } else { words::text(report, fates) };
+/// Audits what a pool has published.
+fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
+    let verifier = LogVerifier::parse(&args.key)?;
+    let mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
+    let report = audit(args.network, shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
+    anyhow::ensure!(
+        report.root == mirror.head().root || !report.is_honest(),
+        "the copy has changed meanwhile"
+    );
+    let receipts = match &args.receipts {
+        None => Checked::default(),
+        Some(dir) => receipts::check(dir, &mirror, &verifier)?,
+    };
+    answer(&args.common, args.network, &report, Some(&receipts))
+}
+
+/// Shows how far each of the two readings of an audit is.
+fn shown<I, E>(read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<I>, E> {
+    let mut readings = ["reading", "checking"].into_iter();
+    move || Ok(Shown::new(readings.next().expect("an audit reads twice"), read()?))
+}
+
+/// Says what the audit has found; asks the node, if there is one.
+fn answer(
+    args: &Common,
+    network: Network,
+    report: &Report,
+    receipts: Option<&Checked>,
+) -> anyhow::Result<Verdict> {
+    let fates = match &args.node {
+        None => None,
+        Some(node) => Some(chain::fates(node, network, report)?),
+    };
+    let answer = Answer { report, fates: fates.as_deref(), receipts };
+    let text = if args.json { answer.json() } else { answer.text() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    Ok(match (answer.is_honest(), report.is_proven()) {
+        (false, _) => Verdict::Lie,
+        (true, false) => Verdict::Unchecked,
+        (true, true) => Verdict::Proven,
+    })
 }

@@ -1,9 +1,10 @@
 //! The answer, for people and for programs.
 
 use crate::chain::{Fate, State};
+use crate::receipts::{Checked, Dropped};
 use bitcoin::hex::DisplayHex;
 use serde_json::{Value, json};
-use share_accounting::verify::Report;
+use share_accounting::verify::{Finding, Report};
 use std::fmt::Write;
 
 /// What no log can show of itself.
@@ -18,6 +19,15 @@ const NEVER_PROVEN: &[&str] = &[
     "that the pool has noted each new tip and each replaced job, on which it depends what is too late",
     "settlements of what is owed: there are none yet",
 ];
+
+/// All there is to say.
+pub struct Answer<'a> {
+    pub report: &'a Report,
+    /// What a node says of the blocks, if one was asked.
+    pub fates: Option<&'a [Fate]>,
+    /// What miners were promised, of a log that has signed heads.
+    pub receipts: Option<&'a Checked>,
+}
 
 /// What else is not proven, of this log.
 fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
@@ -75,49 +85,78 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     proven
 }
 
-/// For people.
-pub fn text(report: &Report, fates: Option<&[Fate]>) -> String {
-    let mut text = String::new();
-    let mut list = |title: &str, lines: &[String]| {
-        let _ = writeln!(text, "{title}");
-        for line in lines {
-            let _ = writeln!(text, "  - {line}");
+impl Answer<'_> {
+    /// Whether nothing is wrong.
+    pub fn is_honest(&self) -> bool {
+        self.report.is_honest() && self.dropped().is_empty()
+    }
+
+    fn dropped(&self) -> &[Dropped] {
+        self.receipts.map_or(&[], |receipts| &receipts.dropped)
+    }
+
+    fn proven(&self) -> Vec<String> {
+        let mut proven = proven(self.report, self.fates);
+        if let Some(receipts) = self.receipts {
+            proven.insert(1, "these entries are under the head that the pool has signed".to_owned());
+            if receipts.included > 0 {
+                proven.push(format!("the entries of {} receipts are in the log", receipts.included));
+            }
         }
-    };
-    if report.is_honest() {
-        let title = if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
-        list(title, &proven(report, fates));
-    } else {
-        let lies: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
-        list(&format!("{} things are wrong:", report.findings_total), &lies);
-        if let Some(more) = report.findings_total.checked_sub(lies.len() as u64).filter(|more| *more > 0) {
+        proven
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut list = |title: &str, lines: &[String]| {
+            let _ = writeln!(text, "{title}");
+            for line in lines {
+                let _ = writeln!(text, "  - {line}");
+            }
+        };
+        let report = self.report;
+        if self.is_honest() {
+            let title =
+                if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
+            list(title, &self.proven());
+            list("not proven:", &unproven(report, self.fates));
+            return text;
+        }
+        let dropped = self.dropped().iter().map(ToString::to_string);
+        let lies: Vec<_> = dropped.chain(report.findings.iter().map(ToString::to_string)).collect();
+        let total = report.findings_total + self.dropped().len() as u64; // usize fits u64
+        list(&format!("{total} things are wrong:"), &lies);
+        if let Some(more) = total.checked_sub(lies.len() as u64).filter(|more| *more > 0) {
             let _ = writeln!(text, "  and {more} more");
         }
-        return text;
+        text
     }
-    list("not proven:", &unproven(report, fates));
-    text
-}
 
-/// For programs.
-pub fn json(report: &Report, fates: Option<&[Fate]>) -> String {
-    let lie = |finding: &share_accounting::verify::Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
-    let answer = json!({
-        "proven": report.is_proven(),
-        "entries": report.entries,
-        "root": report.root.to_lower_hex_string(),
-        "shares": report.shares,
-        "credited": report.credited,
-        "total_work": report.total_work.to_string(),
-        "jobs": report.jobs,
-        "jobs_left_out": report.jobs_left_out,
-        "not_hashed": report.not_hashed,
-        "blocks": report.blocks.iter().map(|(entry, hash)| block(*entry, &hash.to_string(), fates)).collect::<Value>(),
-        "lies_total": report.findings_total,
-        "lies": report.findings.iter().map(lie).collect::<Value>(),
-        "not_proven": unproven(report, fates),
-    });
-    format!("{answer:#}\n")
+    /// For programs.
+    pub fn json(&self) -> String {
+        let Self { report, fates, receipts } = *self;
+        let lie = |finding: &Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
+        let dropped = |dropped: &Dropped| json!({"entry": dropped.index, "what": dropped.to_string()});
+        let lies = self.dropped().iter().map(dropped).chain(report.findings.iter().map(lie));
+        let answer = json!({
+            "proven": self.is_honest() && report.is_proven(),
+            "entries": report.entries,
+            "root": report.root.to_lower_hex_string(),
+            "shares": report.shares,
+            "credited": report.credited,
+            "total_work": report.total_work.to_string(),
+            "jobs": report.jobs,
+            "jobs_left_out": report.jobs_left_out,
+            "not_hashed": report.not_hashed,
+            "receipts_included": receipts.map(|receipts| receipts.included),
+            "blocks": report.blocks.iter().map(|(entry, hash)| block(*entry, &hash.to_string(), fates)).collect::<Value>(),
+            "lies_total": report.findings_total + self.dropped().len() as u64, // usize fits u64
+            "lies": lies.collect::<Value>(),
+            "not_proven": unproven(report, fates),
+        });
+        format!("{answer:#}\n")
+    }
 }
 
 fn block(entry: u64, hash: &str, fates: Option<&[Fate]>) -> Value {

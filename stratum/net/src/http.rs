@@ -1,4 +1,4 @@
-//! /health and /metrics.
+//! /health and /metrics, and what else a server has to show.
 
 use axum::Router;
 use axum::extract::State;
@@ -21,19 +21,21 @@ pub trait Pages: Clone + Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Serves until `stop`.
+/// Serves these and `more` until `stop`.
 ///
 /// # Errors
 /// The listener fails.
 pub async fn serve<P: Pages>(
     listener: TcpListener,
     pages: P,
+    more: Router,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/health", get(health::<P>))
         .route("/metrics", get(metrics::<P>))
-        .with_state(pages);
+        .with_state(pages)
+        .merge(more);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 

@@ -1,0 +1,83 @@
+//! What the accounting thread tells of the log: how far it is durable.
+
+use crate::tree::TreeHash;
+use bitcoin::BlockHash;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// Shares whose hashes wait to be taken; beyond it the oldest are forgotten, and can be asked for by index alone.
+const HASHES_WAITING_MAX: usize = 1 << 18;
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Number of entries.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: TreeHash,
+}
+
+/// A share that was logged: hash of its header, and index of its entry.
+pub(crate) type Logged = (BlockHash, u64);
+
+#[derive(Debug, Default)]
+struct News {
+    head: Option<Head>,
+    logged: VecDeque<Logged>,
+    ended: bool,
+}
+
+#[derive(Debug, Default)]
+struct Channel {
+    news: Mutex<News>,
+    changed: Condvar,
+}
+
+/// Who tells; when it is dropped there is no more to come.
+#[derive(Debug, Default)]
+pub(crate) struct Teller(Arc<Channel>);
+
+/// Who listens, one at a time. Nobody need, and nobody is waited for.
+#[derive(Debug, Clone)]
+pub struct Heads(Arc<Channel>);
+
+impl Teller {
+    pub fn listener(&self) -> Heads {
+        Heads(Arc::clone(&self.0))
+    }
+
+    /// The log is durable up to there.
+    pub fn tell(&self, head: Head, logged: impl IntoIterator<Item = Logged>) {
+        let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.head = Some(head);
+        news.logged.extend(logged);
+        let beyond = news.logged.len().saturating_sub(HASHES_WAITING_MAX);
+        news.logged.drain(..beyond);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.0.news.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Heads {
+    /// Waits for a head that was not taken before, and takes it with the shares logged since; `None` once there is no
+    /// more to come.
+    pub(crate) fn next(&self) -> Option<(Head, VecDeque<Logged>)> {
+        let news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.0.changed.wait_while(news, |news| news.head.is_none() && !news.ended);
+        let mut news = waiting.unwrap_or_else(PoisonError::into_inner);
+        let head = news.head.take()?;
+        Some((head, mem::take(&mut news.logged)))
+    }
+
+    /// Whether there is no more to come than what [`Heads::next`] has not given out yet.
+    pub(crate) fn ended(&self) -> bool {
+        self.0.news.lock().unwrap_or_else(PoisonError::into_inner).ended
+    }
+}

@@ -1,0 +1,314 @@
+//! The log as everybody gets it: files of entries and hashes, a signed head, and proofs.
+//!
+//! - [`tiles`]: the files
+//! - [`key`]: signed heads; [`receipt`]: proofs under one, for miners to keep
+//! - `head`: what the accounting thread tells
+//!
+//! A thread of its own follows the log, up to where the accounting thread says that it is durable. The head is signed
+//! once for each group of commits that came together, and only when the files and the edge hold all that it covers. If
+//! a file cannot be written, heads wait and miners do not: the thread tries again, from what is on disk.
+//!
+//! Not here: HTTP, and where the key is kept.
+
+mod head;
+pub mod key;
+pub mod receipt;
+pub mod tiles;
+
+pub use head::{Head, Heads};
+pub(crate) use head::{Logged, Teller};
+
+use crate::log::{Follower, LogError};
+use crate::tree::TreeHash;
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use key::LogKey;
+use receipt::{Receipt, Receipts};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fs, mem};
+use stratum::hasher::SecretState;
+use tiles::{Place, Row, Tiles, WIDTH, split_bundle};
+use tlog_tiles::{prove_record, prove_tree, tree_hash};
+use tracing::{error, info, warn};
+
+/// Shares that can be asked for by the hash of their header: the newest ones, 32 bytes each.
+pub const HASHES_MAX: usize = 1 << 18;
+/// Pause before what could not be written is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is published; a handle.
+#[derive(Debug, Clone)]
+pub struct Published(Arc<RwLock<Shown>>);
+
+#[derive(Debug)]
+struct Shown {
+    public_key: String,
+    tiles: Tiles,
+    /// The newest signed head, and the note that says it.
+    signed: Option<(Head, String)>,
+    hashes: Hashes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// There is no such thing, or it is still to come.
+    #[error("there is no {0} yet")]
+    NotThere(&'static str),
+    /// The files cannot be read.
+    #[error("the published log cannot be read: {0}")]
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for NoAnswer {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == ErrorKind::NotFound {
+            Self::NotThere("such file")
+        } else {
+            Self::Unreadable(error)
+        }
+    }
+}
+
+impl From<tlog_tiles::Error> for NoAnswer {
+    fn from(error: tlog_tiles::Error) -> Self {
+        Self::Unreadable(io::Error::other(error))
+    }
+}
+
+/// Log indexes of the newest shares, by the hash of their header.
+#[derive(Debug, Default)]
+struct Hashes {
+    indexes: HashMap<u64, u64, SecretState>,
+    oldest_first: VecDeque<u64>,
+}
+
+/// Bytes of a hash that tell shares apart: those at the other end are zeros, where the work is.
+fn short(hash: &BlockHash) -> u64 {
+    u64::from_le_bytes(*hash.as_byte_array().first_chunk().expect("a hash has 32 bytes"))
+}
+
+impl Hashes {
+    fn add(&mut self, logged: impl IntoIterator<Item = Logged>) {
+        for (hash, index) in logged {
+            if self.indexes.insert(short(&hash), index).is_none() {
+                self.oldest_first.push_back(short(&hash));
+            }
+        }
+        let beyond = self.oldest_first.len().saturating_sub(HASHES_MAX);
+        for oldest in self.oldest_first.drain(..beyond) {
+            self.indexes.remove(&oldest);
+        }
+    }
+}
+
+impl Published {
+    fn shown<T>(&self, read: impl FnOnce(&Shown) -> T) -> T {
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What heads are signed with, for those who check them.
+    pub fn public_key(&self) -> String {
+        self.shown(|shown| shown.public_key.clone())
+    }
+
+    /// The newest signed head.
+    ///
+    /// # Errors
+    /// [`NoAnswer::NotThere`] at a start, until the log has been read.
+    pub fn checkpoint(&self) -> Result<(Head, String), NoAnswer> {
+        self.shown(|shown| shown.signed.clone()).ok_or(NoAnswer::NotThere("checkpoint"))
+    }
+
+    /// A tile or a bundle of entries.
+    ///
+    /// # Errors
+    /// It is not there yet, or cannot be read.
+    pub fn file(&self, place: &Place) -> Result<Vec<u8>, NoAnswer> {
+        Ok(self.shown(|shown| shown.tiles.read(place))?)
+    }
+
+    /// Path from an entry to the root of the log's first `size` entries.
+    ///
+    /// # Errors
+    /// The log is not that long, or cannot be read.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<TreeHash>, NoAnswer> {
+        self.shown(|shown| shown.inclusion(index, size))
+    }
+
+    /// Proof that the log's first `from` entries have not changed since (RFC 6962 §2.1.2), for a tree of `to` entries.
+    ///
+    /// # Errors
+    /// The log is not that long, or cannot be read.
+    pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<TreeHash>, NoAnswer> {
+        self.shown(|shown| {
+            if !(1..=to).contains(&from) || to > shown.signed_size() {
+                return Err(NoAnswer::NotThere("log of that size"));
+            }
+            Ok(prove_tree(to, from, &shown.tiles)?.into_iter().map(|hash| hash.0).collect())
+        })
+    }
+
+    /// Index of a share by the hash of its header, if it is among the newest [`HASHES_MAX`] since the start.
+    pub fn find(&self, hash: &BlockHash) -> Option<u64> {
+        self.shown(|shown| shown.hashes.indexes.get(&short(hash)).copied())
+    }
+
+    /// Entries from an index on: at least one and at most those of one bundle.
+    ///
+    /// # Errors
+    /// The log does not reach there, or cannot be read.
+    pub fn entries_from(&self, index: u64) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        self.shown(|shown| {
+            let left = shown.signed_size().checked_sub(index).filter(|left| *left > 0);
+            let left = left.ok_or(NoAnswer::NotThere("such entry"))?;
+            let (number, skip) = (index / WIDTH as u64, (index % WIDTH as u64) as usize);
+            let width = WIDTH.min(skip + usize::try_from(left).unwrap_or(WIDTH));
+            let bundle = shown.tiles.read(&Place { row: Row::Entries, number, width })?;
+            Ok(split_bundle(&bundle)?.into_iter().skip(skip).map(<[u8]>::to_vec).collect())
+        })
+    }
+
+    /// The receipt of an entry.
+    ///
+    /// # Errors
+    /// The log does not reach there, or cannot be read.
+    pub fn receipt(&self, index: u64) -> Result<Receipts, NoAnswer> {
+        let (head, checkpoint) = self.checkpoint()?;
+        let path = self.inclusion(index, head.size)?;
+        let entry = self.entries_from(index)?.swap_remove(0);
+        Ok(Receipts { checkpoint, receipts: vec![Receipt { index, entry, path }], next: index + 1 })
+    }
+}
+
+impl Shown {
+    fn signed_size(&self) -> u64 {
+        self.signed.as_ref().map_or(0, |(head, _)| head.size)
+    }
+
+    fn inclusion(&self, index: u64, size: u64) -> Result<Vec<TreeHash>, NoAnswer> {
+        if index >= size || size > self.signed_size() {
+            return Err(NoAnswer::NotThere("such entry"));
+        }
+        Ok(prove_record(size, index, &self.tiles)?.into_iter().map(|hash| hash.0).collect())
+    }
+}
+
+/// Why publishing does not go on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("cannot write or read the published files: {0}")]
+    Files(#[from] io::Error),
+    #[error("the published files do not have the root of the log")]
+    OtherRoot,
+}
+
+/// The thread's own.
+struct Publisher {
+    log_dir: PathBuf,
+    dir: PathBuf,
+    key: LogKey,
+    shown: Arc<RwLock<Shown>>,
+    follower: Follower,
+}
+
+/// Publishes a log in `dir` for as long as heads come; the log is read again only where the files there end.
+///
+/// # Errors
+/// The folder or the log cannot be read, or the system has no thread to give.
+pub fn start(
+    log_dir: &Path,
+    dir: &Path,
+    key: LogKey,
+    heads: Heads,
+) -> io::Result<(Published, JoinHandle<()>)> {
+    fs::create_dir_all(dir)?;
+    let tiles = open_tiles(dir)?;
+    let follower = Follower::new(log_dir, tiles.size()).map_err(io::Error::other)?;
+    let public_key = key.public().to_owned();
+    let shown = Shown { public_key, tiles, signed: None, hashes: Hashes::default() };
+    let shown = Arc::new(RwLock::new(shown));
+    let published = Published(Arc::clone(&shown));
+    let publisher = Publisher { log_dir: log_dir.to_owned(), dir: dir.to_owned(), key, shown, follower };
+    let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher.run(&heads))?;
+    Ok((published, thread))
+}
+
+/// What is damaged is written anew: it is all in the log.
+fn open_tiles(dir: &Path) -> io::Result<Tiles> {
+    Tiles::open(dir).or_else(|damage| {
+        warn!(dir = %dir.display(), error = %damage, "the published files are damaged: they are written anew");
+        fs::remove_dir_all(dir)?;
+        Tiles::open(dir)
+    })
+}
+
+impl Publisher {
+    fn run(mut self, heads: &Heads) {
+        let mut failing = false;
+        while let Some((head, logged)) = heads.next() {
+            self.write(|shown| shown.hashes.add(logged));
+            while let Err(failure) = self.publish(&head) {
+                if !mem::replace(&mut failing, true) {
+                    error!(error = %failure, "the log is not published at the moment: tried again every second");
+                }
+                thread::sleep(RETRY_PAUSE);
+                if let Err(failure) = self.begin_again(matches!(failure, Failure::OtherRoot)) {
+                    warn!(error = %failure, "the published log cannot be opened");
+                }
+                if heads.ended() {
+                    return;
+                }
+            }
+            if mem::take(&mut failing) {
+                info!("the log is published again");
+            }
+        }
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
+        change(&mut self.shown.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Brings the files up to the head, and shows it.
+    fn publish(&mut self, head: &Head) -> Result<(), Failure> {
+        let mut written = Ok(());
+        let shown = &self.shown;
+        self.follower.follow(head.size, |entries| {
+            if written.is_ok() {
+                written = shown.write().unwrap_or_else(PoisonError::into_inner).tiles.append(entries);
+            }
+        })?;
+        written?;
+        let root = self.write(|shown| tree_hash(head.size, &shown.tiles)).map_err(io::Error::other)?;
+        if root.0 != head.root {
+            return Err(Failure::OtherRoot);
+        }
+        let note = self.key.sign(head);
+        self.write(|shown| shown.signed = Some((*head, note)));
+        Ok(())
+    }
+
+    /// From what is on disk, or from nothing if that is wrong.
+    fn begin_again(&mut self, from_nothing: bool) -> Result<(), Failure> {
+        if from_nothing {
+            warn!(dir = %self.dir.display(), "the published files do not agree with the log: they are written anew");
+            fs::remove_dir_all(&self.dir)?;
+        }
+        let tiles = open_tiles(&self.dir)?;
+        self.follower = Follower::new(&self.log_dir, tiles.size())?;
+        self.write(|shown| shown.tiles = tiles);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

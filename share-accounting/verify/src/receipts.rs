@@ -1,0 +1,75 @@
+//! Receipts that miners kept, held against the log.
+
+use crate::mirror::Mirror;
+use anyhow::{Context, bail};
+use share_accounting::publish::key::LogVerifier;
+use share_accounting::publish::receipt::{Receipt, Receipts};
+use std::fs;
+use std::path::Path;
+
+/// What the receipts say.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Receipts whose entry is in the log.
+    pub included: u64,
+    /// Entries that were receipted and are not in the log.
+    pub dropped: Vec<Dropped>,
+}
+
+/// The pool has signed that an entry is in its log, and it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Where it was.
+    pub index: u64,
+    /// Entries under the head that the pool signed.
+    pub size: u64,
+}
+
+impl std::fmt::Display for Dropped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { index, size } = self;
+        write!(
+            f,
+            "share dropped after its receipt: entry {index} was there under the signed head of {size} entries, and is not \
+             in the log"
+        )
+    }
+}
+
+/// Checks every receipt in a folder (`*.json`) against the log.
+///
+/// # Errors
+/// A file is no receipt of this log: that says nothing about the log.
+pub fn check(dir: &Path, mirror: &Mirror, verifier: &LogVerifier) -> anyhow::Result<Checked> {
+    let mut checked = Checked::default();
+    for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            check_file(&text, mirror, verifier, &mut checked).with_context(|| path.display().to_string())?;
+        }
+    }
+    checked.dropped.sort_by_key(|dropped| dropped.index);
+    Ok(checked)
+}
+
+fn check_file(
+    text: &str,
+    mirror: &Mirror,
+    verifier: &LogVerifier,
+    checked: &mut Checked,
+) -> anyhow::Result<()> {
+    let receipts: Receipts = serde_json::from_str(text).context("it is no receipt")?;
+    let head = receipts.head(verifier)?;
+    for Receipt { index, entry, .. } in &receipts.receipts {
+        // The head of the receipt may be newer than the log at hand, as long as this goes on to it.
+        if *index < mirror.head().size && mirror.entry(*index)? == *entry {
+            checked.included += 1;
+        } else if *index < mirror.head().size || head.size <= mirror.head().size {
+            checked.dropped.push(Dropped { index: *index, size: head.size });
+        } else {
+            bail!("it is newer than the log at hand: bring that up to date");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! What a pool publishes, as everybody reads it: over HTTP, into a folder, by `sluice-verify published`.
+
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
+use bitcoin::hex::FromHex;
+use serde_json::{Value, json};
+use share_accounting::entry::Entry;
+use sluice_tests::support::binary;
+use sluice_tests::support::log::Log;
+use sluice_tests::support::miner::Miner;
+use sluice_tests::support::node::Node;
+use sluice_tests::support::pool::{Pool, PoolBuilder, address};
+use sluice_tests::support::wait_for;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+fn mine(pool: &Pool, node: &Node, shares: usize) {
+    for number in 1..=5 {
+        let mut miner = Miner::connect(pool.v1(), &address(number, node.network), "xminer-1.0");
+        (0..shares).for_each(|_| drop(miner.mine_accepted_share()));
+    }
+}
+
+fn key(pool: &Pool) -> String {
+    pool.http("/log/key").unwrap().trim().to_owned()
+}
+
+/// Number of entries under the signed head.
+fn size(pool: &Pool) -> u64 {
+    let checkpoint = pool.http("/log/checkpoint").unwrap();
+    checkpoint.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or_else(|| panic!("{checkpoint}"))
+}
+
+/// Has a copy brought up to date from a pool and checked.
+fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
+    let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
+    let key = key(pool);
+    let mut command = Command::new(binary("sluice-verify"));
+    command.arg("published").arg(copy).args(["--url", &url, "--key", &key, "--network", "regtest"]);
+    command.args(more).output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Copies the files of a folder that has no folders in it.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_published_log_is_proven_and_goes_on_through_kills() {
+    let node = Node::regtest();
+    let mut pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
+    let copy = TempDir::new().unwrap();
+    for round in 0..3 {
+        // More than one bundle each time.
+        mine(&pool, &node, 40);
+        let output = verify(&pool, copy.path(), &[]);
+        let text = words(&output);
+        assert_eq!(output.status.code(), Some(0), "round {round}: {text}");
+        assert!(text.contains("these entries are under the head that the pool has signed"), "{text}");
+        pool = pool.kill().start();
+    }
+    // The copy is what static files of it are: another server could carry it.
+    assert!(copy.path().join("tile/entries/001").exists());
+    let url = format!("http://127.0.0.1:{}/log/", pool.builder.http_port);
+    let other = TempDir::new().unwrap();
+    let key = key(&pool);
+    let rpc = format!("127.0.0.1:{}", node.rpc_port);
+    let cookie = node.cookie_file();
+    let output = Command::new(binary("sluice-verify"))
+        .arg("published")
+        .arg(other.path())
+        .args([
+            "--url",
+            &url,
+            "--key",
+            &key,
+            "--network",
+            "regtest",
+            "--json",
+            "--rpc",
+            &rpc,
+            "--cookie-file",
+        ])
+        .arg(cookie)
+        .output()
+        .unwrap();
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
+    assert_eq!((output.status.code(), &answer["proven"]), (Some(0), &Value::Bool(true)), "{answer:#}");
+    assert_eq!(answer["entries"], size(&pool));
+    let blocks = answer["blocks"].as_array().unwrap();
+    assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() > 100, "{answer:#}");
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    Log::read(&builder.data_dir());
+}
+
+#[test]
+fn lie_a_share_dropped_after_its_receipt() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
+    mine(&pool, &node, 2);
+    let (_, builder) = pool.stop();
+    let (log, backup) = (builder.data_dir().join("log"), builder.data_dir().join("backup"));
+    copy_files(&log, &backup);
+
+    let pool = builder.start();
+    let (copy, receipts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut miner = Miner::connect(pool.v1(), &address(3, node.network), "xminer-1.0");
+    let share = miner.mine_accepted_share();
+    // In bulk for the payee, and the newest one by the hash of its header.
+    let all = wait_for("the receipts", || {
+        let all = pool.http(&format!("/log/receipts?payee={}", address(3, node.network)))?;
+        let parsed: Value = serde_json::from_str(&all).ok()?;
+        (parsed["receipts"].as_array()?.len() == 3 && parsed["next"] == size(&pool)).then_some(all)
+    });
+    fs::write(receipts.path().join("all.json"), &all).unwrap();
+    let newest = pool.http(&format!("/log/share/{}", BlockHash::from_byte_array(share.hash))).unwrap();
+    let parsed: Value = serde_json::from_str(&newest).unwrap_or_else(|_| panic!("{newest}"));
+    let index = parsed["receipts"][0]["index"].as_u64().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&all).unwrap()["receipts"][2]["index"], index);
+    let entry = Vec::from_hex(parsed["receipts"][0]["entry"].as_str().unwrap()).unwrap();
+    let nonce = u32::from_str_radix(share.params[4].as_str().unwrap(), 16).unwrap();
+    assert!(matches!(Entry::decode(&entry), Ok((Entry::Share(logged), 72)) if logged.nonce == nonce));
+    fs::write(receipts.path().join("newest.json"), newest).unwrap();
+    assert!(pool.http(&format!("/log/share/{}", "0".repeat(64))).unwrap().contains("no share of that hash"));
+
+    let receipts = ["--receipts", receipts.path().to_str().unwrap()];
+    let output = verify(&pool, copy.path(), &receipts);
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("the entries of 4 receipts are in the log"), "{text}");
+
+    // The pool goes back to what it was before, and on from there.
+    let (_, builder) = pool.stop();
+    fs::remove_dir_all(&log).unwrap();
+    fs::rename(&backup, &log).unwrap();
+    let pool = builder.start();
+    mine(&pool, &node, 2);
+    let output = verify(&pool, copy.path(), &receipts);
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("another log was shown before"), "{text}");
+    // Who has no copy has the receipts.
+    let output = verify(&pool, TempDir::new().unwrap().path(), &receipts);
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("share dropped after its receipt: entry {index} was there")), "{text}");
+}
+
+#[test]
+fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).set("publish.origin", "\"pool.example/log\"").start();
+    mine(&pool, &node, 1);
+    assert!(key(&pool).starts_with("pool.example/log+"));
+    let size = size(&pool);
+    for (path, status) in [
+        ("/log/checkpoint".to_owned(), "200 OK"),
+        ("/log/tile/0/000".to_owned(), "404 Not Found"),
+        ("/log/tile/0/000.p/1".to_owned(), "200 OK"),
+        ("/log/tile/entries/000.p/2".to_owned(), "200 OK"),
+        ("/log/tile/0/../../../../pool.toml".to_owned(), "404 Not Found"),
+        ("/log/tile/entries/0".to_owned(), "404 Not Found"),
+        (format!("/log/receipt/{}", size - 1), "200 OK"),
+        (format!("/log/receipt/{}", u64::MAX), "404 Not Found"),
+        ("/log/receipt/x".to_owned(), "400 Bad Request"),
+        (format!("/log/inclusion?index=0&size={size}"), "200 OK"),
+        (format!("/log/inclusion?index={size}&size={size}"), "404 Not Found"),
+        (format!("/log/consistency?from=1&to={size}"), "200 OK"),
+        (format!("/log/consistency?from=0&to={size}"), "404 Not Found"),
+        ("/log/consistency?from=1".to_owned(), "400 Bad Request"),
+        ("/log/share/xyz".to_owned(), "400 Bad Request"),
+        ("/log/receipts?payee=nobody".to_owned(), "400 Bad Request"),
+        (format!("/log/receipts?payee={}&from={}", address(9, node.network), u64::MAX), "200 OK"),
+    ] {
+        let head = pool.http_head(&path).unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {head}");
+        let immutable = head.to_lowercase().contains("immutable");
+        let expected =
+            status == "200 OK" && ["tile", "inclusion", "consistency"].iter().any(|part| path.contains(part));
+        assert_eq!(immutable, expected, "{path}: {head}");
+    }
+    // Another key believes nothing of it.
+    let wrong = key(&pool).replace("pool.example", "fool.example");
+    let copy = TempDir::new().unwrap();
+    let run = |key: &str, url: &str| {
+        let mut command = Command::new(binary("sluice-verify"));
+        command.arg("published").arg(copy.path()).args(["--url", url, "--key", key, "--network", "regtest"]);
+        command.output().unwrap()
+    };
+    let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
+    assert_eq!(run(&wrong, &url).status.code(), Some(2));
+    let nobody = run(&key(&pool), "http://127.0.0.1:1/log");
+    assert_eq!(nobody.status.code(), Some(2), "{}", words(&nobody));
+    assert_eq!(run(&key(&pool), &url).status.code(), Some(0));
+    // A damaged copy is no lie of the pool's: it is fetched again, if there is an address.
+    let bundle =
+        fs::read_dir(copy.path().join("tile/entries/000.p")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&bundle).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let offline = || {
+        let mut command = Command::new(binary("sluice-verify"));
+        command
+            .arg("published")
+            .arg(copy.path())
+            .args(["--key", &key(&pool), "--network", "regtest"])
+            .output()
+            .unwrap()
+    };
+    let damaged = offline();
+    assert_eq!(damaged.status.code(), Some(2), "{}", words(&damaged));
+    assert_eq!(run(&key(&pool), &url).status.code(), Some(0));
+    assert_eq!(offline().status.code(), Some(0));
+}
+
+#[test]
+fn what_is_paid_and_owed_is_shown_and_adds_up() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node)
+        .set("payout.min_payout_sats", "20000000")
+        .set("payout.window", "\"300\"")
+        .set("difficulty.pot_start", "-32")
+        .start();
+    let page = |path: &str| {
+        let text = pool.http(path).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|_| panic!("{path}: {text}"))
+    };
+    let sum = |lines: &Value| {
+        lines.as_array().unwrap().iter().map(|line| line["sats"].as_u64().unwrap()).sum::<u64>()
+    };
+    let fresh = page("/pool/plan");
+    assert_eq!((&fresh["basis"]["of"], &fresh["outputs"]), (&json!("finder"), &json!([])));
+    for number in 1..=40 {
+        let mut miner = Miner::connect(pool.v1(), &address(number, node.network), "NerdMinerV2");
+        (0..3).for_each(|_| drop(miner.mine_accepted_share()));
+    }
+    let plan = wait_for("a plan on the newest block", || {
+        let plan = page("/pool/plan");
+        (plan["prev_hash"] == node.call("getbestblockhash", &[])).then_some(plan)
+    });
+    assert_eq!(plan["basis"]["of"], "window", "{plan:#}");
+    assert_eq!(sum(&plan["outputs"]), plan["value_sats"].as_u64().unwrap(), "{plan:#}");
+    let owed = page("/pool/ledger");
+    assert!(owed["owed_sats"].as_u64().unwrap() > 0, "{owed:#}");
+    assert_eq!(sum(&owed["credits"]), owed["owed_sats"].as_u64().unwrap(), "{owed:#}");
+    let blocks = page("/pool/blocks");
+    let blocks = blocks.as_array().unwrap();
+    assert!(blocks.len() > 10);
+    for block in blocks {
+        assert_eq!(sum(&block["outputs"]), block["value_sats"].as_u64().unwrap(), "{block:#}");
+    }
+    // All blocks are shown as long as there are few.
+    let reserves: u64 = blocks
+        .iter()
+        .filter(|block| block["state"] == "in_chain" || block["state"] == "matured")
+        .map(|block| block["reserve_sats"].as_u64().unwrap())
+        .sum();
+    assert!(blocks.len() == 100 || reserves == owed["owed_sats"].as_u64().unwrap(), "{reserves} {owed:#}");
+    let window = page("/pool/window");
+    let work = |value: &Value| value.as_str().unwrap().parse::<u128>().unwrap();
+    let payees = window["payees"].as_array().unwrap();
+    assert_eq!(payees.iter().map(|payee| work(&payee["work"])).sum::<u128>(), work(&window["work"]));
+    assert!(
+        payees.iter().all(|payee| payee["address"].as_str().unwrap().starts_with("bcrt1q")),
+        "{window:#}"
+    );
+}
