@@ -77,7 +77,7 @@ pub fn run() -> anyhow::Result<Report> {
     let per_s = |seconds: f64| SHARES as f64 / seconds;
     let rows = vec![
         Row::new("audit of a log, of one core", "shares/s", per_s(auditing))
-            .beside(READING, per_s(reading), auditing / reading)
+            .beside(READING, per_s(reading), reading / auditing)
             .headline(),
         Row::new("start with 5,000,000 shares in the log", "s", start_s).headline(),
         Row::new("publishing a log anew", "shares/s", per_s(publishing_s)),

@@ -10,9 +10,11 @@ use crate::registry::Registry;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Script};
 use sha256d::Header;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
+use stratum::hasher::SecretState;
 use stratum::job::{Filling, Job, JobBody, Roll};
 use stratum::payee::PayeeTag;
 use stratum::pot::Pot;
@@ -34,8 +36,8 @@ pub(super) struct Shares {
     roots: Vec<[u8; 32]>,
     headers: Vec<Header>,
     hashes: Vec<[u8; 32]>,
-    /// By previous block: header hashes, and the entries that they belong to.
-    seen: HashMap<BlockHash, HashMap<[u8; 32], u64>>,
+    /// By previous block: half of each header hash, and the entry that it belongs to.
+    seen: HashMap<BlockHash, HashMap<HalfHash, u64, SecretState>>,
     /// Their previous blocks, oldest first.
     order: VecDeque<BlockHash>,
     /// Previous blocks whose header hashes are forgotten: nothing on them may be credited any more.
@@ -43,6 +45,15 @@ pub(super) struct Shares {
     /// Tag of each script, by number.
     tags: Vec<PayeeTag>,
     tips: Tips,
+}
+
+/// The half that no work makes small. Two headers with the same one take 2^64 hashes, and to nobody's gain: one of them
+/// is not credited.
+type HalfHash = [u64; 2];
+
+fn half(digest: &[u8; 32]) -> HalfHash {
+    let (words, _) = digest.as_chunks();
+    [0, 1].map(|at| u64::from_le_bytes(words[at]))
 }
 
 #[derive(Debug)]
@@ -197,11 +208,10 @@ impl Shares {
                 self.forgotten.insert(oldest);
             }
         }
-        let known = self.seen.entry(previous).or_default();
-        match known.get(&digest) {
-            Some(first) => Some(*first),
-            None => {
-                known.insert(digest, index);
+        match self.seen.entry(previous).or_default().entry(half(&digest)) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(room) => {
+                room.insert(index);
                 None
             }
         }
