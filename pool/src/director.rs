@@ -67,7 +67,7 @@ pub struct Outputs {
     /// Whether there is anything to serve.
     pub serving: watch::Sender<Serving>,
     /// Events for the share log.
-    pub events: SyncSender<ChainEvent>,
+    pub events: SyncSender<(u64, ChainEvent)>,
     /// For people.
     pub health: Arc<Health>,
     /// For Prometheus.
@@ -260,13 +260,15 @@ impl Director {
         self.outputs.serving.send_replace(serving);
     }
 
-    /// Gives other work, or none, to the shards; returns what they had.
-    fn set_work(&mut self, mut work: Option<Arc<WorkSet>>) -> Option<Arc<WorkSet>> {
+    /// Gives other work, or none, to the shards.
+    fn set_work(&mut self, mut work: Option<Arc<WorkSet>>) {
         if work.is_none() {
             self.published = None;
         }
         self.outputs.current.send_modify(|current| std::mem::swap(&mut current.work, &mut work));
-        work
+        if let Some(older) = work {
+            self.log(ChainEvent::Superseded(older.id()));
+        }
     }
 
     /// Plans on the current template and gives the work out; on failure the old work stays, and it is tried again.
@@ -336,30 +338,27 @@ impl Director {
         for class in SizeClass::ALL {
             self.outputs.metrics.reserve(class, work.reserve_ratio(class));
         }
-        let older = self.set_work(Some(Arc::new(work)));
+        self.set_work(Some(Arc::new(work)));
         self.outputs.serving.send_if_modified(|serving| {
             let changed = *serving != Serving::Working;
             *serving = Serving::Working;
             changed
         });
-        if let Some(id) = older.map(|work| work.id()) {
-            self.log(ChainEvent::Superseded(id));
-        }
     }
 
     /// Puts an event into the share log. What happened to the chain can also be read from the chain, so
     /// nothing waits for it: with a disk that hangs, events are left out and work goes on.
     fn log(&self, event: ChainEvent) {
-        if let Err(error) = self.outputs.events.try_send(event) {
-            warn!(?event, %error, "event not logged");
+        if let Err(error) = self.outputs.events.try_send((unix_ms(), event)) {
+            warn!(%error, "event not logged");
         }
     }
 }
 
 /// Writes events into the share log, one after the other, until the director has ended.
-pub fn write_events(accounting: &Accounting, events: &Receiver<ChainEvent>) {
-    for event in events {
-        if let Err(error) = accounting.event(event) {
+pub fn write_events(accounting: &Accounting, events: &Receiver<(u64, ChainEvent)>) {
+    for (unix_ms, event) in events {
+        if let Err(error) = accounting.event(unix_ms, event) {
             warn!(%error, ?event, "event not logged");
         }
     }

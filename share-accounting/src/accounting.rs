@@ -316,13 +316,13 @@ impl Accounting {
         Ok(WindowAnswer(answer))
     }
 
-    /// Logs an event and waits until it is durable.
+    /// Logs an event that came at this time of the wall clock, Unix milliseconds, and waits until it is durable.
     ///
     /// # Errors
     /// The event is not in the log.
-    pub fn event(&self, event: ChainEvent) -> CommitResult {
+    pub fn event(&self, unix_ms: u64, event: ChainEvent) -> CommitResult {
         let (reply, answer) = sync_channel(1);
-        let entry = ChainEntry { unix_ms: unix_ms(), event };
+        let entry = ChainEntry { unix_ms, event };
         self.messages.send(Message::Event { entry, reply }).map_err(|_| CommitError::Stopped)?;
         answer.recv().map_err(|_| CommitError::Stopped)?
     }

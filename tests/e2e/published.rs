@@ -154,7 +154,7 @@ fn lie_a_share_dropped_after_its_receipt() {
     let output = verify(&pool, TempDir::new().unwrap().path(), &receipts);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains(&format!("share dropped after its receipt: entry {index} was there")), "{text}");
+    assert!(text.contains(&format!("entry {index}: share dropped after its receipt")), "{text}");
 }
 
 #[test]

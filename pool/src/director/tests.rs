@@ -16,7 +16,7 @@ struct Bench {
     current: watch::Receiver<Current>,
     serving: watch::Receiver<Serving>,
     health: Arc<Health>,
-    _events: Receiver<ChainEvent>,
+    _events: Receiver<(u64, ChainEvent)>,
     _accounting: AccountingThread,
     /// Declared last: the folder outlives what writes to it.
     _dir: tempfile::TempDir,

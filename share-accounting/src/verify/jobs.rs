@@ -4,7 +4,8 @@ use super::lie::Lie;
 use crate::entry::{ChainEntry, ChainEvent, JobEntry, PlanEntry};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, ScriptBuf, Transaction, consensus};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use stratum::extranonce::EXTRANONCE_BYTES;
 use stratum::job::{Basis, Coinbase, JobBody, Payout, TemplateId, Transactions};
@@ -12,12 +13,30 @@ use stratum::target::Target;
 
 /// How long a job is kept after it was superseded: no honest share is credited so late, by far.
 const KEPT_MS: u64 = 3_600_000;
+/// A template's number has the epoch in front of that many bits, which count up.
+pub(super) const TEMPLATE_BITS: u32 = 48;
+/// Newer templates that are looked at: between two with shares there are seldom many without.
+const NEWER_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    by_index: BTreeMap<u64, Job>,
-    /// When each template was replaced, Unix ms.
-    superseded: HashMap<TemplateId, u64>,
+    by_index: HashMap<u64, Job>,
+    templates: BTreeMap<TemplateId, Template>,
+    /// Templates that are not replaced yet.
+    open: BTreeSet<TemplateId>,
+    /// Those that are, with the time, in the order in which the log says so.
+    replaced: VecDeque<(u64, TemplateId)>,
+}
+
+/// What the jobs of all size classes come from.
+#[derive(Debug, Default)]
+struct Template {
+    /// Their entries.
+    jobs: Vec<u64>,
+    /// When the first share on it was received, Unix ms.
+    received: Option<u64>,
+    /// When it was replaced, Unix ms.
+    superseded: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -74,6 +93,16 @@ impl Jobs {
             transactions: Transactions::default(),
         };
         self.by_index.insert(index, Job { body: Arc::new(body), script_end, longer: BTreeMap::new() });
+        let template = self.templates.entry(entry.template).or_default();
+        template.jobs.push(index);
+        if template.superseded.is_none() {
+            self.open.insert(entry.template);
+            // Work that came late may be older than what was worked on before.
+            let newer =
+                self.templates.range(entry.template..end_of_epoch(entry.template)).skip(1).take(NEWER_MAX);
+            let replaced = newer.filter_map(|(_, newer)| newer.received).next();
+            replaced.into_iter().for_each(|at| self.supersede(entry.template, at));
+        }
         Ok(())
     }
 
@@ -106,24 +135,61 @@ impl Jobs {
 
     /// Takes from an event what concerns jobs.
     pub fn note(&mut self, chain: &ChainEntry) {
-        if let ChainEvent::Superseded(template) = chain.event {
-            self.supersede(template, chain.unix_ms);
+        match chain.event {
+            ChainEvent::Superseded(template) => self.supersede(template, chain.unix_ms),
+            // Work of a process before cannot come back.
+            ChainEvent::EpochStart { .. } => {
+                self.supersede_all(TemplateId(0)..TemplateId(u64::MAX), chain.unix_ms)
+            }
+            _ => {}
+        }
+    }
+
+    /// A share on a template was received: those before it in its epoch were replaced by then, whether or not the log
+    /// notes that.
+    pub fn received(&mut self, template: TemplateId, unix_ms: u64) {
+        if let Some(known) = self.templates.get_mut(&template) {
+            known.received.get_or_insert(unix_ms);
+        }
+        self.supersede_all(start_of_epoch(template)..template, unix_ms);
+    }
+
+    fn supersede_all(&mut self, templates: Range<TemplateId>, unix_ms: u64) {
+        while let Some(template) = self.open.range(templates.clone()).next().copied() {
+            self.supersede(template, unix_ms);
         }
     }
 
     fn supersede(&mut self, template: TemplateId, unix_ms: u64) {
-        self.superseded.entry(template).or_insert(unix_ms);
-        let old = |template: &TemplateId| {
-            self.superseded.get(template).is_some_and(|at| at.saturating_add(KEPT_MS) < unix_ms)
-        };
-        self.by_index.retain(|_, job| !old(&job.body.template));
-        self.superseded.retain(|_, at| at.saturating_add(KEPT_MS) >= unix_ms);
+        self.open.remove(&template);
+        let known = self.templates.entry(template).or_default();
+        if known.superseded.is_none() {
+            known.superseded = Some(unix_ms);
+            self.replaced.push_back((unix_ms, template));
+        }
+        while let Some((_, old)) =
+            self.replaced.front().filter(|(at, _)| at.saturating_add(KEPT_MS) < unix_ms)
+        {
+            for job in self.templates.remove(old).unwrap_or_default().jobs {
+                self.by_index.remove(&job);
+            }
+            self.replaced.pop_front();
+        }
     }
 
     /// When the job's template was replaced, Unix ms.
     pub fn superseded_at(&self, body: &JobBody) -> Option<u64> {
-        self.superseded.get(&body.template).copied()
+        self.templates.get(&body.template)?.superseded
     }
+}
+
+fn start_of_epoch(template: TemplateId) -> TemplateId {
+    TemplateId(template.0 >> TEMPLATE_BITS << TEMPLATE_BITS)
+}
+
+/// Template numbers are not used up.
+fn end_of_epoch(template: TemplateId) -> TemplateId {
+    TemplateId(template.0 | ((1 << TEMPLATE_BITS) - 1))
 }
 
 fn basis(plan: &PlanEntry) -> Basis {

@@ -91,6 +91,26 @@ pub enum Lie {
         /// What it claims.
         log_size: u64,
     },
+    /// Shares that were there when it was made do not count.
+    #[error(
+        "the job pays the window of {log_size} entries, {seconds} s after the next share had been received: it was out of date when it was made"
+    )]
+    OldPlan {
+        /// What it claims.
+        log_size: u64,
+        /// From that share until the job was made, at least.
+        seconds: u64,
+    },
+    /// Not the ledger at the place where it builds.
+    #[error(
+        "the job's ledger is that of block {ledger_block}, but it builds on block {newer}, which is the pool's, too"
+    )]
+    OldLedger {
+        /// What it claims.
+        ledger_block: BlockHash,
+        /// Its parent.
+        newer: BlockHash,
+    },
     /// Not what the rules give.
     #[error("{0}")]
     Outputs(#[from] WrongOutput),

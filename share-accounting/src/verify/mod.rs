@@ -2,7 +2,7 @@
 //!
 //! The log is read twice. The first reading (`survey`) notes what each job says that its payout was computed from;
 //! the second follows the books entry by entry, computes each payout at its place (`plans`), and hashes every share
-//! again (`shares`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
+//! again (`shares`), and asks chance (`statistics`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
 //!
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
 //! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
@@ -13,6 +13,7 @@ pub mod lie;
 mod jobs;
 mod plans;
 mod shares;
+pub mod statistics;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,13 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{Encoded, Entry};
+use crate::entry::{Encoded, Entry, PlanEntry};
 use crate::tree::{Tree, TreeHash};
-use bitcoin::{BlockHash, Network};
+use bitcoin::{BlockHash, Network, ScriptBuf};
 use jobs::Jobs;
 use plans::Plans;
 use shares::Shares;
+use statistics::Statistics;
 use std::collections::BTreeMap;
 use stratum::target::Work;
 use survey::Survey;
@@ -35,7 +37,7 @@ use survey::Survey;
 pub const FINDINGS_MAX: usize = 1_000;
 
 /// What an audit has found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
     /// Entries read.
     pub entries: u64,
@@ -51,10 +53,19 @@ pub struct Report {
     pub jobs: u64,
     /// Jobs whose payout starts from a pool block that no share of this log solves: computed from nothing, so left out.
     pub jobs_left_out: u64,
+    /// Jobs of which the log does not say when they were made: whether their window was the newest one is not known.
+    pub jobs_of_unknown_age: u64,
     /// All work that was ever credited.
     pub total_work: u128,
     /// Blocks that shares of this log solve, by the share's index.
     pub blocks: BTreeMap<u64, BlockHash>,
+    /// The block that each job that pays a window builds on, and the pool block that its ledger is of, with the first
+    /// entry that says so. A node can tell whether it is the newest one there.
+    pub ledgers: BTreeMap<(BlockHash, BlockHash), u64>,
+    /// What chance says of the shares.
+    pub statistics: Statistics,
+    /// Scripts by their numbers in the statistics.
+    pub scripts: Vec<ScriptBuf>,
     /// What is wrong, by entry; at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
     /// All that is wrong.
@@ -152,6 +163,10 @@ impl Audit {
         }
         match entry {
             Entry::Job(job) => {
+                if let PlanEntry::Window { ledger_block, .. } = job.plan {
+                    self.report.ledgers.entry((job.prev_hash, ledger_block)).or_insert(index);
+                }
+                self.report.jobs_of_unknown_age += u64::from(!self.plans.age_is_known(job.template));
                 match self.jobs.add(index, job) {
                     Ok(()) => self.plans.check(index, job, &mut self.report),
                     Err(lie) => self.report.found(index, lie),
@@ -159,6 +174,9 @@ impl Audit {
                 self.report.jobs += 1;
             }
             Entry::Share(share) => {
+                if share.credited {
+                    self.plans.credited(index, share.received_unix_ms);
+                }
                 self.shares.take(index, share, &mut self.jobs, &self.books, &mut self.report);
             }
             Entry::Chain(chain) => {
@@ -191,6 +209,8 @@ impl Audit {
         self.hash_entries();
         self.shares.hash(&self.books.registry, &mut self.report);
         let Self { books, tree, mut report, .. } = self;
+        let scripts = (0..books.registry.scripts()).map(|number| books.registry.script(number).clone());
+        report.scripts = scripts.collect();
         report.entries = tree.size();
         report.root = tree.root();
         report.total_work = books.total_work.0;

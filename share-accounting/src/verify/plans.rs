@@ -3,7 +3,7 @@
 use super::Report;
 use super::jobs::coinbase;
 use super::lie::{Lie, WrongOutput};
-use super::survey::{Claim, ClaimedBasis, Paid, Place, SATOSHIS_MAX, Survey};
+use super::survey::{Claim, ClaimedBasis, Made, Paid, Place, SATOSHIS_MAX, Survey};
 use crate::books::Books;
 use crate::commitment::{Commitment, Committed, ParamsHash};
 use crate::entry::{JobEntry, Params};
@@ -14,7 +14,12 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use stratum::job::TemplateId;
 use stratum::target::Work;
+
+/// A plan is made from the newest window, which is there within milliseconds. While a disk hangs it is made from the
+/// last one that was known, but then no share earns either.
+const FRESH_MS: u64 = 180_000;
 
 type Credits = Arc<BTreeMap<ScriptBuf, u64>>;
 
@@ -28,6 +33,9 @@ pub(super) struct Plans {
     /// What was found wrong with jobs whose entries are still to come.
     wrong: HashMap<u64, Wrong>,
     weighed: Option<Weighed>,
+    made: Made,
+    /// Jobs that pay the window as it is, until the next share weighs.
+    fresh: Vec<Place>,
 }
 
 enum Wrong {
@@ -52,9 +60,10 @@ struct Expected {
 
 impl Plans {
     pub fn new(network: Network, survey: Survey) -> Self {
-        let Survey { claims, future, solved, .. } = survey;
+        let Survey { claims, future, solved, made, .. } = survey;
         let credits = [(BlockHash::all_zeros(), Credits::default())].into();
-        Self { network, claims, future, solved, credits, wrong: HashMap::new(), weighed: None }
+        let (wrong, weighed, fresh) = (HashMap::new(), None, Vec::new());
+        Self { network, claims, future, solved, credits, wrong, weighed, made, fresh }
     }
 
     /// Whether payouts were planned when the log had no more entries than that.
@@ -67,10 +76,30 @@ impl Plans {
         while self.are_due(books.size)
             && let Some((place, claim)) = self.claims.pop_first()
         {
-            if let Err(lie) = self.compute(place, &claim, books, root, report) {
-                self.wrong.insert(place.job, Wrong::Lie(lie));
+            match self.compute(place, &claim, books, root, report) {
+                Ok(()) => self.fresh.push(place),
+                Err(lie) => {
+                    self.wrong.insert(place.job, Wrong::Lie(lie));
+                }
             }
         }
+    }
+
+    /// A share weighs from now on: plans that are made much later must have it.
+    pub fn credited(&mut self, index: u64, received_unix_ms: u64) {
+        for Place { log_size, template, job } in self.fresh.drain(..) {
+            let made = self.made.since(template).filter(|_| job > index);
+            let age = made.map_or(0, |made| made.saturating_sub(received_unix_ms));
+            if age > FRESH_MS {
+                let lie = Lie::OldPlan { log_size, seconds: age / 1_000 };
+                self.wrong.entry(job).or_insert(Wrong::Lie(lie));
+            }
+        }
+    }
+
+    /// Whether the log says since when a template has been there.
+    pub fn age_is_known(&self, template: TemplateId) -> bool {
+        self.made.since(template).is_some()
     }
 
     fn compute(
@@ -96,6 +125,12 @@ impl Plans {
         let ledger_block = match &claim.basis {
             // The window has always been empty, so no block can have left a credit.
             ClaimedBasis::Solo(_) => BlockHash::all_zeros(),
+            // A block whose share is in the log is the pool's newest one where it is built on.
+            ClaimedBasis::Window { ledger_block }
+                if claim.prev_hash != *ledger_block && self.credits.contains_key(&claim.prev_hash) =>
+            {
+                return Err(Lie::OldLedger { ledger_block: *ledger_block, newer: claim.prev_hash });
+            }
             ClaimedBasis::Window { ledger_block } => *ledger_block,
         };
         let Some(credits) = self.credits.get(&ledger_block).cloned() else {

@@ -108,6 +108,7 @@ impl Shares {
             }
             return;
         };
+        jobs.received(body.template, share.received_unix_ms);
         let late = jobs.superseded_at(&body).map_or(0, |at| share.received_unix_ms.saturating_sub(at));
         if share.credited && late > CREDITED_MS {
             report.found(index, Lie::TooOld { seconds: late / 1_000 });
@@ -186,6 +187,8 @@ impl Shares {
         if let Some(first) = self.remember(job.body.prev_hash, digest, index) {
             return report.found(index, Lie::Twice(first));
         }
+        let targets = [job.pot.target(), job.body.network_target];
+        report.statistics.note(share.script, &digest, targets, share.credited);
         let is_block = job.body.network_target.is_met_by(&digest);
         if is_block {
             report.blocks.insert(index, hash);

@@ -1,9 +1,9 @@
 //! The first reading: what each job says that its payout was computed from, and which jobs solve blocks.
 
-use super::jobs::{Jobs, coinbase};
+use super::jobs::{Jobs, TEMPLATE_BITS, coinbase};
 use super::shares::header_hash;
 use crate::commitment::Commitment;
-use crate::entry::{Entry, JobEntry, Params, PayeeEntry, PlanEntry};
+use crate::entry::{ChainEntry, ChainEvent, Entry, JobEntry, Params, PayeeEntry, PlanEntry};
 use crate::window::Span;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{BlockHash, ScriptBuf, TxOut, consensus};
@@ -31,6 +31,7 @@ pub(super) struct Claim {
     pub class: SizeClass,
     pub out_bytes: u32,
     pub basis: ClaimedBasis,
+    pub prev_hash: BlockHash,
     pub value: u64,
     /// Of its outputs without the commitments.
     pub paid: sha256::Hash,
@@ -41,6 +42,39 @@ pub(super) struct Claim {
 pub(super) enum ClaimedBasis {
     Solo(ScriptBuf),
     Window { ledger_block: BlockHash },
+}
+
+/// When templates were made, at the earliest.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Unix ms at which each template was replaced: then the next one was there.
+    replaced: HashMap<TemplateId, u64>,
+    /// Unix ms at which each epoch began.
+    epochs: HashMap<u16, u64>,
+}
+
+impl Made {
+    fn note(&mut self, chain: &ChainEntry) {
+        match chain.event {
+            ChainEvent::Superseded(template) => {
+                self.replaced.entry(template).or_insert(chain.unix_ms);
+            }
+            ChainEvent::EpochStart { epoch } => {
+                self.epochs.entry(epoch).or_insert(chain.unix_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// Unix ms before which a template was not there; `None` if the log does not say when the one before it was
+    /// replaced.
+    pub fn since(&self, template: TemplateId) -> Option<u64> {
+        let (epoch, number) = (template.0 >> TEMPLATE_BITS, template.0 % (1 << TEMPLATE_BITS));
+        if number <= 1 {
+            return self.epochs.get(&u16::try_from(epoch).ok()?).copied();
+        }
+        self.replaced.get(&TemplateId(template.0 - 1)).copied()
+    }
 }
 
 /// The outputs of a coinbase taken apart.
@@ -84,6 +118,8 @@ pub(super) struct Survey {
     pub future: HashMap<u64, u64>,
     /// Blocks that shares on a job solve.
     pub solved: HashMap<u64, HashSet<BlockHash>>,
+    /// Since when templates have been made, as far as the log says.
+    pub made: Made,
     spans: Vec<Span>,
     networks: HashSet<u128>,
     jobs: Jobs,
@@ -104,7 +140,10 @@ impl Survey {
             }
             Entry::Payee(payee) => self.note_payee(payee),
             Entry::Params(Params { span, .. }) => self.spans.push(*span),
-            Entry::Chain(chain) => self.jobs.note(chain),
+            Entry::Chain(chain) => {
+                self.jobs.note(chain);
+                self.made.note(chain);
+            }
             Entry::Share(_) | Entry::Settlement(_) => {}
         }
     }
@@ -142,6 +181,7 @@ impl Survey {
             class: job.class,
             out_bytes: job.out_bytes,
             basis,
+            prev_hash: job.prev_hash,
             value,
             paid: Paid::digest(&paid.outputs),
             commitment: paid.commitment,

@@ -156,6 +156,68 @@ fn lie_a_share_of_a_job_older_than_120_s_credited() {
 }
 
 #[test]
+fn lie_a_share_of_a_replaced_job_although_the_log_does_not_note_it() {
+    let mut history = lived(20, &honest());
+    let (old, newer) = (history.plan(1, &honest()), history.plan(1, &honest()));
+    history.mine_no_block(&newer, 2);
+    history.pass(131);
+    history.mine_no_block(&old, 1);
+    let entries = history.entries();
+    let last = *shares(&entries).last().unwrap();
+    assert_lie(&entries, last, "share credited 131 s after its job was replaced");
+}
+
+#[test]
+fn lie_a_plan_that_leaves_out_what_was_known() {
+    for (late_s, is_lie) in [(170, false), (181, true)] {
+        let mut history = lived(20, &honest());
+        let (before, frozen) = (history.plan(1, &honest()), history.plan(1, &honest()));
+        history.mine_no_block(&before, 1);
+        history.pass(late_s);
+        history.replace(&before);
+        history.mine_no_block(&frozen, 2);
+        let entries = history.entries();
+        let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
+        if is_lie {
+            assert_lie(&entries, job, "181 s after the next share had been received: it was out of date");
+        } else {
+            assert_eq!(lies(&entries), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn lie_a_job_for_one_payee_long_after_others_have_worked() {
+    let mut history = History::new(params(12));
+    let (first, frozen) = (history.plan(1, &honest()), history.plan(2, &honest()));
+    for n in 0..10 {
+        history.mine_no_block(&first, 1 + n % 2);
+    }
+    history.pass(3_600);
+    history.replace(&first);
+    history.mine_no_block(&frozen, 2);
+    let entries = history.entries();
+    let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
+    assert_lie(&entries, job, "the job pays the window of ");
+}
+
+#[test]
+fn lie_a_block_left_out_of_the_ledger() {
+    let mut history = lived(20, &honest());
+    let before = history.place();
+    let job = history.plan(1, &honest());
+    while !history.mine(&job, 1, POT) {}
+    let (_, block) = history.place();
+    // It is the newest block, and the pool goes on from the books before it.
+    history.orphan((before.0, block));
+    let job = history.plan(2, &honest());
+    history.mine_no_block(&job, 2);
+    let entries = history.entries();
+    let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
+    assert_lie(&entries, job, &format!("but it builds on block {block}, which is the pool's, too"));
+}
+
+#[test]
 fn lie_a_share_credited_above_its_pot() {
     let (mut entries, last) = honest_log();
     share(&mut entries, last).pot = Pot::try_from(HARD + 1).unwrap();
@@ -182,7 +244,11 @@ fn lie_a_fabricated_share_without_work() {
 
 #[test]
 fn a_payout_on_top_of_a_block_that_no_share_solves_is_left_out_and_nothing_is_called_proven() {
-    let (mut entries, _) = honest_log();
+    let mut history = lived(20, &honest());
+    history.new_tip(BlockHash::from_byte_array([200; 32]));
+    let job = history.plan(1, &honest());
+    history.mine_no_block(&job, 1);
+    let mut entries = history.entries();
     assert!(audited(&entries).is_proven());
     let job = entries.iter_mut().rev().find_map(|entry| match entry {
         Entry::Job(job) => Some(job),
@@ -312,6 +378,9 @@ enum Step {
     Orphan,
     /// Somebody else's block.
     Tip,
+    Wait {
+        seconds: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -322,6 +391,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (classes, 30_u32..400).prop_map(|(class, room)| Step::Plan { class, room }),
         1 => Just(Step::Orphan),
         1 => Just(Step::Tip),
+        1 => (1_u64..100).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
 
@@ -337,27 +407,28 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                 let place = history.place();
                 if history.mine(&job, to, POT + harder) {
                     before_block = Some(place);
-                    job = history.plan(to, &honest());
+                    job = history.next(&job, to);
                 }
             }
             Step::Stale { to } => history.mine_stale(&job, to),
+            Step::Wait { seconds } => history.pass(seconds),
             Step::Plan { class, room } => {
                 // Beside the fixed outputs.
                 let fixed = if class.fee_inline() { 290 } else { 215 };
                 let room_max = class.coinbase_bytes_max() as u32 - fixed;
                 (history.class, history.out_bytes) = (class, room.min(room_max));
-                job = history.plan(1, &honest());
+                job = history.next(&job, 1);
             }
             Step::Orphan => {
                 if let Some((ledger_block, _)) = before_block.take() {
                     history.orphan((ledger_block, others.next().unwrap()));
-                    job = history.plan(1, &honest());
+                    job = history.next(&job, 1);
                 }
             }
             Step::Tip => {
                 history.new_tip(others.next().unwrap());
                 before_block = None;
-                job = history.plan(1, &honest());
+                job = history.next(&job, 1);
             }
         }
     }

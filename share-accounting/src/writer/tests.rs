@@ -85,7 +85,7 @@ fn after_the_stop_batches_are_given_back_and_the_directory_is_free() {
     thread.stop().unwrap();
     let batch = Batch { shares: vec![], done: Box::new(|_, _| panic!("given back instead")) };
     assert!(accounting.commit(batch).is_err());
-    assert_eq!(accounting.event(ChainEvent::Retarget { nbits: 1 }), Err(CommitError::Stopped));
+    assert_eq!(accounting.event(1, ChainEvent::Retarget { nbits: 1 }), Err(CommitError::Stopped));
     Accounting::open(settings(dir.path())).unwrap().1.stop().unwrap();
 }
 

@@ -103,11 +103,11 @@ fn answer(
     report: &Report,
     receipts: Option<&Checked>,
 ) -> anyhow::Result<Verdict> {
-    let fates = match &args.node {
+    let chain = match &args.node {
         None => None,
-        Some(node) => Some(chain::fates(node, network, report)?),
+        Some(node) => Some(chain::ask_node(node, network, report)?),
     };
-    let answer = Answer { report, fates: fates.as_deref(), receipts };
+    let answer = Answer { report, chain: chain.as_ref(), receipts };
     let text = if args.json { answer.json() } else { answer.text() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(match (answer.is_honest(), report.is_proven()) {

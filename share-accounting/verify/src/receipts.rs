@@ -27,11 +27,10 @@ pub struct Dropped {
 
 impl std::fmt::Display for Dropped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { index, size } = self;
+        let Self { size, .. } = self;
         write!(
             f,
-            "share dropped after its receipt: entry {index} was there under the signed head of {size} entries, and is not \
-             in the log"
+            "share dropped after its receipt: it was there under the signed head of {size} entries, and is not in the log"
         )
     }
 }

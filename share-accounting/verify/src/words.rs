@@ -1,11 +1,14 @@
 //! The answer, for people and for programs.
 
-use crate::chain::{Fate, State};
-use crate::receipts::{Checked, Dropped};
+use crate::chain::{Chain, Fate, State};
+use crate::receipts::Checked;
 use bitcoin::hex::DisplayHex;
 use serde_json::{Value, json};
-use share_accounting::verify::{Finding, Report};
+use share_accounting::verify::Report;
 use std::fmt::Write;
+
+/// What happens by chance so seldom is worth a word.
+const UNLIKELY: f64 = 1e-6;
 
 /// What no log can show of itself.
 const NEVER_PROVEN: &[&str] = &[
@@ -15,16 +18,15 @@ const NEVER_PROVEN: &[&str] = &[
     "that payees are different people, and what was paid to anybody outside the coinbase",
     "that the room which a coinbase claims to have for miners is all that its size class leaves",
     "that the network difficulty of the jobs is that of the chain",
-    "that each job names the newest window, ledger and rules: an old one is computed as it was",
-    "that the pool has noted each new tip and each replaced job, on which it depends what is too late",
+    "that the pool has noted each new tip, on which it depends what is too late",
     "settlements of what is owed: there are none yet",
 ];
 
 /// All there is to say.
 pub struct Answer<'a> {
     pub report: &'a Report,
-    /// What a node says of the blocks, if one was asked.
-    pub fates: Option<&'a [Fate]>,
+    /// What a node says, if one was asked.
+    pub chain: Option<&'a Chain>,
     /// What miners were promised, of a log that has signed heads.
     pub receipts: Option<&'a Checked>,
 }
@@ -38,6 +40,12 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "payouts of {jobs} jobs: they build on a pool block whose share is not in the log"
         ));
     }
+    if report.jobs_of_unknown_age > 0 {
+        let jobs = report.jobs_of_unknown_age;
+        unproven.push(format!(
+            "that {jobs} jobs pay the newest window there was: the log does not say when they were made"
+        ));
+    }
     if report.not_hashed > 0 {
         let shares = report.not_hashed;
         unproven.push(format!(
@@ -45,8 +53,11 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
         ));
     }
     match fates {
-        None => unproven
-            .push("what has become of the blocks: no node was named (--rpc, --cookie-file)".to_owned()),
+        None => unproven.push(
+            "what has become of the blocks, and that each job goes by what is owed on the chain that it builds on: no node \
+             was named (--rpc, --cookie-file)"
+                .to_owned(),
+        ),
         Some(fates) => {
             let unknown = fates.iter().filter(|fate| fate.state == State::Unknown);
             unproven.extend(unknown.map(|Fate { entry, hash, .. }| {
@@ -70,7 +81,8 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "{credited} of them earn, no header twice, none on a job that was replaced 130 s before or more"
         ),
         format!(
-            "{jobs} jobs pay the window, the ledger and the rules that they name, to the satoshi, and commit to them"
+            "{jobs} jobs pay the window, the ledger and the rules that they name, to the satoshi, and commit to them; no window \
+             was older than three minutes when its job was made"
         ),
     ];
     if let Some(fates) = fates {
@@ -79,7 +91,7 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
         let orphaned = count(|state| *state == State::Orphaned);
         proven.push(format!(
             "{in_chain} blocks that these shares solve are in the node's best chain, so they paid what their jobs say; \
-             {orphaned} lost to others"
+             {orphaned} lost to others; each job that builds on that chain goes by what was owed there"
         ));
     }
     proven
@@ -88,15 +100,27 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
 impl Answer<'_> {
     /// Whether nothing is wrong.
     pub fn is_honest(&self) -> bool {
-        self.report.is_honest() && self.dropped().is_empty()
+        self.lies_total() == 0
     }
 
-    fn dropped(&self) -> &[Dropped] {
-        self.receipts.map_or(&[], |receipts| &receipts.dropped)
+    fn lies_total(&self) -> u64 {
+        self.report.findings_total + self.others().count() as u64 // usize fits u64
+    }
+
+    /// Lies that the log does not show by itself, and their entries.
+    fn others(&self) -> impl Iterator<Item = (u64, String)> {
+        let dropped = self.receipts.into_iter().flat_map(|receipts| &receipts.dropped);
+        let old = self.chain.into_iter().flat_map(|chain| &chain.old_ledgers);
+        let dropped = dropped.map(|dropped| (dropped.index, dropped.to_string()));
+        dropped.chain(old.map(|old| (old.entry, old.to_string())))
+    }
+
+    fn fates(&self) -> Option<&[Fate]> {
+        self.chain.map(|chain| &chain.fates[..])
     }
 
     fn proven(&self) -> Vec<String> {
-        let mut proven = proven(self.report, self.fates);
+        let mut proven = proven(self.report, self.fates());
         if let Some(receipts) = self.receipts {
             proven.insert(1, "these entries are under the head that the pool has signed".to_owned());
             if receipts.included > 0 {
@@ -104,6 +128,32 @@ impl Answer<'_> {
             }
         }
         proven
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let Report { statistics, scripts, .. } = self.report;
+        let evenness = statistics.evenness();
+        let verdict = if evenness.chance < UNLIKELY { "they do not look like honest work" } else { "as they should" };
+        let mut hints = vec![format!(
+            "the hashes of {} shares lie below their targets with a distance of {:.5} from even, which chance exceeds with \
+             {:.2e}: {verdict}",
+            evenness.shares, evenness.distance, evenness.chance
+        )];
+        let late = statistics.payees.iter().map(|payee| payee.late).sum::<u64>();
+        let all = late + statistics.payees.iter().map(|payee| payee.credited).sum::<u64>();
+        hints.push(format!("{late} of {all} shares came too late"));
+        for (payee, script) in statistics.payees.iter().zip(scripts) {
+            let chance = payee.chance_of_so_few_blocks();
+            // As many payees, as many chances.
+            if chance * (statistics.payees.len() as f64) < UNLIKELY {
+                hints.push(format!(
+                    "script {script:x} has found {} blocks where {:.1} are to be expected, which happens by chance with \
+                     {chance:.2e}: blocks may be kept back",
+                    payee.blocks, payee.expected_blocks
+                ));
+            }
+        }
+        hints
     }
 
     /// For people.
@@ -120,12 +170,13 @@ impl Answer<'_> {
             let title =
                 if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
             list(title, &self.proven());
-            list("not proven:", &unproven(report, self.fates));
+            list("not proven:", &unproven(report, self.fates()));
+            list("what chance says, which proves nothing:", &self.hints());
             return text;
         }
-        let dropped = self.dropped().iter().map(ToString::to_string);
-        let lies: Vec<_> = dropped.chain(report.findings.iter().map(ToString::to_string)).collect();
-        let total = report.findings_total + self.dropped().len() as u64; // usize fits u64
+        let others = self.others().map(|(entry, words)| format!("entry {entry}: {words}"));
+        let lies: Vec<_> = others.chain(report.findings.iter().map(ToString::to_string)).collect();
+        let total = self.lies_total();
         list(&format!("{total} things are wrong:"), &lies);
         if let Some(more) = total.checked_sub(lies.len() as u64).filter(|more| *more > 0) {
             let _ = writeln!(text, "  and {more} more");
@@ -135,10 +186,10 @@ impl Answer<'_> {
 
     /// For programs.
     pub fn json(&self) -> String {
-        let Self { report, fates, receipts } = *self;
-        let lie = |finding: &Finding| json!({"entry": finding.index, "what": finding.lie.to_string()});
-        let dropped = |dropped: &Dropped| json!({"entry": dropped.index, "what": dropped.to_string()});
-        let lies = self.dropped().iter().map(dropped).chain(report.findings.iter().map(lie));
+        let Self { report, receipts, .. } = *self;
+        let fates = self.fates();
+        let found = report.findings.iter().map(|finding| (finding.index, finding.lie.to_string()));
+        let lies = self.others().chain(found).map(|(entry, what)| json!({"entry": entry, "what": what}));
         let answer = json!({
             "proven": self.is_honest() && report.is_proven(),
             "entries": report.entries,
@@ -148,15 +199,37 @@ impl Answer<'_> {
             "total_work": report.total_work.to_string(),
             "jobs": report.jobs,
             "jobs_left_out": report.jobs_left_out,
+            "jobs_of_unknown_age": report.jobs_of_unknown_age,
             "not_hashed": report.not_hashed,
             "receipts_included": receipts.map(|receipts| receipts.included),
             "blocks": report.blocks.iter().map(|(entry, hash)| block(*entry, &hash.to_string(), fates)).collect::<Value>(),
-            "lies_total": report.findings_total + self.dropped().len() as u64, // usize fits u64
+            "statistics": statistics(report),
+            "lies_total": self.lies_total(),
             "lies": lies.collect::<Value>(),
             "not_proven": unproven(report, fates),
         });
         format!("{answer:#}\n")
     }
+}
+
+fn statistics(report: &Report) -> Value {
+    let evenness = report.statistics.evenness();
+    let payees = report.statistics.payees.iter().zip(&report.scripts).map(|(payee, script)| {
+        json!({
+            "script": script.to_hex_string(),
+            "credited": payee.credited,
+            "late": payee.late,
+            "blocks": payee.blocks,
+            "expected_blocks": payee.expected_blocks,
+            "chance_of_so_few_blocks": payee.chance_of_so_few_blocks(),
+        })
+    });
+    json!({
+        "shares": evenness.shares,
+        "distance_from_even": evenness.distance,
+        "chance_of_more": evenness.chance,
+        "payees": payees.collect::<Value>(),
+    })
 }
 
 fn block(entry: u64, hash: &str, fates: Option<&[Fate]>) -> Value {

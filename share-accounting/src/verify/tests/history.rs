@@ -69,6 +69,8 @@ pub struct History {
     tip: BlockHash,
     templates: u64,
     nonce: u32,
+    /// Of the clock.
+    ahead_ms: u64,
     pub class: SizeClass,
     pub out_bytes: u32,
 }
@@ -113,6 +115,7 @@ impl History {
             tip: ledger_block,
             templates: 0,
             nonce: 0,
+            ahead_ms: 0,
             class: SizeClass::B755,
             out_bytes: 400,
         };
@@ -127,7 +130,29 @@ impl History {
     }
 
     pub fn event(&self, event: ChainEvent) {
-        self.accounting.event(event).unwrap();
+        self.accounting.event(self.unix_ms(), event).unwrap();
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        now + self.ahead_ms
+    }
+
+    /// So much time passes.
+    pub fn pass(&mut self, seconds: u64) {
+        self.ahead_ms += seconds * 1_000;
+    }
+
+    /// New work, in the place of what there was.
+    pub fn next(&mut self, before: &Planned, solo: u8) -> Planned {
+        let planned = self.plan(solo, &honest());
+        self.replace(before);
+        planned
+    }
+
+    /// Miners get other work than this.
+    pub fn replace(&self, planned: &Planned) {
+        self.event(ChainEvent::Superseded(planned.body.template));
     }
 
     /// Work by the newest books, or a job for one payee where the window is empty.
@@ -206,6 +231,17 @@ impl History {
         is_block
     }
 
+    /// The same, but the share solves no block.
+    pub fn mine_no_block(&mut self, planned: &Planned, to: u8) {
+        loop {
+            let share = self.find(&planned.body, to, POT, false);
+            if !share.block_candidate() {
+                commit(&self.accounting, vec![share]).0.unwrap();
+                return;
+            }
+        }
+    }
+
     /// The same for one that came too late.
     pub fn mine_stale(&mut self, planned: &Planned, to: u8) {
         let share = self.find(&planned.body, to, POT, true);
@@ -228,7 +264,7 @@ impl History {
     fn find(&mut self, body: &Arc<JobBody>, to: u8, pot: i8, stale: bool) -> JudgedShare {
         let payee = payee(to, "");
         let now = Instant::now();
-        let unix_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let unix_ms = self.unix_ms();
         loop {
             self.nonce += 1;
             let job = Job {
