@@ -58,7 +58,13 @@ fn part_of(target: Target, digest: &[u8; 32]) -> f64 {
 
 impl Statistics {
     /// Counts a share whose hash meets its target.
-    pub(super) fn note(&mut self, script: u32, digest: &[u8; 32], [pot, network]: [Target; 2], credited: bool) {
+    pub(super) fn note(
+        &mut self,
+        script: u32,
+        digest: &[u8; 32],
+        [pot, network]: [Target; 2],
+        credited: bool,
+    ) {
         let part = (part_of(pot, digest) * PARTS as f64) as usize; // never negative
         self.parts[part.min(PARTS - 1)] += 1;
         let at = script as usize; // u32 fits usize
@@ -179,8 +185,14 @@ mod tests {
         let few = |blocks, expected_blocks| {
             PayeeStatistics { blocks, expected_blocks, ..Default::default() }.chance_of_so_few_blocks()
         };
-        for (blocks, expected, chance) in [(0, 0.0, 1.0), (0, 3.0, 0.049787), (2, 3.0, 0.423190), (1_000, 1_000.0, 0.508409)] {
-            assert!((few(blocks, expected) - chance).abs() < 1e-5, "{blocks} of {expected}: {}", few(blocks, expected));
+        for (blocks, expected, chance) in
+            [(0, 0.0, 1.0), (0, 3.0, 0.049787), (2, 3.0, 0.423190), (1_000, 1_000.0, 0.508409)]
+        {
+            assert!(
+                (few(blocks, expected) - chance).abs() < 1e-5,
+                "{blocks} of {expected}: {}",
+                few(blocks, expected)
+            );
         }
         let late = PayeeStatistics { credited: 30, late: 10, ..Default::default() };
         assert_eq!((late.late_part(), PayeeStatistics::default().late_part()), (0.25, 0.0));

@@ -133,7 +133,8 @@ impl Answer<'_> {
     fn hints(&self) -> Vec<String> {
         let Report { statistics, scripts, .. } = self.report;
         let evenness = statistics.evenness();
-        let verdict = if evenness.chance < UNLIKELY { "they do not look like honest work" } else { "as they should" };
+        let verdict =
+            if evenness.chance < UNLIKELY { "they do not look like honest work" } else { "as they should" };
         let mut hints = vec![format!(
             "the hashes of {} shares lie below their targets with a distance of {:.5} from even, which chance exceeds with \
              {:.2e}: {verdict}",
