@@ -1,5 +1,6 @@
 //! Starts the parts, connects them, and stops them in order.
 
+use crate::aside::Aside;
 use crate::blocks::{BlockSink, FoundBlocks, read_note};
 use crate::books::Books;
 use crate::books_pages::BooksPages;
@@ -72,13 +73,16 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
 
     let mut core = Core::start(&settings, &metrics)?;
     let pages = PoolPages { health: core.health.clone(), metrics: metrics.clone() };
+    let aside = Aside::default();
     let log = LogPages {
         published: core.published.clone(),
         accounting: core.accounting.clone(),
         network: settings.network,
+        aside: aside.clone(),
     };
     let ledger = Ledger::open(&settings.data_dir.join("ledger.sqlite"))?;
-    let books = BooksPages::new(settings.network, core.current.clone(), core.accounting.clone(), ledger);
+    let books =
+        BooksPages::new(settings.network, core.current.clone(), core.accounting.clone(), ledger, aside);
     let more = log_pages::routes(log).merge(books.routes());
     tokio::spawn(stratum_net::http::serve(http, pages, more, stop.clone()));
     let outcome = match core.wait_for_work(&stop).await {

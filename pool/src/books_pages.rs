@@ -1,6 +1,7 @@
 //! What the pool pays and owes, as JSON below `/pool`: for people who look. Who wants to be sure recomputes it from
 //! `/log`.
 
+use crate::aside::Aside;
 use crate::work::Current;
 use axum::Router;
 use axum::extract::State;
@@ -37,10 +38,12 @@ struct Shown {
     accounting: Accounting,
     /// A connection of its own: the director is not waited for.
     ledger: Mutex<Ledger>,
-    window: Mutex<Option<(Instant, Value)>>,
+    window: Mutex<Option<(Instant, Result<Value, Unavailable>)>>,
+    aside: Aside,
 }
 
 /// There is nothing to show at the moment.
+#[derive(Debug, Clone)]
 struct Unavailable(String);
 
 impl IntoResponse for Unavailable {
@@ -56,9 +59,10 @@ impl BooksPages {
         current: watch::Receiver<Current>,
         accounting: Accounting,
         ledger: Ledger,
+        aside: Aside,
     ) -> Self {
         let (ledger, window) = (Mutex::new(ledger), Mutex::new(None));
-        Self(Arc::new(Shown { network, current, accounting, ledger, window }))
+        Self(Arc::new(Shown { network, current, accounting, ledger, window, aside }))
     }
 
     /// The pages' addresses.
@@ -72,9 +76,10 @@ impl BooksPages {
     }
 
     /// Asks beside the runtime, which has miners to accept.
-    async fn answer(self, page: fn(&Shown) -> Result<Value, Unavailable>) -> Result<Response, Unavailable> {
-        let asked = tokio::task::spawn_blocking(move || page(&self.0)).await;
-        let value = asked.map_err(|error| Unavailable(error.to_string()))??;
+    async fn answer(self, page: fn(&Shown) -> Result<Value, Unavailable>) -> Result<Response, Response> {
+        let aside = self.0.aside.clone();
+        let asked = aside.run(move || page(&self.0)).await.map_err(IntoResponse::into_response)?;
+        let value = asked.map_err(IntoResponse::into_response)?;
         let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
         Ok((headers, format!("{value:#}\n")).into_response())
     }
@@ -110,8 +115,14 @@ impl Shown {
     fn window(&self) -> Result<Value, Unavailable> {
         let mut kept = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, value)) = kept.as_ref().filter(|(since, _)| since.elapsed() < WINDOW_FOR) {
-            return Ok(value.clone());
+            return value.clone();
         }
+        let value = self.newest_window();
+        *kept = Some((Instant::now(), value.clone()));
+        value
+    }
+
+    fn newest_window(&self) -> Result<Value, Unavailable> {
         let work = self.current.borrow().work.clone();
         let work = work.ok_or_else(|| Unavailable("there is no work at the moment".to_owned()))?;
         let network = Target::from_nbits(work.sample(SizeClass::B255).body().nbits);
@@ -119,15 +130,13 @@ impl Shown {
         let asked = self.accounting.ask_window(network).and_then(|answer| answer.wait(PATIENCE));
         let window = asked.map_err(|error| Unavailable(error.to_string()))?;
         let payee = |(script, work): (&bitcoin::ScriptBuf, &stratum::target::Work)| json!({"address": self.address(script), "script": script.to_hex_string(), "work": work.to_string()});
-        let value = json!({
+        Ok(json!({
             "log_size": window.log_size,
             "log_root": window.log_root.to_lower_hex_string(),
             "window_work": window.window.to_string(),
             "work": window.total.to_string(),
             "payees": window.weights.iter().map(payee).collect::<Value>(),
-        });
-        *kept = Some((Instant::now(), value.clone()));
-        Ok(value)
+        }))
     }
 
     /// What is owed behind the newest block.

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::secp256k1::XOnlyPublicKey;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -113,9 +113,20 @@ pub fn write_secret(file: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).with_context(context)?;
     }
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let mut opened = opened.with_context(context)?;
-    writeln!(opened, "{text}").and_then(|()| opened.sync_all()).with_context(context)
+    // Whole or not at all, also after a crash.
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = Path::new(&unfinished);
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(unfinished);
+    let written = written.and_then(|mut opened| {
+        writeln!(opened, "{text}")?;
+        opened.sync_all()?;
+        fs::hard_link(unfinished, file)
+    });
+    let _ = fs::remove_file(unfinished);
+    written.with_context(context)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
 }
 
 /// The certificate of a server's key, if its file is good now.

@@ -9,7 +9,8 @@
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
-//! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed
+//! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed;
+//!   [`aside`]: a few questions at once
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod aside;
 pub mod blocks;
 pub mod books;
 pub mod books_pages;

@@ -2,6 +2,7 @@
 //!
 //! What never changes says so, so that any cache in front of the pool can carry it.
 
+use crate::aside::{Aside, Busy};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -12,7 +13,6 @@ use bitcoin::{Address, BlockHash, Network, ScriptBuf};
 use serde::{Deserialize, Serialize};
 use share_accounting::Accounting;
 use share_accounting::entry::Entry;
-use share_accounting::publish::receipt::{Receipt, Receipts};
 use share_accounting::publish::tiles::Place;
 use share_accounting::publish::{NoAnswer, Published};
 use share_accounting::tree::TreeHash;
@@ -20,7 +20,7 @@ use share_accounting::tree::TreeHash;
 /// Entries that are looked through for one answer of `/log/receipts`.
 const ENTRIES_MAX: u64 = 16_384;
 /// Receipts in one answer: each has up to two kilobytes.
-const RECEIPTS_MAX: usize = 1_000;
+const RECEIPTS_MAX: usize = 256;
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const ALWAYS_ASK: &str = "no-cache";
@@ -34,6 +34,8 @@ pub struct LogPages {
     pub accounting: Accounting,
     /// Whose addresses are understood.
     pub network: Network,
+    /// Where files are read.
+    pub aside: Aside,
 }
 
 /// Why a question has no answer.
@@ -41,12 +43,18 @@ pub struct LogPages {
 enum Refusal {
     NoAnswer(NoAnswer),
     Question(&'static str),
-    Busy,
+    Busy(Busy),
 }
 
 impl From<NoAnswer> for Refusal {
     fn from(reason: NoAnswer) -> Self {
         Self::NoAnswer(reason)
+    }
+}
+
+impl From<Busy> for Refusal {
+    fn from(busy: Busy) -> Self {
+        Self::Busy(busy)
     }
 }
 
@@ -56,7 +64,7 @@ impl IntoResponse for Refusal {
             Self::NoAnswer(reason @ NoAnswer::NotThere(_)) => (StatusCode::NOT_FOUND, reason.to_string()),
             Self::NoAnswer(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason.to_string()),
             Self::Question(wanted) => (StatusCode::BAD_REQUEST, wanted.to_owned()),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "the pool is busy: ask again".to_owned()),
+            Self::Busy(busy) => return busy.into_response(),
         };
         (status, [(header::CACHE_CONTROL, ALWAYS_ASK)], format!("{text}\n")).into_response()
     }
@@ -99,7 +107,7 @@ pub fn routes(pages: LogPages) -> Router {
 
 async fn checkpoint(State(pages): State<LogPages>) -> Answer {
     let (_, note) = pages.published.checkpoint()?;
-    Ok(answer("text/plain; charset=utf-8", ALWAYS_ASK, note.into_bytes()))
+    Ok(answer("text/plain; charset=utf-8", ALWAYS_ASK, note.into()))
 }
 
 async fn key(State(pages): State<LogPages>) -> Response {
@@ -108,22 +116,22 @@ async fn key(State(pages): State<LogPages>) -> Response {
 
 async fn tile(State(pages): State<LogPages>, Path(place): Path<String>) -> Answer {
     let place = Place::parse(&format!("tile/{place}")).ok_or(NoAnswer::NotThere("such file"))?;
-    let bytes = aside(move || pages.published.file(&place)).await??;
+    let bytes = pages.aside.clone().run(move || pages.published.file(&place)).await??;
     Ok(answer("application/octet-stream", IMMUTABLE, bytes))
 }
 
 async fn inclusion(State(pages): State<LogPages>, Query(asked): Query<Inclusion>) -> Answer {
-    let path = aside(move || pages.published.inclusion(asked.index, asked.size)).await??;
+    let path = pages.aside.clone().run(move || pages.published.inclusion(asked.index, asked.size)).await??;
     Ok(json(IMMUTABLE, &hex(&path)))
 }
 
 async fn consistency(State(pages): State<LogPages>, Query(asked): Query<Consistency>) -> Answer {
-    let proof = aside(move || pages.published.consistency(asked.from, asked.to)).await??;
+    let proof = pages.aside.clone().run(move || pages.published.consistency(asked.from, asked.to)).await??;
     Ok(json(IMMUTABLE, &hex(&proof)))
 }
 
 async fn receipt(State(pages): State<LogPages>, Path(index): Path<u64>) -> Answer {
-    let receipt = aside(move || pages.published.receipt(index)).await??;
+    let receipt = pages.aside.clone().run(move || pages.published.receipt(index)).await??;
     Ok(json(ALWAYS_ASK, &receipt))
 }
 
@@ -138,29 +146,15 @@ async fn share(State(pages): State<LogPages>, Path(hash): Path<String>) -> Answe
 
 async fn receipts(State(pages): State<LogPages>, Query(asked): Query<ReceiptsOf>) -> Answer {
     let script = script_of(&asked.payee, pages.network)?;
-    let receipts = aside(move || receipts_of(&pages, &script, asked.from)).await??;
+    let aside = pages.aside.clone();
+    let payees = pages.accounting.payees_of(&script);
+    let is_theirs = move |entry: &[u8]| match Entry::decode(entry) {
+        Ok((Entry::Share(share), _)) => payees.contains(&share.payee),
+        _ => false,
+    };
+    let ask = move || pages.published.receipts(asked.from, ENTRIES_MAX, RECEIPTS_MAX, is_theirs);
+    let receipts = aside.run(ask).await??;
     Ok(json(ALWAYS_ASK, &receipts))
-}
-
-fn receipts_of(pages: &LogPages, script: &ScriptBuf, from: u64) -> Result<Receipts, Refusal> {
-    let payees = pages.accounting.payees_of(script).map_err(|_| Refusal::Busy)?;
-    let (head, checkpoint) = pages.published.checkpoint()?;
-    let mut next = from.min(head.size);
-    let mut receipts = Vec::new();
-    while next < head.size.min(from.saturating_add(ENTRIES_MAX)) && receipts.len() < RECEIPTS_MAX {
-        for entry in pages.published.entries_from(next)? {
-            let share = Entry::decode(&entry).ok().and_then(|(entry, _)| match entry {
-                Entry::Share(share) => Some(share),
-                _ => None,
-            });
-            if next < head.size && share.is_some_and(|share| payees.contains(&share.payee)) {
-                let path = pages.published.inclusion(next, head.size)?;
-                receipts.push(Receipt { index: next, entry, path });
-            }
-            next += 1;
-        }
-    }
-    Ok(Receipts { checkpoint, receipts, next: next.min(head.size) })
 }
 
 fn script_of(payee: &str, network: Network) -> Result<ScriptBuf, Refusal> {
@@ -171,11 +165,6 @@ fn script_of(payee: &str, network: Network) -> Result<ScriptBuf, Refusal> {
 
 fn hex(hashes: &[TreeHash]) -> Vec<String> {
     hashes.iter().map(|hash| hash.to_lower_hex_string()).collect()
-}
-
-/// Reads files beside the runtime, which has miners to accept.
-async fn aside<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::Busy)
 }
 
 fn json(caching: &str, value: &impl Serialize) -> Response {

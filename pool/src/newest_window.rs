@@ -9,6 +9,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// An answer that comes later counts as new for this long after it was asked for.
 const NEW_FOR: Duration = Duration::from_secs(5);
 
+/// A window that is older is no plan's: with a log that has hung for so long there is no new work. `sluice-verify` takes
+/// one half as old again for a lie.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+
 /// Asks the accounting, and keeps what it has said.
 #[derive(Debug)]
 pub struct NewestWindow {
@@ -46,7 +50,10 @@ impl NewestWindow {
     /// None is known at this difficulty yet, or it cannot be had: see [`WindowError`].
     pub fn get(&mut self, network: Work, now: Instant) -> Result<(Snapshot, bool), WindowError> {
         let failed = self.ask(network, now).err();
-        let Some(known) = self.known.as_ref().filter(|known| known.network == network) else {
+        let is_usable = |known: &&Known| {
+            known.network == network && now.saturating_duration_since(known.asked_at) <= KNOWN_FOR
+        };
+        let Some(known) = self.known.as_ref().filter(is_usable) else {
             return Err(failed.unwrap_or(WindowError::Busy));
         };
         let is_new = now.saturating_duration_since(known.asked_at) <= NEW_FOR && failed.is_none();

@@ -9,6 +9,7 @@ use share_accounting::publish::key::LogKey;
 use share_accounting::publish::{self, Published};
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::thread::JoinHandle;
 use tracing::info;
 
@@ -17,9 +18,9 @@ use tracing::info;
 /// # Errors
 /// The key cannot be used, or the folder or the log cannot be read.
 pub fn start(settings: &Settings, accounting: &Accounting) -> anyhow::Result<(Published, JoinHandle<()>)> {
-    let key = log_key(&settings.publish, accounting.log_id())?;
-    info!(key = key.public(), "heads of the share log are signed");
     let files = settings.data_dir.join("published");
+    let key = log_key(&settings.publish, &files, accounting.log_id())?;
+    info!(key = key.public(), "heads of the share log are signed");
     publish::start(&settings.data_dir.join("log"), &files, key, accounting.heads())
         .with_context(|| format!("cannot publish the share log in {}", files.display()))
 }
@@ -27,29 +28,45 @@ pub fn start(settings: &Settings, accounting: &Accounting) -> anyhow::Result<(Pu
 /// The key that signs the log's heads, made at the first start. Whoever has it can show two logs to two miners, so it is
 /// kept like money; whoever loses it begins a log that nobody has heard of.
 ///
+/// Its file has three lines: the secret, the public key, and the log's id: under one key there is one log.
+///
 /// # Errors
-/// The file cannot be read or made, others can read it, or it holds the key of another log.
-pub fn log_key(settings: &Publish, log_id: [u8; 16]) -> anyhow::Result<LogKey> {
+/// The file cannot be read or made, others can read it, it holds the key of another log, or it is missing although the
+/// log has been published.
+fn log_key(settings: &Publish, published: &Path, log_id: [u8; 16]) -> anyhow::Result<LogKey> {
     let file = &settings.key_file;
-    let shown = file.display();
+    let (shown, log_id) = (file.display(), log_id.to_lower_hex_string());
     match fs::read_to_string(file) {
         Ok(text) => {
             owner_only(file).map_err(anyhow::Error::msg)?;
-            let key = LogKey::parse(&text).with_context(|| shown.to_string())?;
+            let (key, id) = text.trim().rsplit_once('\n').with_context(|| format!("{shown} holds no key"))?;
+            let key = LogKey::parse(key).with_context(|| shown.to_string())?;
+            if id != log_id {
+                bail!(
+                    "{shown} is the key of the log {id}, and this is the log {log_id}: who has seen the other one would take \
+                     this for a lie. Bring that log back, or begin anew with another publish.key_file"
+                );
+            }
             if let Some(wanted) = settings.origin.as_deref().filter(|wanted| *wanted != key.origin()) {
                 bail!(
-                    "publish.origin is {wanted}, but {shown} is the key of {}: a log keeps its name; for a new log name \
-                     another publish.key_file",
+                    "publish.origin is {wanted}, but {shown} is the key of {}: a log keeps its name, and a new name \
+                     needs another publish.key_file",
                     key.origin()
                 );
             }
             Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let named_by_id = || format!("sluice/{}", log_id.to_lower_hex_string());
-            let origin = settings.origin.clone().unwrap_or_else(named_by_id);
+            if published.exists() {
+                bail!(
+                    "{shown} is missing, but the log has been published: bring the key back. If it is lost, remove {}: the \
+                     log begins anew for everybody, under another key",
+                    published.display()
+                );
+            }
+            let origin = settings.origin.clone().unwrap_or_else(|| format!("sluice/{log_id}"));
             let (key, text) = LogKey::generate(&origin);
-            write_secret(file, &text)?;
+            write_secret(file, &format!("{text}\n{log_id}"))?;
             Ok(key)
         }
         Err(error) => Err(anyhow!(error)).with_context(|| format!("cannot read {shown}")),
@@ -61,27 +78,38 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    const ID: [u8; 16] = [0xab; 16];
+
     #[test]
-    fn a_log_has_one_key_and_one_name() {
+    fn a_log_has_one_key_and_one_name_and_a_key_one_log() {
         let dir = tempfile::tempdir().unwrap();
-        let publish = |origin: Option<&str>| Publish {
-            key_file: dir.path().join("data/log.key"),
-            origin: origin.map(str::to_owned),
+        let published = dir.path().join("published");
+        let open = |origin: Option<&str>, log_id| {
+            let key_file = dir.path().join("data/log.key");
+            log_key(&Publish { key_file, origin: origin.map(str::to_owned) }, &published, log_id)
         };
-        let key = log_key(&publish(None), [0xab; 16]).unwrap();
+        let refused = |origin, log_id| format!("{:#}", open(origin, log_id).unwrap_err());
+        let key = open(None, ID).unwrap();
         assert_eq!(key.origin(), "sluice/abababababababababababababababab");
-        // Found again, even if the log's folder is another one.
-        assert_eq!(log_key(&publish(None), [0; 16]).unwrap().public(), key.public());
-        let renamed = log_key(&publish(Some("pool.example/log")), [0xab; 16]).unwrap_err().to_string();
-        assert!(renamed.contains("a log keeps its name"), "{renamed}");
-        let file = publish(None).key_file;
+        fs::create_dir(&published).unwrap();
+        assert_eq!(open(None, ID).unwrap().public(), key.public());
+        let other = refused(None, [0; 16]);
+        assert!(
+            other.contains("is the key of the log abab") && other.contains("another publish.key_file"),
+            "{other}"
+        );
+        assert!(refused(Some("pool.example/log"), ID).contains("a log keeps its name"));
+        let file = dir.path().join("data/log.key");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        let open = log_key(&publish(None), [0; 16]).unwrap_err().to_string();
-        assert!(open.contains("chmod 600"), "{open}");
+        assert!(refused(None, ID).contains("chmod 600"));
         fs::remove_file(&file).unwrap();
-        let named = log_key(&publish(Some("pool.example/log")), [0xab; 16]).unwrap();
+        assert!(refused(None, ID).contains("is missing, but the log has been published"));
+        fs::remove_dir(&published).unwrap();
+        let named = open(Some("pool.example/log"), ID).unwrap();
         assert!(named.public().starts_with("pool.example/log+"));
-        fs::write(&file, "nothing").unwrap();
-        assert!(log_key(&publish(None), [0; 16]).is_err());
+        for broken in ["", "nothing", "x\ny\nz"] {
+            fs::write(&file, broken).unwrap();
+            assert!(open(None, ID).is_err(), "{broken}");
+        }
     }
 }

@@ -7,14 +7,15 @@ use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
+use crate::registry::Registry;
 use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
 use bitcoin::{Network, ScriptBuf};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stratum::share::JudgedShare;
@@ -190,6 +191,20 @@ pub(crate) struct Shared {
     pub shares: AtomicU64,
     pub shares_failed: AtomicU64,
     pub queued: AtomicUsize,
+    /// Payee indexes by script: whoever asks for them does not ask the thread.
+    pub payees: RwLock<HashMap<ScriptBuf, Vec<u32>>>,
+}
+
+impl Shared {
+    /// Adds the payees from an index on, which are in the log.
+    pub fn note_payees(&self, registry: &Registry, from: usize) {
+        if from < registry.len() {
+            let mut payees = self.payees.write().unwrap_or_else(PoisonError::into_inner);
+            for (index, script) in registry.payees_from(from) {
+                payees.entry(script.clone()).or_default().push(index);
+            }
+        }
+    }
 }
 
 /// Handle to the accounting thread; cheap to clone.
@@ -327,18 +342,10 @@ impl Accounting {
         answer.recv().map_err(|_| CommitError::Stopped)?
     }
 
-    /// Payee indexes of a script, which its shares name.
-    ///
-    /// # Errors
-    /// The thread has stopped, or too much waits for it already, or its answer takes longer than a second.
-    pub fn payees_of(&self, script: &ScriptBuf) -> Result<Vec<u32>, WindowError> {
-        let (reply, answer) = sync_channel(1);
-        let message = Message::Payees { script: script.clone(), reply };
-        self.messages.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => WindowError::Busy,
-            TrySendError::Disconnected(_) => WindowError::Stopped,
-        })?;
-        answer.recv_timeout(Duration::from_secs(1)).map_err(|_| WindowError::Busy)
+    /// Payee indexes of a script, which its shares name; none if it has no share in the log.
+    pub fn payees_of(&self, script: &ScriptBuf) -> Vec<u32> {
+        let payees = self.shared.payees.read().unwrap_or_else(PoisonError::into_inner);
+        payees.get(script).cloned().unwrap_or_default()
     }
 
     /// Counters since the start.

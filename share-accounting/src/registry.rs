@@ -92,10 +92,10 @@ impl Registry {
         self.payees.get(payee as usize).map(|(number, _)| *number)
     }
 
-    /// The payee indexes of a script.
-    pub fn payees_of(&self, script: &ScriptBuf) -> Vec<u32> {
-        let Some(wanted) = self.numbers.get(script) else { return Vec::new() };
-        (0..).zip(&self.payees).filter(|(_, (number, _))| number == wanted).map(|(index, _)| index).collect()
+    /// Payee indexes from one on, with their scripts.
+    pub fn payees_from(&self, from: usize) -> impl Iterator<Item = (u32, &ScriptBuf)> {
+        let numbers = (0..).zip(&self.payees).skip(from);
+        numbers.map(|(index, (number, _))| (index, self.script(*number)))
     }
 
     /// How many scripts have a number.

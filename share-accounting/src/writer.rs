@@ -12,7 +12,6 @@ use crate::log::Log;
 use crate::log::append::AppendError;
 use crate::publish::{Head, Logged, Teller};
 use crate::window::Span;
-use bitcoin::ScriptBuf;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +33,6 @@ pub(crate) enum Message {
     Shares(Queued),
     Window { network: Work, reply: SyncSender<Result<Snapshot, WindowError>> },
     Event { entry: ChainEntry, reply: SyncSender<CommitResult> },
-    Payees { script: ScriptBuf, reply: SyncSender<Vec<u32>> },
     Stop,
 }
 
@@ -118,6 +116,7 @@ impl Writer {
         teller: Teller,
     ) -> Self {
         teller.tell(Head { size: log.size(), root: log.root() }, []);
+        shared.note_payees(&books.registry, 0);
         let (jobs, payees) = (ByAddress::default(), ByAddress::default());
         let staged = Staged::default();
         Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged, teller }
@@ -134,9 +133,6 @@ impl Writer {
                 }
                 Message::Event { entry, reply } => {
                     let _ = reply.send(self.event(entry));
-                }
-                Message::Payees { script, reply } => {
-                    let _ = reply.send(self.books.registry.payees_of(&script));
                 }
                 Message::Stop => {
                     self.drain(messages);
@@ -190,7 +186,9 @@ impl Writer {
         let mut staged = std::mem::take(&mut self.staged);
         staged.total_work = self.books.total_work;
         let result = self.commit_staged(shares, &mut staged);
-        if result.is_err() {
+        if result.is_ok() {
+            self.shared.note_payees(&self.books.registry, payees);
+        } else {
             self.books.registry.truncate(payees);
             self.payees.clear();
             staged.jobs.iter().for_each(|body| self.jobs.remove(body));

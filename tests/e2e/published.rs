@@ -5,6 +5,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
 use serde_json::{Value, json};
 use share_accounting::entry::Entry;
+use share_accounting::publish::Head;
+use share_accounting::publish::key::LogKey;
+use share_accounting::publish::tiles::{Tiles, WIDTH};
 use sluice_tests::support::binary;
 use sluice_tests::support::log::Log;
 use sluice_tests::support::miner::Miner;
@@ -12,8 +15,11 @@ use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
 use sluice_tests::support::wait_for;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
 use tempfile::TempDir;
 
 fn mine(pool: &Pool, node: &Node, shares: usize) {
@@ -38,7 +44,7 @@ fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let key = key(pool);
     let mut command = Command::new(binary("sluice-verify"));
-    command.arg("published").arg(copy).args(["--url", &url, "--key", &key, "--network", "regtest"]);
+    command.arg("published").arg(copy).args(["--url", &url, "--key", &key]);
     command.args(more).output().unwrap()
 }
 
@@ -78,18 +84,7 @@ fn a_published_log_is_proven_and_goes_on_through_kills() {
     let output = Command::new(binary("sluice-verify"))
         .arg("published")
         .arg(other.path())
-        .args([
-            "--url",
-            &url,
-            "--key",
-            &key,
-            "--network",
-            "regtest",
-            "--json",
-            "--rpc",
-            &rpc,
-            "--cookie-file",
-        ])
+        .args(["--url", &url, "--key", &key, "--json", "--rpc", &rpc, "--cookie-file"])
         .arg(cookie)
         .output()
         .unwrap();
@@ -149,12 +144,73 @@ fn lie_a_share_dropped_after_its_receipt() {
     let output = verify(&pool, copy.path(), &receipts);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("another log was shown before"), "{text}");
+    assert!(text.contains("two logs were shown"), "{text}");
     // Who has no copy has the receipts.
     let output = verify(&pool, TempDir::new().unwrap().path(), &receipts);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains(&format!("entry {index}: share dropped after its receipt")), "{text}");
+}
+
+/// Serves the files of a folder, as any web server would.
+fn serve_files(dir: &Path) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let dir = dir.to_owned();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = String::new();
+            BufReader::new(&stream).read_line(&mut request).unwrap();
+            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+            let (status, body) = match fs::read(dir.join(path)) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", Vec::new()),
+            };
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn another_server_carries_the_files_and_one_that_lags_is_no_liar() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).start();
+    mine(&pool, &node, 60);
+    let (old, copy) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    assert_eq!(verify(&pool, old.path(), &[]).status.code(), Some(0));
+    mine(&pool, &node, 3);
+    assert_eq!(verify(&pool, copy.path(), &[]).status.code(), Some(0));
+    let elsewhere = format!("http://{}", serve_files(old.path()));
+    let run = |copy: &Path| {
+        let mut command = Command::new(binary("sluice-verify"));
+        command.arg("published").arg(copy).args(["--url", &elsewhere, "--key", &key(&pool)]).output().unwrap()
+    };
+    let third = TempDir::new().unwrap();
+    let output = run(third.path());
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let output = run(copy.path());
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("an old head of"), "{text}");
+    assert_eq!(verify(&pool, third.path(), &[]).status.code(), Some(0), "it is brought up to date");
+}
+
+#[test]
+fn lie_an_entry_that_is_none_under_a_signed_head() {
+    let dir = TempDir::new().unwrap();
+    let (key, _) = LogKey::generate("liar.example/log");
+    let mut tiles = Tiles::open(dir.path()).unwrap();
+    tiles.append(&[&b"nothing"[..]; WIDTH]).unwrap();
+    let head = Head { size: tiles.size(), root: tiles.root().unwrap() };
+    fs::write(dir.path().join("checkpoint"), key.sign(&head, bitcoin::Network::Regtest)).unwrap();
+    let mut command = Command::new(binary("sluice-verify"));
+    let output = command.arg("published").arg(dir.path()).args(["--key", key.public()]).output().unwrap();
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("a lie: entry 0 under the signed head is none"), "{text}");
 }
 
 #[test]
@@ -195,11 +251,12 @@ fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
     let copy = TempDir::new().unwrap();
     let run = |key: &str, url: &str| {
         let mut command = Command::new(binary("sluice-verify"));
-        command.arg("published").arg(copy.path()).args(["--url", url, "--key", key, "--network", "regtest"]);
+        command.arg("published").arg(copy.path()).args(["--url", url, "--key", key]);
         command.output().unwrap()
     };
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     assert_eq!(run(&wrong, &url).status.code(), Some(2));
+    assert!(words(&run(&key(&pool), "https://127.0.0.1/log")).contains("leave --url out"));
     let nobody = run(&key(&pool), "http://127.0.0.1:1/log");
     assert_eq!(nobody.status.code(), Some(2), "{}", words(&nobody));
     assert_eq!(run(&key(&pool), &url).status.code(), Some(0));
@@ -211,12 +268,7 @@ fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
     fs::write(&bundle, bytes).unwrap();
     let offline = || {
         let mut command = Command::new(binary("sluice-verify"));
-        command
-            .arg("published")
-            .arg(copy.path())
-            .args(["--key", &key(&pool), "--network", "regtest"])
-            .output()
-            .unwrap()
+        command.arg("published").arg(copy.path()).args(["--key", &key(&pool)]).output().unwrap()
     };
     let damaged = offline();
     assert_eq!(damaged.status.code(), Some(2), "{}", words(&damaged));

@@ -3,6 +3,7 @@
 use super::reader::{list, read_header, segment_path};
 use super::segment::{BLOCK_HEADER_BYTES, BlockHeader, SEGMENT_HEADER_BYTES, block_at};
 use super::{Corruption, LogError};
+use bitcoin::Network;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Follower {
     dir: PathBuf,
+    network: Network,
     segment: u32,
     file: File,
     /// Of the next block in the file.
@@ -35,6 +37,7 @@ impl Follower {
         let header = &first.ok_or(LogError::Missing(0))?.header;
         let mut follower = Self {
             dir: dir.to_owned(),
+            network: header.network,
             segment: header.number,
             file: open(dir, header.number)?,
             offset: SEGMENT_HEADER_BYTES as u64,
@@ -45,17 +48,22 @@ impl Follower {
         Ok(follower)
     }
 
+    /// The log's chain.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
     /// Index of the next entry.
     pub fn next(&self) -> u64 {
         self.wanted
     }
 
     /// Gives out the bytes of the entries from the next one up to `size`, a number of entries behind which a commit
-    /// ended, one block after the other.
+    /// ended, one block after the other, as long as `visit` wants more.
     ///
     /// # Errors
     /// The log cannot be read, or its bytes are wrong: those of blocks before were given out.
-    pub fn follow(&mut self, size: u64, mut visit: impl FnMut(&[&[u8]])) -> Result<(), LogError> {
+    pub fn follow(&mut self, size: u64, mut visit: impl FnMut(&[&[u8]]) -> bool) -> Result<(), LogError> {
         while self.wanted < size {
             if self.move_on()? {
                 continue;
@@ -71,9 +79,12 @@ impl Follower {
                 }
             });
             read.map_err(|(_, what)| self.corrupt(what))?;
-            visit(&entries);
+            let goes_on = visit(&entries);
             self.step(&header);
             self.wanted = self.index;
+            if !goes_on {
+                break;
+            }
         }
         Ok(())
     }

@@ -181,9 +181,11 @@ fn d04_what_an_abandoned_segment_holds_behind_the_committed_block_is_ignored() {
     commit(&mut log, [33]).unwrap();
     let mut followed = Vec::new();
     let mut follower = Follower::new(dir.path(), 2).unwrap();
-    follower
-        .follow(log.size(), |entries| followed.extend(entries.iter().map(|entry| entry.to_vec())))
-        .unwrap();
+    let visit = |entries: &[&[u8]]| {
+        followed.extend(entries.iter().map(|entry| entry.to_vec()));
+        true
+    };
+    follower.follow(log.size(), visit).unwrap();
     assert_eq!(followed, [encoded(2), encoded(33)]);
     drop(log);
     assert_eq!(open(dir.path()).unwrap().1, [0, 1, 2, 33]);

@@ -1,9 +1,13 @@
 //! Signed heads: notes with Ed25519 signatures (c2sp.org/signed-note, c2sp.org/tlog-checkpoint).
 
 use super::head::Head;
+use bitcoin::Network;
 use rand_core::OsRng;
 use signed_note::{Note, Signer, StandardSigner, StandardVerifier, Verifier, VerifierList, generate_key};
 use tlog_tiles::{Checkpoint, Hash};
+
+/// In front of the chain's name in a checkpoint.
+const NETWORK: &str = "network ";
 
 /// The key that signs a log's heads. Its name is the log's origin.
 #[derive(Clone)]
@@ -78,12 +82,14 @@ impl LogKey {
         &self.public
     }
 
-    /// The head as it is published.
+    /// The head as it is published, with the chain's name as an extension line.
     ///
     /// # Panics
     /// Never: a key's name makes a good note.
-    pub fn sign(&self, head: &Head) -> String {
-        let text = Checkpoint::new(self.origin(), head.size, Hash(head.root), "").expect("it has an origin");
+    pub fn sign(&self, head: &Head, network: Network) -> String {
+        let chain = format!("{NETWORK}{network}\n");
+        let text =
+            Checkpoint::new(self.origin(), head.size, Hash(head.root), &chain).expect("it has an origin");
         let mut note = Note::new(&text.to_bytes(), &[]).expect("lines of text");
         note.add_sigs(&[&self.signer]).expect("Ed25519 signs everything");
         String::from_utf8(note.to_bytes()).expect("a note is text")
@@ -99,11 +105,11 @@ impl LogVerifier {
         StandardVerifier::new(key).map(Self).map_err(|_| KeyError::Public(key.to_owned()))
     }
 
-    /// The head that a checkpoint is of.
+    /// The head that a checkpoint is of, and the chain.
     ///
     /// # Errors
     /// It is not signed with this key.
-    pub fn head(&self, checkpoint: &[u8]) -> Result<Head, CheckpointError> {
+    pub fn head(&self, checkpoint: &[u8]) -> Result<(Head, Network), CheckpointError> {
         let note = Note::from_bytes(checkpoint).map_err(|_| CheckpointError::Malformed)?;
         let known = VerifierList::new(vec![Box::new(self.0.clone())]);
         note.verify(&known).map_err(|_| CheckpointError::NotSigned)?;
@@ -111,7 +117,9 @@ impl LogVerifier {
         if text.origin() != self.0.name() {
             return Err(CheckpointError::OtherLog(text.origin().to_owned()));
         }
-        Ok(Head { size: text.size(), root: text.hash().0 })
+        let network = text.extension().lines().find_map(|line| line.strip_prefix(NETWORK)?.parse().ok());
+        let network = network.ok_or(CheckpointError::Malformed)?;
+        Ok((Head { size: text.size(), root: text.hash().0 }, network))
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) use head::{Logged, Teller};
 
 use crate::log::{Follower, LogError};
 use crate::tree::TreeHash;
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network};
 use key::LogKey;
 use receipt::{Receipt, Receipts};
 use std::collections::{HashMap, VecDeque};
@@ -41,17 +41,23 @@ pub const HASHES_MAX: usize = 1 << 18;
 /// Pause before what could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is published; a handle.
+/// What is published; a handle. Nobody who reads it waits for a disk that the publisher waits for.
 #[derive(Debug, Clone)]
-pub struct Published(Arc<RwLock<Shown>>);
+pub struct Published(Arc<Shown>);
 
 #[derive(Debug)]
 struct Shown {
     public_key: String,
+    signed: RwLock<Option<Arc<Signed>>>,
+    hashes: RwLock<Hashes>,
+}
+
+/// A head, and the log as far as it goes.
+#[derive(Debug)]
+struct Signed {
+    head: Head,
+    note: String,
     tiles: Tiles,
-    /// The newest signed head, and the note that says it.
-    signed: Option<(Head, String)>,
-    hashes: Hashes,
 }
 
 /// Why there is no answer.
@@ -109,21 +115,23 @@ impl Hashes {
 }
 
 impl Published {
-    fn shown<T>(&self, read: impl FnOnce(&Shown) -> T) -> T {
-        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    fn signed(&self) -> Result<Arc<Signed>, NoAnswer> {
+        let signed = self.0.signed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        signed.ok_or(NoAnswer::NotThere("checkpoint"))
     }
 
     /// What heads are signed with, for those who check them.
-    pub fn public_key(&self) -> String {
-        self.shown(|shown| shown.public_key.clone())
+    pub fn public_key(&self) -> &str {
+        &self.0.public_key
     }
 
-    /// The newest signed head.
+    /// The newest signed head, and the note that says it.
     ///
     /// # Errors
-    /// [`NoAnswer::NotThere`] at a start, until the log has been read.
+    /// [`NoAnswer::NotThere`] at a start, until the log has been read; so of everything else here.
     pub fn checkpoint(&self) -> Result<(Head, String), NoAnswer> {
-        self.shown(|shown| shown.signed.clone()).ok_or(NoAnswer::NotThere("checkpoint"))
+        let signed = self.signed()?;
+        Ok((signed.head, signed.note.clone()))
     }
 
     /// A tile or a bundle of entries.
@@ -131,7 +139,7 @@ impl Published {
     /// # Errors
     /// It is not there yet, or cannot be read.
     pub fn file(&self, place: &Place) -> Result<Vec<u8>, NoAnswer> {
-        Ok(self.shown(|shown| shown.tiles.read(place))?)
+        Ok(self.signed()?.tiles.read(place)?)
     }
 
     /// Path from an entry to the root of the log's first `size` entries.
@@ -139,7 +147,7 @@ impl Published {
     /// # Errors
     /// The log is not that long, or cannot be read.
     pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<TreeHash>, NoAnswer> {
-        self.shown(|shown| shown.inclusion(index, size))
+        self.signed()?.inclusion(index, size)
     }
 
     /// Proof that the log's first `from` entries have not changed since (RFC 6962 §2.1.2), for a tree of `to` entries.
@@ -147,32 +155,17 @@ impl Published {
     /// # Errors
     /// The log is not that long, or cannot be read.
     pub fn consistency(&self, from: u64, to: u64) -> Result<Vec<TreeHash>, NoAnswer> {
-        self.shown(|shown| {
-            if !(1..=to).contains(&from) || to > shown.signed_size() {
-                return Err(NoAnswer::NotThere("log of that size"));
-            }
-            Ok(prove_tree(to, from, &shown.tiles)?.into_iter().map(|hash| hash.0).collect())
-        })
+        let signed = self.signed()?;
+        if !(1..=to).contains(&from) || to > signed.head.size {
+            return Err(NoAnswer::NotThere("log of that size"));
+        }
+        Ok(prove_tree(to, from, &signed.tiles)?.into_iter().map(|hash| hash.0).collect())
     }
 
     /// Index of a share by the hash of its header, if it is among the newest [`HASHES_MAX`] since the start.
     pub fn find(&self, hash: &BlockHash) -> Option<u64> {
-        self.shown(|shown| shown.hashes.indexes.get(&short(hash)).copied())
-    }
-
-    /// Entries from an index on: at least one and at most those of one bundle.
-    ///
-    /// # Errors
-    /// The log does not reach there, or cannot be read.
-    pub fn entries_from(&self, index: u64) -> Result<Vec<Vec<u8>>, NoAnswer> {
-        self.shown(|shown| {
-            let left = shown.signed_size().checked_sub(index).filter(|left| *left > 0);
-            let left = left.ok_or(NoAnswer::NotThere("such entry"))?;
-            let (number, skip) = (index / WIDTH as u64, (index % WIDTH as u64) as usize);
-            let width = WIDTH.min(skip + usize::try_from(left).unwrap_or(WIDTH));
-            let bundle = shown.tiles.read(&Place { row: Row::Entries, number, width })?;
-            Ok(split_bundle(&bundle)?.into_iter().skip(skip).map(<[u8]>::to_vec).collect())
-        })
+        let hashes = self.0.hashes.read().unwrap_or_else(PoisonError::into_inner);
+        hashes.indexes.get(&short(hash)).copied()
     }
 
     /// The receipt of an entry.
@@ -180,23 +173,59 @@ impl Published {
     /// # Errors
     /// The log does not reach there, or cannot be read.
     pub fn receipt(&self, index: u64) -> Result<Receipts, NoAnswer> {
-        let (head, checkpoint) = self.checkpoint()?;
-        let path = self.inclusion(index, head.size)?;
-        let entry = self.entries_from(index)?.swap_remove(0);
-        Ok(Receipts { checkpoint, receipts: vec![Receipt { index, entry, path }], next: index + 1 })
+        let signed = self.signed()?;
+        let entry = signed.entries_from(index)?.swap_remove(0);
+        let receipt = signed.receipt(index, entry)?;
+        Ok(Receipts { checkpoint: signed.note.clone(), receipts: vec![receipt], next: index + 1 })
+    }
+
+    /// Receipts of the entries from an index on that are wanted: of at most so many entries, and about so many receipts.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn receipts(
+        &self,
+        from: u64,
+        entries_max: u64,
+        receipts_max: usize,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Receipts, NoAnswer> {
+        let signed = self.signed()?;
+        let end = signed.head.size.min(from.saturating_add(entries_max));
+        let mut next = from.min(signed.head.size);
+        let mut receipts = Vec::new();
+        while next < end && receipts.len() < receipts_max {
+            for entry in signed.entries_from(next)? {
+                if is_wanted(&entry) {
+                    receipts.push(signed.receipt(next, entry)?);
+                }
+                next += 1;
+            }
+        }
+        Ok(Receipts { checkpoint: signed.note.clone(), receipts, next })
     }
 }
 
-impl Shown {
-    fn signed_size(&self) -> u64 {
-        self.signed.as_ref().map_or(0, |(head, _)| head.size)
-    }
-
+impl Signed {
     fn inclusion(&self, index: u64, size: u64) -> Result<Vec<TreeHash>, NoAnswer> {
-        if index >= size || size > self.signed_size() {
+        if index >= size || size > self.head.size {
             return Err(NoAnswer::NotThere("such entry"));
         }
         Ok(prove_record(size, index, &self.tiles)?.into_iter().map(|hash| hash.0).collect())
+    }
+
+    fn receipt(&self, index: u64, entry: Vec<u8>) -> Result<Receipt, NoAnswer> {
+        Ok(Receipt { index, entry, path: self.inclusion(index, self.head.size)? })
+    }
+
+    /// Entries from an index on: at least one and at most those of one bundle.
+    fn entries_from(&self, index: u64) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        let left = self.head.size.checked_sub(index).filter(|left| *left > 0);
+        let left = left.ok_or(NoAnswer::NotThere("such entry"))?;
+        let (number, skip) = (index / WIDTH as u64, (index % WIDTH as u64) as usize);
+        let width = WIDTH.min(skip.saturating_add(usize::try_from(left).unwrap_or(WIDTH)));
+        let bundle = self.tiles.read(&Place { row: Row::Entries, number, width })?;
+        Ok(split_bundle(&bundle)?.into_iter().skip(skip).map(<[u8]>::to_vec).collect())
     }
 }
 
@@ -209,14 +238,20 @@ enum Failure {
     Files(#[from] io::Error),
     #[error("the published files do not have the root of the log")]
     OtherRoot,
+    /// Told to stop: the rest is published at the next start.
+    #[error("stopped")]
+    Stopped,
 }
 
 /// The thread's own.
 struct Publisher {
     log_dir: PathBuf,
     dir: PathBuf,
+    network: Network,
     key: LogKey,
-    shown: Arc<RwLock<Shown>>,
+    heads: Heads,
+    shown: Arc<Shown>,
+    tiles: Tiles,
     follower: Follower,
 }
 
@@ -233,18 +268,24 @@ pub fn start(
     fs::create_dir_all(dir)?;
     let tiles = open_tiles(dir)?;
     let follower = Follower::new(log_dir, tiles.size()).map_err(io::Error::other)?;
-    let public_key = key.public().to_owned();
-    let shown = Shown { public_key, tiles, signed: None, hashes: Hashes::default() };
-    let shown = Arc::new(RwLock::new(shown));
+    let shown = Arc::new(Shown {
+        public_key: key.public().to_owned(),
+        signed: RwLock::new(None),
+        hashes: RwLock::default(),
+    });
     let published = Published(Arc::clone(&shown));
-    let publisher = Publisher { log_dir: log_dir.to_owned(), dir: dir.to_owned(), key, shown, follower };
-    let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher.run(&heads))?;
+    let (log_dir, dir, network) = (log_dir.to_owned(), dir.to_owned(), follower.network());
+    let publisher = Publisher { log_dir, dir, network, key, heads, shown, tiles, follower };
+    let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher.run())?;
     Ok((published, thread))
 }
 
 /// What is damaged is written anew: it is all in the log.
 fn open_tiles(dir: &Path) -> io::Result<Tiles> {
     Tiles::open(dir).or_else(|damage| {
+        if !matches!(damage.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) {
+            return Err(damage);
+        }
         warn!(dir = %dir.display(), error = %damage, "the published files are damaged: they are written anew");
         fs::remove_dir_all(dir)?;
         Tiles::open(dir)
@@ -252,20 +293,23 @@ fn open_tiles(dir: &Path) -> io::Result<Tiles> {
 }
 
 impl Publisher {
-    fn run(mut self, heads: &Heads) {
+    fn run(mut self) {
         let mut failing = false;
-        while let Some((head, logged)) = heads.next() {
-            self.write(|shown| shown.hashes.add(logged));
+        while let Some((head, logged)) = self.heads.next() {
+            self.shown.hashes.write().unwrap_or_else(PoisonError::into_inner).add(logged);
             while let Err(failure) = self.publish(&head) {
+                if matches!(failure, Failure::Stopped) {
+                    return;
+                }
                 if !mem::replace(&mut failing, true) {
                     error!(error = %failure, "the log is not published at the moment: tried again every second");
                 }
                 thread::sleep(RETRY_PAUSE);
+                if self.heads.ended() {
+                    return;
+                }
                 if let Err(failure) = self.begin_again(matches!(failure, Failure::OtherRoot)) {
                     warn!(error = %failure, "the published log cannot be opened");
-                }
-                if heads.ended() {
-                    return;
                 }
             }
             if mem::take(&mut failing) {
@@ -274,26 +318,29 @@ impl Publisher {
         }
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
-        change(&mut self.shown.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Brings the files up to the head, and shows it.
     fn publish(&mut self, head: &Head) -> Result<(), Failure> {
+        // The log has been replaced by an older copy of it.
+        if self.tiles.size() > head.size {
+            return Err(Failure::OtherRoot);
+        }
         let mut written = Ok(());
-        let shown = &self.shown;
+        let Self { tiles, heads, .. } = self;
         self.follower.follow(head.size, |entries| {
-            if written.is_ok() {
-                written = shown.write().unwrap_or_else(PoisonError::into_inner).tiles.append(entries);
-            }
+            written = tiles.append(entries);
+            written.is_ok() && !heads.ended()
         })?;
         written?;
-        let root = self.write(|shown| tree_hash(head.size, &shown.tiles)).map_err(io::Error::other)?;
+        if self.follower.next() < head.size {
+            return Err(Failure::Stopped);
+        }
+        let root = tree_hash(head.size, &self.tiles).map_err(io::Error::other)?;
         if root.0 != head.root {
             return Err(Failure::OtherRoot);
         }
-        let note = self.key.sign(head);
-        self.write(|shown| shown.signed = Some((*head, note)));
+        let (note, tiles) = (self.key.sign(head, self.network), self.tiles.clone());
+        let signed = Arc::new(Signed { head: *head, note, tiles });
+        *self.shown.signed.write().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         Ok(())
     }
 
@@ -303,9 +350,8 @@ impl Publisher {
             warn!(dir = %self.dir.display(), "the published files do not agree with the log: they are written anew");
             fs::remove_dir_all(&self.dir)?;
         }
-        let tiles = open_tiles(&self.dir)?;
-        self.follower = Follower::new(&self.log_dir, tiles.size())?;
-        self.write(|shown| shown.tiles = tiles);
+        self.tiles = open_tiles(&self.dir)?;
+        self.follower = Follower::new(&self.log_dir, self.tiles.size())?;
         Ok(())
     }
 }

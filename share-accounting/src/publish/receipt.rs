@@ -80,7 +80,7 @@ impl Receipts {
     /// # Errors
     /// It is not signed by the log, or does not cover each entry: then the pool has promised nothing by them.
     pub fn head(&self, verifier: &LogVerifier) -> Result<Head, ReceiptError> {
-        let head = verifier.head(self.checkpoint.as_bytes())?;
+        let (head, _) = verifier.head(self.checkpoint.as_bytes())?;
         for Receipt { index, entry, path } in &self.receipts {
             let path = path.iter().copied().map(Hash).collect();
             let leads = *index < head.size

@@ -135,7 +135,7 @@ fn each_commit_is_signed_and_everything_under_it_is_there() {
         site.commit(count);
         let (head, note) = site.head();
         assert_eq!(head, Head { size: site.log.size(), root: root(0..site.log.size()) });
-        assert_eq!(verifier.head(note.as_bytes()).unwrap(), head);
+        assert_eq!(verifier.head(note.as_bytes()).unwrap(), (head, Network::Signet));
         let size = head.size;
         for index in [0, size / 2, size.saturating_sub(257), size - 1] {
             let receipts = site.published.receipt(index).unwrap();
@@ -220,9 +220,29 @@ fn after_a_restart_it_goes_on_and_what_is_damaged_is_written_anew() {
     let dir = restart(dir, &key);
     std::fs::remove_file(files.join("1/000")).unwrap();
     let dir = restart(dir, &key);
+    assert!(files.join("1/000").exists(), "a tile is made again from those below");
     std::fs::remove_dir_all(&files).unwrap();
     let dir = restart(dir, &key);
     assert!(open_log(dir.path()).size() > before.size);
+}
+
+#[test]
+fn what_stands_on_disk_behind_the_signed_head_is_not_given_out() {
+    let mut site = Site::new();
+    site.commit(600);
+    site.head();
+    let files = site.dir.path().join("published/tile");
+    for unsigned in ["0/002", "entries/002"] {
+        std::fs::write(files.join(unsigned), [7; 256 * 32]).unwrap();
+    }
+    for (row, number, width) in
+        [(Row::Level(0), 2, 256), (Row::Level(0), 2, 89), (Row::Entries, 2, 89), (Row::Level(0), 3, 1)]
+    {
+        let read = site.published.file(&Place { row, number, width });
+        assert!(matches!(read, Err(NoAnswer::NotThere(_))), "{row:?} {number} {width}");
+    }
+    assert!(site.published.file(&Place { row: Row::Level(0), number: 2, width: 88 }).is_ok());
+    site.stop();
 }
 
 #[test]
@@ -238,6 +258,7 @@ fn what_cannot_be_written_is_published_later() {
     site.commit(10);
     thread::sleep(Duration::from_millis(50));
     assert_eq!(site.published.checkpoint().unwrap().0.size, 100, "nothing is signed that is not there");
+    assert_eq!(site.published.receipt(99).unwrap().receipts[0].entry, bytes(99), "and what was signed stays");
     std::fs::remove_file(&files).unwrap();
     let (head, _) = site.head();
     assert_eq!(head, Head { size: 310, root: root(0..310) });
@@ -308,11 +329,14 @@ fn a_checkpoint_of_another_key_log_or_head_is_not_believed() {
     let (key, text) = LogKey::generate("test.example/log");
     let verifier = LogVerifier::parse(key.public()).unwrap();
     let head = Head { size: 7, root: [3; 32] };
-    let note = key.sign(&head);
-    assert_eq!(verifier.head(note.as_bytes()).unwrap(), head);
-    assert_eq!(LogKey::parse(&text).unwrap().sign(&head), note);
+    let note = key.sign(&head, Network::Testnet4);
+    assert_eq!(verifier.head(note.as_bytes()).unwrap(), (head, Network::Testnet4));
+    assert_eq!(LogKey::parse(&text).unwrap().sign(&head, Network::Testnet4), note);
     let (other, other_text) = LogKey::generate("test.example/log");
-    assert!(matches!(verifier.head(other.sign(&head).as_bytes()), Err(CheckpointError::NotSigned)));
+    assert!(matches!(
+        verifier.head(other.sign(&head, Network::Signet).as_bytes()),
+        Err(CheckpointError::NotSigned)
+    ));
     let bigger = note.replace("\n7\n", "\n8\n");
     assert!(matches!(verifier.head(bigger.as_bytes()), Err(CheckpointError::NotSigned)));
     assert!(matches!(verifier.head(b"7"), Err(CheckpointError::Malformed)));
@@ -344,7 +368,11 @@ proptest! {
         let mut seen = Vec::new();
         let mut follower = Follower::new(&dir.path().join("log"), from).unwrap();
         for end in [ends[caught_up.min(commits.len())], log.size()] {
-            follower.follow(end, |entries| seen.extend(entries.iter().map(|entry| entry.to_vec()))).unwrap();
+            let visit = |entries: &[&[u8]]| {
+                seen.extend(entries.iter().map(|entry| entry.to_vec()));
+                true
+            };
+            follower.follow(end, visit).unwrap();
         }
         prop_assert_eq!(seen, (from..log.size()).map(bytes).collect::<Vec<_>>());
     }

@@ -3,7 +3,7 @@
 //!
 //! `tile/0/N` holds leaves, `tile/1/N` roots of 256 of them, and so on; `tile/entries/N` the entries themselves, each
 //! behind its length. A full file never changes. What is not full yet is in memory alone: at a start it is read from
-//! the log again, and a lost or damaged folder costs nothing but that.
+//! the log again. All of it is: who loses the folder, or finds a file in it damaged, removes it.
 
 use crate::tree::{TreeHash, leaves};
 use std::fs::{self, File};
@@ -73,8 +73,8 @@ impl Place {
     }
 }
 
-/// The files of a log and what fills none yet.
-#[derive(Debug)]
+/// The files of a log and what fills none yet. A clone shows the log as it is now, whatever is added later.
+#[derive(Debug, Clone)]
 pub struct Tiles {
     dir: PathBuf,
     /// Number of entries.
@@ -98,11 +98,17 @@ impl Tiles {
             if full == 0 {
                 break;
             }
-            let rest = full % WIDTH as u64;
             let below = |number| tiles.hashes(level - 1, number, WIDTH).map(|hashes| root(&hashes));
-            let edge = (full - rest..full).map(below).collect::<io::Result<_>>()?;
+            let above = full / WIDTH as u64;
+            // A crash may have come between a tile and the one above that it fills.
+            if above > 0 && tiles.is_missing(level, above - 1)? {
+                let hashes = ((above - 1) * WIDTH as u64..above * WIDTH as u64).map(below);
+                let hashes: Vec<TreeHash> = hashes.collect::<io::Result<_>>()?;
+                tiles.write(Row::Level(level), above - 1, hashes.as_flattened())?;
+            }
+            let edge = (above * WIDTH as u64..full).map(below).collect::<io::Result<_>>()?;
             tiles.edge.push(edge);
-            full /= WIDTH as u64;
+            full = above;
         }
         Ok(tiles)
     }
@@ -163,8 +169,19 @@ impl Tiles {
     /// What stands at a place.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is nothing yet; or the file cannot be read.
+    /// [`ErrorKind::NotFound`] if these entries do not reach there; or the file cannot be read.
     pub fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let level = match place.row {
+            Row::Level(level) => level,
+            Row::Entries => 0,
+        };
+        let nodes = self.size.checked_shr(u32::from(HEIGHT) * u32::from(level)).unwrap_or(0);
+        let end =
+            place.number.checked_mul(WIDTH as u64).and_then(|start| start.checked_add(place.width as u64));
+        // What is on disk behind that is no part of what was signed.
+        if end.is_none_or(|end| end > nodes) {
+            return Err(ErrorKind::NotFound.into());
+        }
         match place.row {
             Row::Level(level) => self.hashes(level, place.number, place.width),
             Row::Entries => self.entries(place.number, place.width),
@@ -200,11 +217,7 @@ impl Tiles {
 
     /// How many full tiles a level has, from its first one on without a gap.
     fn count_full(&self, level: u8) -> io::Result<u64> {
-        let is_full = |number: u64| match fs::metadata(self.path(Row::Level(level), number)) {
-            Ok(file) => Ok(file.len() == (WIDTH * HASH_BYTES) as u64),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        };
+        let is_full = |number: u64| self.is_missing(level, number).map(|missing| !missing);
         let mut beyond = 1;
         while is_full(beyond - 1)? {
             beyond *= 2;
@@ -215,6 +228,14 @@ impl Tiles {
             if is_full(middle)? { full = middle + 1 } else { missing = middle }
         }
         Ok(full)
+    }
+
+    fn is_missing(&self, level: u8, number: u64) -> io::Result<bool> {
+        match fs::metadata(self.path(Row::Level(level), number)) {
+            Ok(file) => Ok(file.len() != (WIDTH * HASH_BYTES) as u64),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     fn path(&self, row: Row, number: u64) -> PathBuf {

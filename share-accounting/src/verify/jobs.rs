@@ -183,7 +183,7 @@ impl Jobs {
     }
 }
 
-fn start_of_epoch(template: TemplateId) -> TemplateId {
+pub(super) fn start_of_epoch(template: TemplateId) -> TemplateId {
     TemplateId(template.0 >> TEMPLATE_BITS << TEMPLATE_BITS)
 }
 

@@ -18,8 +18,8 @@ use stratum::job::TemplateId;
 use stratum::target::Work;
 
 /// A plan is made from the newest window, which is there within milliseconds. While a disk hangs it is made from the
-/// last one that was known, but then no share earns either.
-const FRESH_MS: u64 = 180_000;
+/// last one that was known, for ten minutes at most.
+const FRESH_MS: u64 = 900_000;
 
 type Credits = Arc<BTreeMap<ScriptBuf, u64>>;
 
@@ -99,7 +99,7 @@ impl Plans {
 
     /// Whether the log says since when a template has been there.
     pub fn age_is_known(&self, template: TemplateId) -> bool {
-        self.made.since(template).is_some()
+        self.made.is_known(template)
     }
 
     fn compute(

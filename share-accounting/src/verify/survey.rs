@@ -1,6 +1,6 @@
 //! The first reading: what each job says that its payout was computed from, and which jobs solve blocks.
 
-use super::jobs::{Jobs, TEMPLATE_BITS, coinbase};
+use super::jobs::{Jobs, TEMPLATE_BITS, coinbase, start_of_epoch};
 use super::shares::header_hash;
 use crate::commitment::Commitment;
 use crate::entry::{ChainEntry, ChainEvent, Entry, JobEntry, Params, PayeeEntry, PlanEntry};
@@ -48,7 +48,7 @@ pub(super) enum ClaimedBasis {
 #[derive(Debug, Default)]
 pub(super) struct Made {
     /// Unix ms at which each template was replaced: then the next one was there.
-    replaced: HashMap<TemplateId, u64>,
+    replaced: BTreeMap<TemplateId, u64>,
     /// Unix ms at which each epoch began.
     epochs: HashMap<u16, u64>,
 }
@@ -66,14 +66,17 @@ impl Made {
         }
     }
 
-    /// Unix ms before which a template was not there; `None` if the log does not say when the one before it was
-    /// replaced.
+    /// Unix ms before which a template was not there, by what the log says of those before it in its epoch.
     pub fn since(&self, template: TemplateId) -> Option<u64> {
-        let (epoch, number) = (template.0 >> TEMPLATE_BITS, template.0 % (1 << TEMPLATE_BITS));
-        if number <= 1 {
-            return self.epochs.get(&u16::try_from(epoch).ok()?).copied();
-        }
-        self.replaced.get(&TemplateId(template.0 - 1)).copied()
+        let before = self.replaced.range(start_of_epoch(template)..template).next_back();
+        let epoch = u16::try_from(template.0 >> TEMPLATE_BITS).ok();
+        before.map(|(_, at)| *at).or_else(|| self.epochs.get(&epoch?).copied())
+    }
+
+    /// Whether the log says so of the one just before: then that is when it was made.
+    pub fn is_known(&self, template: TemplateId) -> bool {
+        let is_first = template.0 - start_of_epoch(template).0 <= 1;
+        is_first || self.replaced.contains_key(&TemplateId(template.0.saturating_sub(1)))
     }
 }
 

@@ -169,7 +169,7 @@ fn lie_a_share_of_a_replaced_job_although_the_log_does_not_note_it() {
 
 #[test]
 fn lie_a_plan_that_leaves_out_what_was_known() {
-    for (late_s, is_lie) in [(170, false), (181, true)] {
+    for (late_s, is_lie) in [(890, false), (901, true)] {
         let mut history = lived(20, &honest());
         let (before, frozen) = (history.plan(1, &honest()), history.plan(1, &honest()));
         history.mine_no_block(&before, 1);
@@ -179,7 +179,7 @@ fn lie_a_plan_that_leaves_out_what_was_known() {
         let entries = history.entries();
         let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
         if is_lie {
-            assert_lie(&entries, job, "181 s after the next share had been received: it was out of date");
+            assert_lie(&entries, job, "901 s after the next share had been received: it was out of date");
         } else {
             assert_eq!(lies(&entries), [""; 0]);
         }

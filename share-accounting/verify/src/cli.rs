@@ -1,6 +1,5 @@
 //! The command line.
 
-use bitcoin::Network;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -45,9 +44,6 @@ pub struct PublishedArgs {
     /// The log's address: what is new there is fetched into the folder first.
     #[arg(long, value_name = "http://HOST:PORT/log")]
     pub url: Option<String>,
-    /// The pool's network: bitcoin, testnet, testnet4, signet or regtest.
-    #[arg(long)]
-    pub network: Network,
     /// Folder with receipts (*.json), as /log/receipt and /log/receipts gave them: each must be in the log.
     #[arg(long, value_name = "DIR")]
     pub receipts: Option<PathBuf>,

@@ -18,7 +18,7 @@ mod words;
 use bitcoin::Network;
 use clap::Parser;
 use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
-use mirror::{Mirror, TwoLogs};
+use mirror::{Mirror, SignedLie};
 use progress::Shown;
 use receipts::Checked;
 use share_accounting::log::Reader;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Ok(Verdict::Proven) => ExitCode::SUCCESS,
         Ok(Verdict::Unchecked) => ExitCode::from(EXIT_UNCHECKED),
         Ok(Verdict::Lie) => ExitCode::from(EXIT_LIE),
-        Err(error) if error.is::<TwoLogs>() => {
+        Err(error) if error.is::<SignedLie>() => {
             eprintln!("sluice-verify: a lie: {error}");
             ExitCode::from(EXIT_LIE)
         }
@@ -78,7 +78,7 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
 fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     let verifier = LogVerifier::parse(&args.key)?;
     let mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
-    let report = audit(args.network, shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
+    let report = audit(mirror.network(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
     anyhow::ensure!(
         report.root == mirror.head().root || !report.is_honest(),
         "the copy has changed meanwhile"
@@ -87,7 +87,7 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
         None => Checked::default(),
         Some(dir) => receipts::check(dir, &mirror, &verifier)?,
     };
-    answer(&args.common, args.network, &report, Some(&receipts))
+    answer(&args.common, mirror.network(), &report, Some(&receipts))
 }
 
 /// Shows how far each of the two readings of an audit is.

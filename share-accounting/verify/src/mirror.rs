@@ -3,46 +3,61 @@
 //! Nothing of it is believed but what the signed head covers. A head that was once seen stays in the folder: the next
 //! one must go on from it.
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, bail, ensure};
+use bitcoin::Network;
 use share_accounting::entry::Entry;
 use share_accounting::publish::Head;
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::tiles::{Place, Row, WIDTH, split_bundle};
 use share_accounting::tree::{Tree, TreeHash, leaves};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Longest answer of a server: a full bundle of the longest entries has less.
 const ANSWER_BYTES_MAX: usize = 20 << 20;
+const HEADERS_BYTES_MAX: usize = 64 << 10;
 const PATIENCE_S: u64 = 30;
 
 /// The copy, with a head that is signed.
 pub struct Mirror {
     dir: PathBuf,
     head: Head,
+    network: Network,
 }
 
-/// Heads that contradict each other: proof that two logs were shown.
+/// What a pool has signed, and what cannot be.
 #[derive(Debug, thiserror::Error)]
-pub enum TwoLogs {
-    /// The log has become shorter.
+pub enum SignedLie {
+    /// Two heads that no one log has.
     #[error(
-        "a signed head of {seen} entries was shown before, and now one of {now}: entries were taken back"
+        "two logs were shown: the first {size} entries under a signed head, kept in {kept}, are not the first {size} under \
+         the one that is shown now, kept in {now}"
     )]
-    Shorter { seen: u64, now: u64 },
-    /// It has become another.
-    #[error(
-        "another log was shown before: its first {seen} entries, under a signed head, are not the first {seen} of this one"
-    )]
-    Other { seen: u64 },
+    TwoLogs {
+        /// Entries under the smaller one.
+        size: u64,
+        /// Where the head that was seen before is.
+        kept: String,
+        /// Where the other is.
+        now: String,
+    },
+    /// No entry.
+    #[error("entry {index} under the signed head is none: {what}")]
+    NoEntry {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl Mirror {
     /// Opens a folder, after bringing it up to date if there is an address.
     ///
     /// # Errors
-    /// [`TwoLogs`] if the head does not go on from the one that was seen before; else what could not be had, or what
+    /// [`SignedLie`] if the head does not go on from the one that was seen before; else what could not be had, or what
     /// does not fit together.
     pub fn open(dir: &Path, url: Option<&str>, verifier: &LogVerifier) -> anyhow::Result<Self> {
         let kept = dir.join("checkpoint");
@@ -51,37 +66,95 @@ impl Mirror {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| kept.display().to_string()),
         };
-        let damaged = || format!("the entries in {} are not those of the signed head", dir.display());
-        let Some(url) = url else {
-            let head = seen.ok_or_else(|| anyhow!("there is no published log in {}", dir.display()))?;
-            let mirror = Self { dir: dir.to_owned(), head };
-            ensure!(mirror.roots(head.size)?[1] == head.root, "{}", damaged());
-            return Ok(mirror);
-        };
-        let note = fetch(url, "checkpoint")?;
-        let head = verifier.head(&note).with_context(|| format!("{url}/checkpoint"))?;
-        if let Some(seen) = seen.filter(|seen| seen.size > head.size) {
-            bail!(TwoLogs::Shorter { seen: seen.size, now: head.size });
+        let at = |(head, network), dir: &Path| Self { dir: dir.to_owned(), head, network };
+        match (seen, url) {
+            (None, None) => bail!("there is no published log in {}", dir.display()),
+            (Some(seen), None) => {
+                let mirror = at(seen, dir);
+                ensure!(
+                    mirror.is_whole()?,
+                    "the entries in {} are not those of its signed head",
+                    dir.display()
+                );
+                Ok(mirror)
+            }
+            (_, Some(url)) if !url.starts_with("http://") => {
+                bail!(
+                    "{url} is no http:// address, which is all that is understood here (what is fetched is signed): fetch the \
+                     folder with another program and leave --url out"
+                )
+            }
+            (seen, Some(url)) => {
+                let note = fetch(url, "checkpoint")?;
+                let shown = verifier.head(&note).with_context(|| format!("{url}/checkpoint"))?;
+                let fresh = at(shown, dir);
+                match seen {
+                    Some(seen) if seen.0.size > shown.0.size => at(seen, dir).judge_older(&shown.0, &note),
+                    _ => fresh.bring_up_to_date(url, seen.map(|seen| seen.0), &note),
+                }
+            }
         }
-        let mirror = Self { dir: dir.to_owned(), head };
-        let seen = seen.unwrap_or(Head { size: 0, root: Tree::default().root() });
-        mirror.fetch_entries(url)?;
-        let mut roots = mirror.roots(seen.size)?;
-        if roots[1] != head.root {
+    }
+
+    /// A head that is smaller than the one that was seen is an old one, or of another log.
+    fn judge_older(self, shown: &Head, note: &[u8]) -> anyhow::Result<Self> {
+        let roots = self.roots(&[shown.size].into())?;
+        ensure!(self.is_whole()?, "the entries in {} are not those of its signed head", self.dir.display());
+        if roots[&shown.size] == shown.root {
+            let (seen, now) = (self.head.size, shown.size);
+            bail!(
+                "an old head of {now} entries is shown, although there were {seen} before: ask again, or elsewhere"
+            );
+        }
+        Err(self.two_logs(shown.size, note)?.into())
+    }
+
+    fn bring_up_to_date(self, url: &str, seen: Option<Head>, note: &[u8]) -> anyhow::Result<Self> {
+        self.fetch_entries(url)?;
+        if !self.is_whole()? {
             // The copy is damaged, or of another log: what is under the new head decides.
-            fs::remove_dir_all(dir.join("tile")).with_context(damaged)?;
-            mirror.fetch_entries(url)?;
-            roots = mirror.roots(seen.size)?;
+            let again = Self { dir: self.dir.join("again"), ..self };
+            let _ = fs::remove_dir_all(&again.dir);
+            again.fetch_entries(url)?;
+            ensure!(again.is_whole()?, "the entries at {url} are not those of its signed head");
+            self.compare(seen, note, &again)?;
+            let (tile, new) = (self.dir.join("tile"), again.dir.join("tile"));
+            let replaced = fs::remove_dir_all(&tile).and_then(|()| fs::rename(new, &tile));
+            replaced.with_context(|| tile.display().to_string())?;
+            let _ = fs::remove_dir_all(&again.dir);
+        } else {
+            self.compare(seen, note, &self)?;
         }
-        ensure!(roots[1] == head.root, "{}, even those that were just fetched", damaged());
-        ensure!(roots[0] == seen.root, TwoLogs::Other { seen: seen.size });
-        write(&kept, &note)?;
-        Ok(mirror)
+        write(&self.dir.join("checkpoint"), note)?;
+        self.remove_old_parts();
+        Ok(self)
+    }
+
+    /// That the entries of the new head begin with those of the one before.
+    fn compare(&self, seen: Option<Head>, note: &[u8], whole: &Self) -> anyhow::Result<()> {
+        match seen {
+            Some(seen) if whole.roots(&[seen.size].into())?[&seen.size] != seen.root => {
+                Err(self.two_logs(seen.size, note)?.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps the other head, as evidence.
+    fn two_logs(&self, size: u64, note: &[u8]) -> anyhow::Result<SignedLie> {
+        let (kept, now) = (self.dir.join("checkpoint"), self.dir.join("checkpoint.other"));
+        write(&now, note)?;
+        Ok(SignedLie::TwoLogs { size, kept: kept.display().to_string(), now: now.display().to_string() })
     }
 
     /// What is signed.
     pub fn head(&self) -> Head {
         self.head
+    }
+
+    /// The chain that the log is of.
+    pub fn network(&self) -> Network {
+        self.network
     }
 
     /// The entries under the head, one after the other, each as its bytes.
@@ -98,8 +171,8 @@ impl Mirror {
             let bytes = bytes?;
             match Entry::decode(&bytes) {
                 Ok((entry, length)) if length == bytes.len() => Ok((index, entry)),
-                Ok(_) => bail!("entry {index} goes on behind its end"),
-                Err(error) => bail!("entry {index}: {error}"),
+                Ok(_) => bail!(SignedLie::NoEntry { index, what: "it goes on behind its end".to_owned() }),
+                Err(error) => bail!(SignedLie::NoEntry { index, what: error.to_string() }),
             }
         })
     }
@@ -140,41 +213,72 @@ impl Mirror {
         for place in self.bundles() {
             let path = self.dir.join(place.path());
             if !path.exists() {
-                let bundle = fetch(url, &place.path())?;
-                // What it goes on from is in it.
-                let parts = Place { width: WIDTH, ..place }.path() + ".p";
-                let _ = fs::remove_dir_all(self.dir.join(parts));
-                write(&path, &bundle)?;
+                write(&path, &fetch(url, &place.path())?)?;
             }
         }
         Ok(())
     }
 
-    /// Roots over the first `size` entries, and over all under the head.
-    fn roots(&self, size: u64) -> anyhow::Result<[TreeHash; 2]> {
+    /// Parts of what is whole now, or longer.
+    fn remove_old_parts(&self) {
+        let Some(last) = self.bundles().last() else { return };
+        let parts = |place: &Place| self.dir.join(Place { width: WIDTH, ..*place }.path() + ".p");
+        for place in self.bundles().filter(|place| place.width == WIDTH) {
+            let _ = fs::remove_dir_all(parts(&place));
+        }
+        let kept = self.dir.join(last.path());
+        for part in fs::read_dir(parts(&last)).into_iter().flatten().flatten() {
+            if part.path() != kept {
+                let _ = fs::remove_file(part.path());
+            }
+        }
+    }
+
+    /// Whether the entries are those of the head.
+    fn is_whole(&self) -> anyhow::Result<bool> {
+        let size = self.head.size;
+        Ok(self.roots(&[size].into()).ok().is_some_and(|roots| roots[&size] == self.head.root))
+    }
+
+    /// Roots over so many of the first entries.
+    ///
+    /// # Errors
+    /// Entries are missing or damaged, or there are fewer.
+    pub fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
         let mut tree = Tree::default();
-        let mut first = None;
+        let mut roots = BTreeMap::new();
+        let mut left = sizes.iter().copied().peekable();
+        let mut note = |tree: &Tree| {
+            while left.next_if_eq(&tree.size()).is_some() {
+                roots.insert(tree.size(), tree.root());
+            }
+            left.peek().map(|next| next - tree.size())
+        };
+        let mut next = note(&tree);
         for place in self.bundles() {
             let entries = self.bundle(&place)?;
             let entries: Vec<_> = entries.iter().map(Vec::as_slice).collect();
             let leaves = leaves(&entries);
-            // A head ends anywhere.
-            let left = usize::try_from(size - size.min(tree.size())).unwrap_or(usize::MAX);
-            let (before, behind) = leaves.split_at(left.min(leaves.len()));
-            tree.extend(before.iter().copied());
-            if tree.size() == size {
-                first.get_or_insert_with(|| tree.root());
+            let mut rest = &leaves[..];
+            while !rest.is_empty() {
+                // A head ends anywhere.
+                let count = next.and_then(|next| usize::try_from(next).ok()).unwrap_or(WIDTH).min(rest.len());
+                tree.extend(rest[..count].iter().copied());
+                rest = &rest[count..];
+                next = note(&tree);
             }
-            tree.extend(behind.iter().copied());
         }
-        let root = tree.root();
-        Ok([first.unwrap_or(root), root])
+        ensure!(next.is_none(), "the log has fewer entries than that");
+        Ok(roots)
     }
 }
 
 fn fetch(url: &str, path: &str) -> anyhow::Result<Vec<u8>> {
     let address = format!("{}/{path}", url.trim_end_matches('/'));
-    let request = minreq::get(&address).with_timeout(PATIENCE_S);
+    let request = minreq::get(&address)
+        .with_timeout(PATIENCE_S)
+        .with_max_headers_size(HEADERS_BYTES_MAX)
+        .with_max_status_line_length(HEADERS_BYTES_MAX);
     let mut answer = request.send_lazy().with_context(|| address.clone())?;
     if answer.status_code != 200 {
         bail!("{address} answers {} {}", answer.status_code, answer.reason_phrase);

@@ -1,9 +1,11 @@
 //! Receipts that miners kept, held against the log.
 
-use crate::mirror::Mirror;
+use crate::mirror::{Mirror, SignedLie};
 use anyhow::{Context, bail};
+use share_accounting::publish::Head;
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::{Receipt, Receipts};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -38,26 +40,41 @@ impl std::fmt::Display for Dropped {
 /// Checks every receipt in a folder (`*.json`) against the log.
 ///
 /// # Errors
-/// A file is no receipt of this log: that says nothing about the log.
+/// [`SignedLie`] if one is under a head that no log with these entries has; or a file is no receipt of this log, which
+/// says nothing about the log.
 pub fn check(dir: &Path, mirror: &Mirror, verifier: &LogVerifier) -> anyhow::Result<Checked> {
     let mut checked = Checked::default();
+    let mut heads = BTreeMap::new();
     for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            check_file(&text, mirror, verifier, &mut checked).with_context(|| path.display().to_string())?;
+            let head = check_file(&text, mirror, verifier, &mut checked);
+            let head = head.with_context(|| path.display().to_string())?;
+            heads.entry((head.size, head.root)).or_insert(path);
         }
     }
     checked.dropped.sort_by_key(|dropped| dropped.index);
-    Ok(checked)
+    let sizes = heads.keys().map(|(size, _)| *size).filter(|size| *size <= mirror.head().size).collect();
+    let roots = mirror.roots(&sizes)?;
+    // One that names what was dropped says more.
+    let other = heads.iter().find(|((size, root), _)| roots.get(size).is_some_and(|ours| ours != root));
+    match other {
+        Some(((size, _), path)) if checked.dropped.is_empty() => {
+            let (kept, now) = (path.display().to_string(), "checkpoint of the copy".to_owned());
+            Err(SignedLie::TwoLogs { size: *size, kept, now }.into())
+        }
+        _ => Ok(checked),
+    }
 }
 
+/// Notes what a file's receipts say; the head that they are under.
 fn check_file(
     text: &str,
     mirror: &Mirror,
     verifier: &LogVerifier,
     checked: &mut Checked,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Head> {
     let receipts: Receipts = serde_json::from_str(text).context("it is no receipt")?;
     let head = receipts.head(verifier)?;
     for Receipt { index, entry, .. } in &receipts.receipts {
@@ -70,5 +87,5 @@ fn check_file(
             bail!("it is newer than the log at hand: bring that up to date");
         }
     }
-    Ok(())
+    Ok(head)
 }

@@ -72,6 +72,7 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
 fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     let Report { entries, shares, credited, root, .. } = report;
     let jobs = report.jobs - report.jobs_left_out;
+    let of_known_age = report.jobs - report.jobs_of_unknown_age;
     let mut proven = vec![
         format!("the log has {entries} entries, and their Merkle root is {}", root.to_lower_hex_string()),
         format!(
@@ -81,8 +82,11 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "{credited} of them earn, no header twice, none on a job that was replaced 130 s before or more"
         ),
         format!(
-            "{jobs} jobs pay the window, the ledger and the rules that they name, to the satoshi, and commit to them; no window \
-             was older than three minutes when its job was made"
+            "{jobs} jobs pay the window, the ledger and the rules that they name, to the satoshi, and commit to them"
+        ),
+        format!(
+            "the windows of {of_known_age} jobs were not older than a quarter of an hour when they were made, as far as the \
+             log notes when work was replaced"
         ),
     ];
     if let Some(fates) = fates {
@@ -91,7 +95,7 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
         let orphaned = count(|state| *state == State::Orphaned);
         proven.push(format!(
             "{in_chain} blocks that these shares solve are in the node's best chain, so they paid what their jobs say; \
-             {orphaned} lost to others; each job that builds on that chain goes by what was owed there"
+             {orphaned} lost to others; each job that builds on that chain, but for those left out, goes by what was owed there"
         ));
     }
     proven
