@@ -7,15 +7,14 @@ use share_accounting::publish::receipt::Receipts;
 use share_accounting::publish::tiles::{Place, split_bundle};
 use std::sync::LazyLock;
 
-static VERIFIER: LazyLock<LogVerifier> =
-    LazyLock::new(|| LogVerifier::parse(LogKey::generate("fuzz.example/log").0.public()).expect("its own key"));
+static VERIFIER: LazyLock<LogVerifier> = LazyLock::new(|| {
+    LogVerifier::parse(LogKey::generate("fuzz.example/log").0.public()).expect("its own key")
+});
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(entries) = split_bundle(data) {
-        let again: Vec<u8> = entries
-            .iter()
-            .flat_map(|entry| [&(entry.len() as u16).to_be_bytes(), *entry].concat())
-            .collect();
+        let again: Vec<u8> =
+            entries.iter().flat_map(|entry| [&(entry.len() as u16).to_be_bytes(), *entry].concat()).collect();
         assert_eq!(again, data);
     }
     assert!(VERIFIER.head(data).is_err(), "nobody has signed that");
