@@ -144,6 +144,14 @@ impl Shard {
         self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
     }
 
+    /// Refuses what a peer is to blame for.
+    fn reject(&mut self, asked: Asked, reject: Reject, now: Instant) {
+        if let Some((key, _)) = asked {
+            self.connections.refused(key, reject, now);
+        }
+        self.refuse(asked, reject, now);
+    }
+
     fn refuse(&mut self, asked: Asked, reject: Reject, now: Instant) {
         let Some((key, ticket)) = asked else { return };
         self.guarded(
@@ -278,12 +286,11 @@ impl Serve for Shard {
                 self.commits.push(share, None, now);
                 self.refuse(asked, Reject::Stale, now);
             }
-            Outcome::Rejected(reject) => {
-                if let Some((key, _)) = asked {
-                    self.connections.refused(key, reject, now);
-                }
-                self.refuse(asked, reject, now);
+            Outcome::RefusedBlock(share, reject) => {
+                self.commits.push(share, None, now);
+                self.reject(asked, reject, now);
             }
+            Outcome::Rejected(reject) => self.reject(asked, reject, now),
         }
     }
 

@@ -111,7 +111,7 @@ impl Shard {
                 }
                 Reject::Stale
             }
-            Outcome::Rejected(reject) => {
+            Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => {
                 if let Some((key, _)) = asked {
                     self.connections.refused(key, reject, now);
                 }

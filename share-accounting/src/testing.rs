@@ -86,10 +86,10 @@ impl Miner {
                 nonce: self.nonce,
                 version: 0x2000_0000,
             };
-            let pending = PendingShare::new(JobId(self.nonce), job, roll, Ok(payee.clone()));
+            let pending = PendingShare::new(JobId(self.nonce), job, roll, payee.clone());
             match self.judge.check(pending, self.start, 1_700_000_000_000).outcome {
                 Outcome::Accepted(share) | Outcome::Stale(share) => return share,
-                Outcome::Rejected(_) => {}
+                Outcome::RefusedBlock(..) | Outcome::Rejected(_) => {}
             }
         }
     }

@@ -146,10 +146,12 @@ pub struct PendingShare {
     pub job: Job,
     /// The values it rolled.
     pub roll: Roll,
-    /// Whom it is for; `Err` if the session found that policy refuses it (worker, version bits).
+    /// Whom it is for.
+    pub payee: Arc<Payee>,
+    /// `Err` if the session found that policy refuses it (worker, version bits).
     ///
     /// Policy is checked before the hash but counts only after it: a block outranks it.
-    pub payee: Result<Arc<Payee>, Reject>,
+    pub allowed: Result<(), Reject>,
 }
 
 impl PendingShare {
@@ -157,9 +159,14 @@ impl PendingShare {
     ///
     /// # Panics
     /// If what was rolled does not fit the job: the session is at fault, and its connection alone shall end.
-    pub fn new(id: JobId, job: Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> Self {
+    pub fn new(id: JobId, job: Job, roll: Roll, payee: Arc<Payee>) -> Self {
         job.assert_room(roll.extranonce1, &roll.extranonce2);
-        Self { id, job, roll, payee }
+        Self { id, job, roll, payee, allowed: Ok(()) }
+    }
+
+    /// With what policy says of it.
+    pub fn under(self, allowed: Result<(), Reject>) -> Self {
+        Self { allowed, ..self }
     }
 }
 
@@ -179,6 +186,9 @@ pub enum Outcome {
     Accepted(JudgedShare),
     /// Real work that came too late: logged with no credit, answered [`Reject::Stale`].
     Stale(JudgedShare),
+    /// Refused by policy, but it solves a block: logged with no credit, so that everybody can tell what the block has
+    /// paid; answered with the reason.
+    RefusedBlock(JudgedShare, Reject),
     /// Answered, never logged.
     Rejected(Reject),
 }

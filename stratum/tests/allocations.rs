@@ -70,12 +70,7 @@ fn give(road: &mut Road, jobs: &[Job; 2], first: u32) {
         let extranonce2 = u64::from(number / 16).to_le_bytes().into();
         let roll =
             Roll { extranonce1, extranonce2, ntime: sample::UNIX_S, nonce: number, version: 0x2000_0000 };
-        road.shares.push(PendingShare::new(
-            JobId(which as u32),
-            jobs[which].clone(),
-            roll,
-            Ok(payee.clone()),
-        ));
+        road.shares.push(PendingShare::new(JobId(which as u32), jobs[which].clone(), roll, payee.clone()));
     }
 }
 

@@ -42,7 +42,7 @@ impl Stage {
                 Action::Send(bytes) => pieces.push(bytes),
                 Action::Job(JobMessage::V1(message)) => message.write_to(&mut pieces),
                 Action::Share { ticket, share } => {
-                    assert!(share.payee.is_ok(), "{:?}", share.payee);
+                    assert!(share.allowed.is_ok(), "{:?}", share.allowed);
                     self.shares.push_back(ticket);
                 }
                 Action::Unanswered(_) => panic!("no transcript is that fast"),

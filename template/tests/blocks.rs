@@ -229,7 +229,7 @@ fn v1_45_m10_the_node_draws_the_same_lines_around_header_times() {
         let mut judge = Judge::new(Duration::ZERO);
         judge.new_tip(body.prev_hash, Instant::now());
         let payee = Payee::parse(SINK_REGTEST, Network::Regtest).unwrap();
-        let share = PendingShare::new(JobId(1), job_of(&body), roll, Ok(Arc::new(payee)));
+        let share = PendingShare::new(JobId(1), job_of(&body), roll, Arc::new(payee));
         let verdict = judge.check(share, Instant::now(), u64::from(now) * 1000);
         assert!(verdict.block.is_some(), "a block is handed on whatever its time");
         let refused = matches!(verdict.outcome, share::Outcome::Rejected(Reject::BadNtime));

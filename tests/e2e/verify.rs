@@ -1,5 +1,7 @@
 //! `sluice-verify` on the log of a real pool, and on one that was altered.
 
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
 use share_accounting::entry::{Encoded, Entry, Share};
 use share_accounting::log::Reader;
@@ -88,6 +90,44 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
     println!("{} shares, {} blocks, {} orphaned", answer["shares"], blocks.len(), count("orphaned"));
     assert!(count("in chain") > 50 && count("orphaned") >= 1, "{answer:#}");
     assert_eq!(count("in chain") + count("orphaned"), blocks.len(), "{answer:#}");
+}
+
+#[test]
+fn a_block_that_policy_refuses_is_in_the_log_so_that_what_follows_can_be_proven() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");
+    miner.mine_accepted_share();
+    let refused = loop {
+        miner.catch_up();
+        let mut block = miner.find_block();
+        block.params[0] = json!(format!("{}.stranger", address(2, node.network)));
+        let answer = miner.request("mining.submit", block.params.clone());
+        if answer["error"][0] == 24 {
+            break BlockHash::from_byte_array(block.hash).to_string();
+        }
+        assert_eq!(answer["error"][0], 21, "{answer}");
+    };
+    wait_for("work on the block", || {
+        miner.try_catch_up();
+        miner.job.as_ref().filter(|job| job.prev_hash() == refused).map(drop)
+    });
+    for _ in 0..20 {
+        miner.mine_accepted_share();
+    }
+    let log = pool.data_dir().join("log");
+    let (status, _folder) = pool.stop();
+    assert!(status.success());
+    let (code, answer) = verify_json(&log, &node);
+    assert_eq!((code, &answer["jobs_left_out"]), (Some(0), &json!(0)), "{answer:#}");
+    let blocks = answer["blocks"].as_array().unwrap();
+    let found = blocks.iter().find(|block| block["hash"] == refused).expect("the block is in the log");
+    assert_eq!(found["state"], "in chain", "{answer:#}");
+    let late = answer["statistics"]["payees"][0]["late"].as_u64().unwrap();
+    assert!(
+        late >= 1 && answer["shares"].as_u64().unwrap() > answer["credited"].as_u64().unwrap(),
+        "{answer:#}"
+    );
 }
 
 /// Writes a log anew with altered entries: intact to the last checksum.

@@ -141,7 +141,7 @@ fn check(line: &str) -> anyhow::Result<()> {
     let mut actions = Vec::new();
     session.receive(line.as_bytes(), now, &mut actions)?;
     let [Action::Share { share, .. }] = &actions[..] else { anyhow::bail!("no share: {actions:?}") };
-    ensure!(share.payee.is_ok() && share.roll.nonce == NONCE && share.roll.ntime == UNIX_S);
+    ensure!(share.allowed.is_ok() && share.roll.nonce == NONCE && share.roll.ntime == UNIX_S);
     ensure!(share.roll.extranonce2.as_bytes() == [1, 2, 3, 4, 0xa5, 0xb6, 0xc7, 0xd8]);
     let typed = typed(line).expect("a submit");
     ensure!((typed.id, typed.method) == (4711, method::SUBMIT));

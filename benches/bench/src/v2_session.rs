@@ -164,7 +164,7 @@ impl Mining {
                 let mut shares = 0;
                 for action in actions.drain(..) {
                     if let Action::Share { ticket, share } = action {
-                        assert!(share.payee.is_ok() && share.roll.nonce > 0, "the share that was sent");
+                        assert!(share.allowed.is_ok() && share.roll.nonce > 0, "the share that was sent");
                         self.session.answer(ticket, Ok(self.pot), &mut answers);
                         shares += 1;
                     }

@@ -82,5 +82,5 @@ pub fn roll(extranonce2: u64, nonce: u32) -> Roll {
 
 /// A share as a session hands it on. All jobs have one name: no two of them may be rolled with the same extranonce.
 pub fn share(job: &Job, payee: &Arc<Payee>, roll: Roll) -> PendingShare {
-    PendingShare::new(JobId(1), job.clone(), roll, Ok(payee.clone()))
+    PendingShare::new(JobId(1), job.clone(), roll, payee.clone())
 }

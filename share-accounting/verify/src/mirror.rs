@@ -72,7 +72,7 @@ impl Mirror {
             (Some(seen), None) => {
                 let mirror = at(seen, dir);
                 ensure!(
-                    mirror.is_whole()?,
+                    mirror.is_whole(),
                     "the entries in {} are not those of its signed head",
                     dir.display()
                 );
@@ -99,7 +99,7 @@ impl Mirror {
     /// A head that is smaller than the one that was seen is an old one, or of another log.
     fn judge_older(self, shown: &Head, note: &[u8]) -> anyhow::Result<Self> {
         let roots = self.roots(&[shown.size].into())?;
-        ensure!(self.is_whole()?, "the entries in {} are not those of its signed head", self.dir.display());
+        ensure!(self.is_whole(), "the entries in {} are not those of its signed head", self.dir.display());
         if roots[&shown.size] == shown.root {
             let (seen, now) = (self.head.size, shown.size);
             bail!(
@@ -111,12 +111,12 @@ impl Mirror {
 
     fn bring_up_to_date(self, url: &str, seen: Option<Head>, note: &[u8]) -> anyhow::Result<Self> {
         self.fetch_entries(url)?;
-        if !self.is_whole()? {
+        if !self.is_whole() {
             // The copy is damaged, or of another log: what is under the new head decides.
             let again = Self { dir: self.dir.join("again"), ..self };
             let _ = fs::remove_dir_all(&again.dir);
             again.fetch_entries(url)?;
-            ensure!(again.is_whole()?, "the entries at {url} are not those of its signed head");
+            ensure!(again.is_whole(), "the entries at {url} are not those of its signed head");
             self.compare(seen, note, &again)?;
             let (tile, new) = (self.dir.join("tile"), again.dir.join("tile"));
             let replaced = fs::remove_dir_all(&tile).and_then(|()| fs::rename(new, &tile));
@@ -235,9 +235,9 @@ impl Mirror {
     }
 
     /// Whether the entries are those of the head.
-    fn is_whole(&self) -> anyhow::Result<bool> {
-        let size = self.head.size;
-        Ok(self.roots(&[size].into()).ok().is_some_and(|roots| roots[&size] == self.head.root))
+    fn is_whole(&self) -> bool {
+        let Head { size, root } = self.head;
+        self.roots(&[size].into()).is_ok_and(|roots| roots[&size] == root)
     }
 
     /// Roots over so many of the first entries.

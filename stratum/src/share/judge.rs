@@ -8,11 +8,9 @@ use super::{
 };
 use crate::extranonce::Extranonce1;
 use crate::job::{Basis, Job, Roll, Solution};
-use crate::payee::Payee;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use std::mem;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the check judges against.
@@ -104,7 +102,7 @@ impl Judge {
         now: Instant,
         unix_ms: u64,
     ) -> Verdict {
-        let PendingShare { job, roll, payee, .. } = share;
+        let PendingShare { job, roll, payee, allowed, .. } = share;
         let hash = BlockHash::from_byte_array(*digest);
         let block = job.body.network_target.is_met_by(digest).then(|| {
             Box::new(Solution {
@@ -115,23 +113,33 @@ impl Judge {
                 hash,
             })
         });
-        let outcome = match self.judge(&job, &roll, digest, payee, now, unix_ms) {
-            Ok((payee, credited)) => {
-                let share = JudgedShare {
-                    payee,
-                    roll,
-                    pot: job.pot,
-                    hash,
-                    credited,
-                    block_candidate: block.is_some(),
-                    received_unix_ms: unix_ms,
-                    body: job.body,
-                };
-                if credited { Outcome::Accepted(share) } else { Outcome::Stale(share) }
-            }
+        let judged = self.judge(&job, &roll, digest, allowed, now, unix_ms);
+        let is_lost_block = block.is_some() && allowed.is_err() && self.may_be_logged(&job, digest);
+        let logged = |credited| JudgedShare {
+            payee,
+            roll,
+            pot: job.pot,
+            hash,
+            credited,
+            block_candidate: block.is_some(),
+            received_unix_ms: unix_ms,
+            body: job.body,
+        };
+        let outcome = match judged {
+            Ok(true) => Outcome::Accepted(logged(true)),
+            Ok(false) => Outcome::Stale(logged(false)),
+            Err(reject) if is_lost_block => Outcome::RefusedBlock(logged(false), reject),
             Err(reject) => Outcome::Rejected(reject),
         };
         Verdict { block, outcome }
+    }
+
+    /// Whether a share that was refused is work that is not logged yet; from then on it is.
+    fn may_be_logged(&mut self, job: &Job, digest: &[u8; 32]) -> bool {
+        let prev_hash = job.body.prev_hash;
+        job.pot.target().is_met_by(digest)
+            && !self.duplicates.contains(prev_hash, digest)
+            && self.duplicates.insert(prev_hash, digest).is_ok()
     }
 
     /// The reasons to refuse, in their order. `Ok` carries whether the share earns credit.
@@ -140,11 +148,11 @@ impl Judge {
         job: &Job,
         roll: &Roll,
         digest: &[u8; 32],
-        payee: Result<Arc<Payee>, Reject>,
+        allowed: Result<(), Reject>,
         now: Instant,
         unix_ms: u64,
-    ) -> Result<(Arc<Payee>, bool), Reject> {
-        let payee = payee?;
+    ) -> Result<bool, Reject> {
+        allowed?;
         let fresh = self.is_fresh(job, now);
         // What is wrong with a stale share beside its age does not matter to its miner.
         let or_stale = |reject| if fresh { reject } else { Reject::Stale };
@@ -160,7 +168,7 @@ impl Judge {
             return Err(or_stale(Reject::LowDifficulty));
         }
         self.duplicates.insert(prev_hash, digest).map_err(or_stale)?;
-        Ok((payee, fresh))
+        Ok(fresh)
     }
 
     fn is_fresh(&self, job: &Job, now: Instant) -> bool {

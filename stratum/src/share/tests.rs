@@ -34,11 +34,11 @@ impl Court {
     }
 
     fn check(&mut self, job: &Job, roll: Roll) -> Verdict {
-        self.check_for(job, roll, Ok(sample::payee()))
+        self.check_for(job, roll, Ok(()))
     }
 
-    fn check_for(&mut self, job: &Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> Verdict {
-        self.judge.check(pending(job, roll, payee), self.now, UNIX_MS)
+    fn check_for(&mut self, job: &Job, roll: Roll, allowed: Result<(), Reject>) -> Verdict {
+        self.judge.check(pending(job, roll, allowed), self.now, UNIX_MS)
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -51,11 +51,11 @@ impl Court {
 }
 
 /// A share of a job whose name differs from those of other jobs.
-fn pending(job: &Job, roll: Roll, payee: Result<Arc<Payee>, Reject>) -> PendingShare {
+fn pending(job: &Job, roll: Roll, allowed: Result<(), Reject>) -> PendingShare {
     let nothing_rolled = Roll { ntime: 0, nonce: 0, version: 0, ..roll };
     let digest = sha256d::Hash::hash(&job.header(&nothing_rolled)).to_byte_array();
     let id = JobId(u32::from_le_bytes(digest[..4].try_into().unwrap()));
-    PendingShare::new(id, job.clone(), roll, payee)
+    PendingShare::new(id, job.clone(), roll, sample::payee()).under(allowed)
 }
 
 fn job(nbits: u32, pot: i8) -> Job {
@@ -236,17 +236,29 @@ fn sb_02_m05_no_policy_hides_a_block() {
     let hard_roll = (0..).map(roll).find(|roll| {
         job.body.network_target.is_met_by(&sha256d::Hash::hash(&hard.header(roll)).to_byte_array())
     });
-    let payee = || Ok(sample::payee());
-    for (job, roll, payee, why) in [
-        (&job, good, Err(Reject::Unauthorized), Reject::Unauthorized),
-        (&job, good, Err(Reject::BadVersionBits), Reject::BadVersionBits),
-        (&job, old_time, payee(), Reject::BadNtime),
-        (&job, far_time, payee(), Reject::BadNtime),
-        (&hard, hard_roll.unwrap(), payee(), Reject::LowDifficulty),
+    for (job, roll, why) in [
+        (&job, old_time, Reject::BadNtime),
+        (&job, far_time, Reject::BadNtime),
+        (&hard, hard_roll.unwrap(), Reject::LowDifficulty),
     ] {
-        let verdict = Court::new().check_for(job, roll, payee);
+        let verdict = Court::new().check(job, roll);
         assert!(verdict.block.is_some(), "{why}");
         assert_eq!(rejected(&verdict), why);
+    }
+    // What a good block has paid must be known from the log, whoever found it and however.
+    for why in [Reject::Unauthorized, Reject::BadVersionBits] {
+        let mut court = Court::new();
+        let verdict = court.check_for(&job, good, Err(why));
+        assert!(verdict.block.is_some(), "{why}");
+        let Outcome::RefusedBlock(share, reject) = verdict.outcome else { panic!("{:?}", verdict.outcome) };
+        assert_eq!((reject, share.credited(), share.block_candidate()), (why, false, true));
+        // Once is enough; and policy refuses what is no block without a trace.
+        for again in [Err(why), Ok(())] {
+            let verdict = court.check_for(&job, good, again);
+            assert_eq!(rejected(&verdict), again.err().unwrap_or(Reject::Duplicate));
+        }
+        let none = mined(&job, roll(0), false);
+        assert_eq!(rejected(&court.check_for(&job, none, Err(why))), why);
     }
     let mut court = Court::new();
     court.tip(2);
@@ -349,7 +361,7 @@ fn m15_a_job_superseded_for_two_minutes_earns_nothing() {
 #[test]
 fn before_the_first_tip_everything_is_stale() {
     let (mut judge, job) = (Judge::new(Duration::from_secs(2)), job(REGTEST_NBITS, -32));
-    let share = pending(&job, mined(&job, roll(0), true), Ok(sample::payee()));
+    let share = pending(&job, mined(&job, roll(0), true), Ok(()));
     let verdict = judge.check(share, Instant::now(), UNIX_MS);
     assert!(verdict.block.is_some());
     assert_eq!(rejected(&verdict), Reject::Stale);

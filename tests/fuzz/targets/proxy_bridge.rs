@@ -163,7 +163,7 @@ impl Bridge {
         let answer = match verdict.outcome {
             Outcome::Accepted(_) => Ok(()),
             Outcome::Stale(_) => Err(Reject::Stale),
-            Outcome::Rejected(reject) => Err(reject),
+            Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
         };
         if let Some(ticket) = ticket {
             self.machine.answer(ticket, answer);

@@ -97,7 +97,7 @@ impl Server {
                 Ok(())
             }
             Outcome::Stale(_) => Err(Reject::Stale),
-            Outcome::Rejected(reject) => Err(reject),
+            Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
         }
     }
 }

@@ -168,7 +168,7 @@ impl Server {
                 Ok(share.pot())
             }
             Outcome::Stale(_) => Err(Reject::Stale),
-            Outcome::Rejected(reject) => Err(reject),
+            Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
         }
     }
 }

@@ -263,7 +263,7 @@ impl Pair {
                     let answer = match judged.outcome {
                         Outcome::Accepted(share) => Ok(share.pot()),
                         Outcome::Stale(_) => Err(Reject::Stale),
-                        Outcome::Rejected(reject) => Err(reject),
+                        Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
                     };
                     self.session.answer(ticket, answer, &mut next);
                     self.session.flush(&mut next);

@@ -280,11 +280,11 @@ impl History {
                 nonce: self.nonce,
                 version: 0x2000_0000,
             };
-            let pending = PendingShare::new(JobId(self.nonce), job, roll, Ok(payee.clone()));
+            let pending = PendingShare::new(JobId(self.nonce), job, roll, payee.clone());
             match self.judge.check(pending, now, unix_ms).outcome {
                 Outcome::Accepted(share) => return share,
                 Outcome::Stale(share) if !share.block_candidate() => return share,
-                Outcome::Stale(_) | Outcome::Rejected(_) => {}
+                Outcome::Stale(_) | Outcome::RefusedBlock(..) | Outcome::Rejected(_) => {}
             }
         }
     }

@@ -7,7 +7,7 @@ fn said(verdict: &Verdict) -> (Option<[u8; 80]>, Option<BlockHash>, Result<bool,
     let block = verdict.block.as_ref().map(|block| block.header);
     match &verdict.outcome {
         Outcome::Accepted(share) | Outcome::Stale(share) => (block, Some(share.hash()), Ok(share.credited())),
-        Outcome::Rejected(reject) => (block, None, Err(*reject)),
+        Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => (block, None, Err(*reject)),
     }
 }
 
@@ -42,7 +42,7 @@ proptest! {
                     version: 0x2000_0000 | version << 13,
                     ..roll(nonce)
                 };
-                pending(&jobs[job], roll, Ok(sample::payee()))
+                pending(&jobs[job], roll, Ok(()))
             })
             .collect();
         let (mut together, mut alone) = (Court::new(), Court::new());
@@ -70,7 +70,7 @@ fn a_prefix_that_was_given_to_another_miner_brings_nothing_with_it() {
     let mut court = Court::new();
     let (first, second) = (job(HARD_NBITS, -32), jobs().remove(3));
     // Two miners one after the other, with jobs of one name.
-    let same_name = |job: &Job| PendingShare::new(JobId(7), job.clone(), roll(1), Ok(sample::payee()));
+    let same_name = |job: &Job| PendingShare::new(JobId(7), job.clone(), roll(1), sample::payee());
     let hash_of = |verdict: Verdict| said(&verdict).1.unwrap().to_byte_array();
     let digest = |job: &Job| sha256d::Hash::hash(&job.header(&roll(1))).to_byte_array();
     assert_eq!(hash_of(court.judge.check(same_name(&first), court.now, UNIX_MS)), digest(&first));

@@ -416,7 +416,9 @@ impl Session {
         }
         let sent = submit::job_id(submit.job).and_then(|id| self.jobs.find(id)).ok_or(Reject::UnknownJob)?;
         let rolled = submit.decode(self.extranonce2_bytes)?;
-        let worker = self.workers.find(submit.user).cloned().ok_or(Reject::Unauthorized);
+        let worker = self.workers.find(submit.user).ok_or(Reject::Unauthorized);
+        // All workers of a connection have one payee, whose tag is in its jobs.
+        let payee = worker.ok().or(self.workers.any()).cloned().ok_or(Reject::Unauthorized)?;
         let (version, allowed) =
             submit::version(sent, self.mask, rolled.version_bits, self.settings.zero_bits_when_missing);
         let roll = Roll {
@@ -426,8 +428,8 @@ impl Session {
             nonce: rolled.nonce,
             version,
         };
-        let payee = worker.and_then(|payee| allowed.map(|()| payee));
-        Ok(PendingShare::new(sent.id, sent.job.clone(), roll, payee))
+        let allowed = worker.and(allowed);
+        Ok(PendingShare::new(sent.id, sent.job.clone(), roll, payee).under(allowed))
     }
 
     fn retarget(&mut self, now: Instant, out: &mut Vec<Action>) {

@@ -184,8 +184,8 @@ impl Channel {
         };
         let Rolled { nonce, ntime, version, .. } = rolled;
         let roll = Roll { extranonce1: self.prefix, extranonce2, ntime, nonce, version };
-        let payee = version_allowed(sent, version).map(|()| self.payee.clone());
-        Ok(PendingShare::new(id, sent.job.clone(), roll, payee))
+        let allowed = version_allowed(sent, version);
+        Ok(PendingShare::new(id, sent.job.clone(), roll, self.payee.clone()).under(allowed))
     }
 
     /// When to ask [`Channel::retarget`] if no share comes before.

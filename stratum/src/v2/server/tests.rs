@@ -201,7 +201,7 @@ impl Peer {
                 Ok(pot)
             }
             Outcome::Stale(_) => Err(Reject::Stale),
-            Outcome::Rejected(reject) => Err(reject),
+            Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
         }
     }
 

@@ -136,7 +136,7 @@ fn v1_24_one_payee_and_many_workers_per_connection() {
     {
         let mut params = share();
         params[0] = user.into();
-        assert_eq!(peer.submit(params).1.payee.unwrap().worker.as_str(), worker);
+        assert_eq!(peer.submit(params).1.payee.worker.as_str(), worker);
     }
     assert!(!peer.actions.iter().any(|action| matches!(action, Action::NeedWork)));
 }

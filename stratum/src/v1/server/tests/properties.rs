@@ -101,7 +101,7 @@ proptest! {
         });
         prop_assert_eq!(share.roll.version, expected);
         let allowed = bits & !mask == 0 || expected == version;
-        prop_assert_eq!(share.payee.err(), (!allowed).then_some(Reject::BadVersionBits));
+        prop_assert_eq!(share.allowed.err(), (!allowed).then_some(Reject::BadVersionBits));
     }
 
     #[test]

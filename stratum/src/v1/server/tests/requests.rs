@@ -153,7 +153,7 @@ fn n08_a_connection_with_too_many_unanswered_requests_is_closed() {
     let line = json!({"id": 1, "method": "mining.submit", "params": share()}).to_string() + "\n";
     assert_eq!(peer.raw(&line), Err(Fault::TooFast));
     // It is judged all the same: it may be a block.
-    assert!(matches!(peer.actions.as_slice(), [Action::Unanswered(share)] if share.payee.is_ok()));
+    assert!(matches!(peer.actions.as_slice(), [Action::Unanswered(share)] if share.allowed.is_ok()));
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn judged(wrong: &[Wrong]) -> (Result<(), Reject>, bool) {
     }
     peer.say(json!({"id": 9, "method": "mining.submit", "params": params}));
     let said = peer.actions.iter().find_map(|action| match action {
-        Action::Share { share, .. } => Some((share.payee.clone().map(drop), true)),
+        Action::Share { share, .. } => Some((share.allowed, true)),
         Action::Refused(reject) => Some((Err(*reject), false)),
         _ => None,
     });
@@ -139,9 +139,9 @@ fn v1_40_missing_parameters_outrank_all_and_a_wrong_worker_outranks_missing_bits
     assert_eq!(peer.refused("mining.submit", share()).0, 21);
     let mut peer = rolling(0x2000_0000, "ffffffff", sample::settings());
     let mut params = share();
-    assert_eq!(peer.submit(params.clone()).1.payee, Err(Reject::Malformed("version bits are missing")));
+    assert_eq!(peer.submit(params.clone()).1.allowed, Err(Reject::Malformed("version bits are missing")));
     params[0] = OTHER_ADDRESS.into();
-    assert_eq!(peer.submit(params).1.payee, Err(Reject::Unauthorized));
+    assert_eq!(peer.submit(params).1.allowed, Err(Reject::Unauthorized));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn v1_47_an_unauthorized_user_is_judged_all_the_same() {
     let mut params = share();
     params[0] = format!("{ADDRESS}.rig2").into();
     let (ticket, share) = peer.submit(params);
-    assert_eq!(share.payee, Err(Reject::Unauthorized));
+    assert_eq!(share.allowed, Err(Reject::Unauthorized));
     assert_eq!(share.job.tag, sample::payee().tag);
     peer.answer(ticket, Err(Reject::Unauthorized));
     assert_eq!(peer.heard()[0]["error"], json!([24, "unauthorized worker", null]));

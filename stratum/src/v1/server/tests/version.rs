@@ -60,12 +60,12 @@ fn vr_04_vr_05_m11_bits_replace_the_masked_ones_and_others_are_refused() {
     // The template's own version has bits inside the mask: OR-ing would keep them.
     let mut peer = rolling(0x3fff_0000, "ffffffff", sample::settings());
     let (_, share) = peer.submit(with_bits("00002000"));
-    assert_eq!((share.roll.version, share.payee.is_ok()), (0x2000_2000, true));
+    assert_eq!((share.roll.version, share.allowed.is_ok()), (0x2000_2000, true));
     let (_, share) = peer.submit(with_bits("1fffe000"));
-    assert_eq!((share.roll.version, share.payee.is_ok()), (0x3fff_e000, true));
+    assert_eq!((share.roll.version, share.allowed.is_ok()), (0x3fff_e000, true));
     for bits in ["00000001", "20000000", "ffffffff", "1fffe001"] {
         let (_, share) = peer.submit(with_bits(bits));
-        assert_eq!(share.payee, Err(Reject::BadVersionBits), "{bits}");
+        assert_eq!(share.allowed, Err(Reject::BadVersionBits), "{bits}");
         // Hashed as the machine must have hashed it: a block outranks the mask.
         assert_eq!(share.roll.version, 0x2000_0000 | u32::from_str_radix(bits, 16).unwrap());
     }
@@ -76,21 +76,21 @@ fn vr_06_bits_without_agreement_may_change_nothing() {
     let mut peer = Peer::mining();
     for same in ["00000000", "20000000"] {
         let (_, share) = peer.submit(with_bits(same));
-        assert_eq!((share.roll.version, share.payee.is_ok()), (0x2000_0000, true));
+        assert_eq!((share.roll.version, share.allowed.is_ok()), (0x2000_0000, true));
     }
     let (_, share) = peer.submit(with_bits("00002000"));
-    assert_eq!((share.roll.version, share.payee), (0x2000_2000, Err(Reject::BadVersionBits)));
+    assert_eq!((share.roll.version, share.allowed), (0x2000_2000, Err(Reject::BadVersionBits)));
 }
 
 #[test]
 fn vr_06_missing_bits_are_zero_only_behind_the_switch() {
     let mut strict = rolling(0x2000_4000, "ffffffff", sample::settings());
     let (_, pending) = strict.submit(share());
-    assert_eq!(pending.payee, Err(Reject::Malformed("version bits are missing")));
+    assert_eq!(pending.allowed, Err(Reject::Malformed("version bits are missing")));
     let mut lenient =
         rolling(0x2000_4000, "ffffffff", Settings { zero_bits_when_missing: true, ..sample::settings() });
     let (_, pending) = lenient.submit(share());
-    assert_eq!((pending.roll.version, pending.payee.is_ok()), (0x2000_0000, true));
+    assert_eq!((pending.roll.version, pending.allowed.is_ok()), (0x2000_0000, true));
 }
 
 #[test]
@@ -100,13 +100,13 @@ fn vr_07_a_new_mask_holds_at_once_and_the_old_one_for_older_jobs() {
     let lines = peer.heard();
     assert_eq!(methods(&lines), ["-", "mining.set_version_mask"]);
     assert_eq!(lines[1]["params"], json!(["1fff0000"]));
-    assert!(peer.submit(with_bits("00006000")).1.payee.is_ok());
-    assert!(peer.submit(with_bits("1fff0000")).1.payee.is_ok());
+    assert!(peer.submit(with_bits("00006000")).1.allowed.is_ok());
+    assert!(peer.submit(with_bits("1fff0000")).1.allowed.is_ok());
     peer.work(&body_on(1));
     peer.actions.clear();
     let mut newer = with_bits("00006000");
     newer[1] = "71".into();
-    assert_eq!(peer.submit(newer).1.payee, Err(Reject::BadVersionBits));
+    assert_eq!(peer.submit(newer).1.allowed, Err(Reject::BadVersionBits));
 }
 
 #[test]
