@@ -1,4 +1,5 @@
 //! Window and payouts against the model in Python, on random histories: two programs that share nothing but the rules.
+#![forbid(unsafe_code)]
 
 use bitcoin::{Amount, ScriptBuf};
 use rand::rngs::StdRng;
