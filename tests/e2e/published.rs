@@ -91,7 +91,8 @@ fn a_published_log_is_proven_and_goes_on_through_kills() {
     let answer: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
     assert_eq!((output.status.code(), &answer["proven"]), (Some(0), &Value::Bool(true)), "{answer:#}");
-    assert_eq!(answer["entries"], size(&pool));
+    // It goes on writing.
+    assert!(answer["entries"].as_u64().unwrap() <= size(&pool), "{answer:#}");
     let blocks = answer["blocks"].as_array().unwrap();
     assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() > 100, "{answer:#}");
     let (status, builder) = pool.stop();
@@ -112,17 +113,18 @@ fn lie_a_share_dropped_after_its_receipt() {
     let (copy, receipts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut miner = Miner::connect(pool.v1(), &address(3, node.network), "xminer-1.0");
     let share = miner.mine_accepted_share();
-    // In bulk for the payee, and the newest one by the hash of its header.
-    let all = wait_for("the receipts", || {
-        let all = pool.http(&format!("/log/receipts?payee={}", address(3, node.network)))?;
-        let parsed: Value = serde_json::from_str(&all).ok()?;
-        (parsed["receipts"].as_array()?.len() == 3 && parsed["next"] == size(&pool)).then_some(all)
+    // By the hash of its header, once it is published, and with all others of the payee, late ones among them.
+    let newest = wait_for("its receipt", || {
+        let newest = pool.http(&format!("/log/share/{}", BlockHash::from_byte_array(share.hash)))?;
+        newest.contains("\"receipts\"").then_some(newest)
     });
-    fs::write(receipts.path().join("all.json"), &all).unwrap();
-    let newest = pool.http(&format!("/log/share/{}", BlockHash::from_byte_array(share.hash))).unwrap();
     let parsed: Value = serde_json::from_str(&newest).unwrap_or_else(|_| panic!("{newest}"));
     let index = parsed["receipts"][0]["index"].as_u64().unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&all).unwrap()["receipts"][2]["index"], index);
+    let all = pool.http(&format!("/log/receipts?payee={}", address(3, node.network))).unwrap();
+    let in_bulk: Value = serde_json::from_str(&all).unwrap_or_else(|_| panic!("{all}"));
+    let in_bulk = in_bulk["receipts"].as_array().unwrap();
+    assert!(in_bulk.len() >= 3 && in_bulk.iter().any(|receipt| receipt["index"] == index), "{all}");
+    fs::write(receipts.path().join("all.json"), &all).unwrap();
     let entry = Vec::from_hex(parsed["receipts"][0]["entry"].as_str().unwrap()).unwrap();
     let nonce = u32::from_str_radix(share.params[4].as_str().unwrap(), 16).unwrap();
     assert!(matches!(Entry::decode(&entry), Ok((Entry::Share(logged), 72)) if logged.nonce == nonce));
@@ -133,7 +135,8 @@ fn lie_a_share_dropped_after_its_receipt() {
     let output = verify(&pool, copy.path(), &receipts);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("the entries of 4 receipts are in the log"), "{text}");
+    let count = in_bulk.len() + 1;
+    assert!(text.contains(&format!("the entries of {count} receipts are in the log")), "{text}");
 
     // The pool goes back to what it was before, and on from there.
     let (_, builder) = pool.stop();
