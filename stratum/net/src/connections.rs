@@ -25,6 +25,11 @@ const REGISTERED: &str = "a connection is driven only between open and close";
 pub struct PeerKey(u64);
 
 impl PeerKey {
+    #[cfg(test)]
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number that it is.
     pub fn number(self) -> u64 {
         self.0

@@ -4,7 +4,7 @@
 //! - [`handshake`]: V2 listeners, whose handshakes are done before a connection reaches a shard
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
 //! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life;
-//!   [`priority`]: who goes before whom
+//!   `fan_out`: who is told of new work when; [`priority`]: who goes before whom
 //! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]; [`wake`]
@@ -17,6 +17,7 @@ pub mod acceptor;
 pub mod clock;
 pub mod connections;
 pub mod driver;
+mod fan_out;
 pub mod handshake;
 pub mod http;
 pub mod limits;

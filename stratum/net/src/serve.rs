@@ -4,6 +4,7 @@ use crate::acceptor::{Incoming, Wire};
 use crate::clock::unix_ms;
 use crate::connections::{Connections, PeerKey};
 use crate::driver::{Ending, Peers, drive};
+use crate::fan_out::fan_out;
 use crate::limits::Refusal;
 use crate::metrics::ShardMetrics;
 use crate::outbox::Outbox;
@@ -21,12 +22,10 @@ use stratum::session::Action;
 use stratum::share::{Judge, Verdict};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-/// Connections that get new work before others of the shard have their turn.
-const FAN_OUT_PORTION: usize = 256;
 /// Time for a stopping shard's miners to take their last replies.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -274,30 +273,6 @@ async fn wait_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Tells every miner of new work, a portion at a time.
-async fn fan_out<S: Serve>(
-    shard: Rc<RefCell<S>>,
-    mut current: watch::Receiver<S::Current>,
-    metrics: ShardMetrics,
-) {
-    while current.changed().await.is_ok() {
-        let started = Instant::now();
-        // Old jobs are stale from here on, whoever has been told already; not so for what has come before.
-        let newest = current.borrow_and_update().clone();
-        shard.borrow_mut().judge_pending(started);
-        if !shard.borrow_mut().follow(newest, started) {
-            continue;
-        }
-        let keys = shard.borrow_mut().connections().keys();
-        for portion in keys.chunks(FAN_OUT_PORTION) {
-            let now = Instant::now();
-            portion.iter().for_each(|key| shard.borrow_mut().offer_work(*key, now));
-            yield_now().await;
-        }
-        metrics.fanned_out(started.elapsed());
     }
 }
 
