@@ -147,7 +147,7 @@ impl Core {
         let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
         let submitter = open_submitter(dir, &nodes, &news, &mut books)?;
         let (source, feed) = start_source(settings, accounting.epoch(), news.clone())?;
-        let health = Arc::new(Health::new(accounting.clone()));
+        let health = Arc::new(Health::new(accounting.clone(), published.clone()));
         let (events, for_log) = sync_channel(NEWS_WAITING_MAX);
         let (show, current) = watch::channel(Current::default());
         let (say_serving, serving) = watch::channel(Serving::Waiting);

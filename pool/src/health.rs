@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use serde::Serialize;
 use share_accounting::Accounting;
+use share_accounting::publish::Published;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Health {
     accounting: Accounting,
+    published: Published,
     // Written a few times a minute, read on request: far from the share path.
     node: Mutex<Node>,
 }
@@ -40,8 +42,8 @@ pub struct Report {
 
 impl Health {
     /// Nothing is known but the log.
-    pub fn new(accounting: Accounting) -> Self {
-        Self { accounting, node: Mutex::default() }
+    pub fn new(accounting: Accounting, published: Published) -> Self {
+        Self { accounting, published, node: Mutex::default() }
     }
 
     /// Miners have new work.
@@ -79,6 +81,7 @@ impl Health {
         if log.failing {
             reasons.push("the share log cannot be written".to_owned());
         }
+        reasons.extend(self.published.refused().map(str::to_owned));
         Report {
             ok: reasons.is_empty(),
             reasons,

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use bitcoin::hex::DisplayHex;
 use share_accounting::Accounting;
 use share_accounting::publish::key::LogKey;
-use share_accounting::publish::{self, Published};
+use share_accounting::publish::{self, Places, Published};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,7 +21,9 @@ pub fn start(settings: &Settings, accounting: &Accounting) -> anyhow::Result<(Pu
     let files = settings.data_dir.join("published");
     let key = log_key(&settings.publish, &files, accounting.log_id())?;
     info!(key = key.public(), "heads of the share log are signed");
-    publish::start(&settings.data_dir.join("log"), &files, key, accounting.heads())
+    let (log, last_head) = (settings.data_dir.join("log"), settings.data_dir.join("log.head"));
+    let places = Places { log: &log, files: &files, last_head: &last_head };
+    publish::start(places, key, accounting.heads())
         .with_context(|| format!("cannot publish the share log in {}", files.display()))
 }
 

@@ -7,6 +7,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use serde_json::json;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use share_accounting::publish::key::LogKey;
+use share_accounting::publish::{self, Published};
 use share_accounting::{Accounting, AccountingThread, Batch, entry, payout, tree::Tree, window::Span};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,6 +70,13 @@ pub fn accounting() -> (Accounting, AccountingThread, tempfile::TempDir) {
     })
     .unwrap();
     (accounting, thread, dir)
+}
+
+/// The published log of an accounting.
+pub fn published(accounting: &Accounting, dir: &Path) -> Published {
+    let (log, files, last_head) = (dir.join("log"), dir.join("published"), dir.join("log.head"));
+    let places = publish::Places { log: &log, files: &files, last_head: &last_head };
+    publish::start(places, LogKey::generate("test.example/log").0, accounting.heads()).unwrap().0
 }
 
 /// A node that is away.

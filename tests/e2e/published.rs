@@ -142,6 +142,15 @@ fn lie_a_share_dropped_after_its_receipt() {
     let (_, builder) = pool.stop();
     fs::remove_dir_all(&log).unwrap();
     fs::rename(&backup, &log).unwrap();
+    // Not under the same key, unless somebody takes the trouble.
+    let pool = builder.launch();
+    let health = wait_for("the pool to refuse", || {
+        pool.http("/health").filter(|health| health.contains("does not go on from the head"))
+    });
+    assert!(health.contains("\"ok\":false"), "{health}");
+    assert!(pool.http("/log/checkpoint").unwrap().contains("there is no checkpoint yet"));
+    let (_, builder) = pool.stop();
+    fs::remove_file(builder.data_dir().join("log.head")).unwrap();
     let pool = builder.start();
     mine(&pool, &node, 2);
     let output = verify(&pool, copy.path(), &receipts);

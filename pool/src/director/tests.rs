@@ -37,7 +37,7 @@ impl Bench {
         }
         let ledger = Ledger::open(&dir.path().join("ledger.sqlite")).unwrap();
         let books = Books::new(ledger, vec![Rpc::new(&away, Purpose::Other)]);
-        let health = Arc::new(Health::new(accounting.clone()));
+        let health = Arc::new(Health::new(accounting.clone(), testing::published(&accounting, dir.path())));
         let (current, shown) = watch::channel(given(testing::work()));
         let (serving, said) = watch::channel(Serving::Working);
         let (events, logged) = sync_channel(16);

@@ -8,10 +8,14 @@
 //! once for each group of commits that came together, and only when the files and the edge hold all that it covers. If
 //! a file cannot be written, heads wait and miners do not: the thread tries again, from what is on disk.
 //!
+//! A log that does not go on from the head that was signed last is not signed any more: two histories under one key
+//! are what the key is there to rule out.
+//!
 //! Not here: HTTP, and where the key is kept.
 
 mod head;
 pub mod key;
+mod last;
 pub mod receipt;
 pub mod tiles;
 
@@ -22,12 +26,13 @@ use crate::log::{Follower, LogError};
 use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
-use key::LogKey;
+use key::{LogKey, LogVerifier};
+use last::LastSigned;
 use receipt::{Receipt, Receipts};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fs, mem};
@@ -50,6 +55,8 @@ struct Shown {
     public_key: String,
     signed: RwLock<Option<Arc<Signed>>>,
     hashes: RwLock<Hashes>,
+    /// Why nothing is signed any more.
+    refused: OnceLock<String>,
 }
 
 /// A head, and the log as far as it goes.
@@ -115,6 +122,11 @@ impl Hashes {
 }
 
 impl Published {
+    /// Why the log is not signed, for good.
+    pub fn refused(&self) -> Option<&str> {
+        self.0.refused.get().map(String::as_str)
+    }
+
     fn signed(&self) -> Result<Arc<Signed>, NoAnswer> {
         let signed = self.0.signed.read().unwrap_or_else(PoisonError::into_inner).clone();
         signed.ok_or(NoAnswer::NotThere("checkpoint"))
@@ -238,6 +250,11 @@ enum Failure {
     Files(#[from] io::Error),
     #[error("the published files do not have the root of the log")]
     OtherRoot,
+    #[error(
+        "the share log does not go on from the head of {0} entries that was signed last: it is not published. If a backup was \
+         restored, bring the newer log back; if that is lost, begin anew with another publish.key_file"
+    )]
+    Forked(u64),
     /// Told to stop: the rest is published at the next start.
     #[error("stopped")]
     Stopped,
@@ -253,18 +270,28 @@ struct Publisher {
     shown: Arc<Shown>,
     tiles: Tiles,
     follower: Follower,
+    last: LastSigned,
 }
 
-/// Publishes a log in `dir` for as long as heads come; the log is read again only where the files there end.
+/// Where a published log comes from, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The log's segments.
+    pub log: &'a Path,
+    /// The folder for its files: can be lost, it is made anew.
+    pub files: &'a Path,
+    /// The file for the head that was signed last: must not be lost while the key is used.
+    pub last_head: &'a Path,
+}
+
+/// Publishes a log for as long as heads come; it is read again only where the files end.
 ///
 /// # Errors
-/// The folder or the log cannot be read, or the system has no thread to give.
-pub fn start(
-    log_dir: &Path,
-    dir: &Path,
-    key: LogKey,
-    heads: Heads,
-) -> io::Result<(Published, JoinHandle<()>)> {
+/// A folder, a file or the log cannot be read, or the system has no thread to give.
+pub fn start(places: Places<'_>, key: LogKey, heads: Heads) -> io::Result<(Published, JoinHandle<()>)> {
+    let Places { log: log_dir, files: dir, last_head } = places;
+    let verifier = LogVerifier::parse(key.public()).expect("a key's own public half");
+    let last = LastSigned::open(last_head.to_owned(), &verifier)?;
     fs::create_dir_all(dir)?;
     let tiles = open_tiles(dir)?;
     let follower = Follower::new(log_dir, tiles.size()).map_err(io::Error::other)?;
@@ -272,10 +299,11 @@ pub fn start(
         public_key: key.public().to_owned(),
         signed: RwLock::new(None),
         hashes: RwLock::default(),
+        refused: OnceLock::new(),
     });
     let published = Published(Arc::clone(&shown));
     let (log_dir, dir, network) = (log_dir.to_owned(), dir.to_owned(), follower.network());
-    let publisher = Publisher { log_dir, dir, network, key, heads, shown, tiles, follower };
+    let publisher = Publisher { log_dir, dir, network, key, heads, shown, tiles, follower, last };
     let thread = thread::Builder::new().name("publisher".to_owned()).spawn(move || publisher.run())?;
     Ok((published, thread))
 }
@@ -299,7 +327,10 @@ impl Publisher {
             self.shown.hashes.write().unwrap_or_else(PoisonError::into_inner).add(logged);
             while let Err(failure) = self.publish(&head) {
                 if matches!(failure, Failure::Stopped) {
-                    return;
+                    return self.write_last();
+                }
+                if matches!(failure, Failure::Forked(_)) {
+                    return self.refuse(&failure);
                 }
                 if !mem::replace(&mut failing, true) {
                     error!(error = %failure, "the log is not published at the moment: tried again every second");
@@ -316,11 +347,28 @@ impl Publisher {
                 info!("the log is published again");
             }
         }
+        self.write_last();
+    }
+
+    fn write_last(&mut self) {
+        if let Err(error) = self.last.write() {
+            warn!(%error, "the head that was signed last cannot be written down");
+        }
+    }
+
+    /// Signs nothing any more, until the end.
+    fn refuse(&self, failure: &Failure) {
+        error!(error = %failure, "the log is not signed");
+        let _ = self.shown.refused.set(failure.to_string());
+        while self.heads.next().is_some() {}
     }
 
     /// Brings the files up to the head, and shows it.
     fn publish(&mut self, head: &Head) -> Result<(), Failure> {
         // The log has been replaced by an older copy of it.
+        if let Some(last) = self.last.before().filter(|last| last.size > head.size) {
+            return Err(Failure::Forked(last.size));
+        }
         if self.tiles.size() > head.size {
             return Err(Failure::OtherRoot);
         }
@@ -338,7 +386,15 @@ impl Publisher {
         if root.0 != head.root {
             return Err(Failure::OtherRoot);
         }
+        if let Some(last) = self.last.before()
+            && (last.size > 0 && tree_hash(last.size, &self.tiles).map_err(io::Error::other)?.0 != last.root)
+        {
+            return Err(Failure::Forked(last.size));
+        }
         let (note, tiles) = (self.key.sign(head, self.network), self.tiles.clone());
+        if let Err(error) = self.last.signed(&note) {
+            warn!(%error, "the head that was signed last cannot be written down");
+        }
         let signed = Arc::new(Signed { head: *head, note, tiles });
         *self.shown.signed.write().unwrap_or_else(PoisonError::into_inner) = Some(signed);
         Ok(())

@@ -51,8 +51,9 @@ impl Site {
         let log = open_log(dir.path());
         let teller = Teller::default();
         let heads = teller.listener();
-        let files = dir.path().join("published");
-        let (published, publisher) = start(&dir.path().join("log"), &files, key.0.clone(), heads).unwrap();
+        let [log_dir, files, last_head] = ["log", "published", "log.head"].map(|name| dir.path().join(name));
+        let places = Places { log: &log_dir, files: &files, last_head: &last_head };
+        let (published, publisher) = start(places, key.0.clone(), heads).unwrap();
         let site = Self { dir, log, teller, key, published, publisher };
         site.tell([]);
         site
@@ -376,4 +377,56 @@ proptest! {
         }
         prop_assert_eq!(seen, (from..log.size()).map(bytes).collect::<Vec<_>>());
     }
+}
+
+/// A head is refused for a log; says why.
+fn refused(site: &Site) -> String {
+    let late = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(reason) = site.published.refused() {
+            return reason.to_owned();
+        }
+        assert!(Instant::now() < late, "it is signed");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn copy_log(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_does_not_go_on_from_what_was_signed_is_not_signed_with_the_same_key() {
+    let mut site = Site::new();
+    site.commit(300);
+    site.head();
+    let (dir, key) = site.stop();
+    let (log, backup) = (dir.path().join("log"), dir.path().join("backup"));
+    copy_log(&log, &backup);
+    let mut site = Site::over(dir, key);
+    site.commit(50);
+    site.head();
+    let (dir, key) = site.stop();
+    copy_log(&backup, &log);
+    // Shorter, also when it has grown; and longer, but with other entries.
+    let mut site = Site::over(dir, key);
+    assert!(refused(&site).contains("from the head of 350 entries"), "{:?}", site.published.refused());
+    site.commit(1);
+    assert!(matches!(site.published.checkpoint(), Err(NoAnswer::NotThere(_))));
+    let (dir, key) = site.stop();
+    let mut other = open_log(dir.path());
+    let mut entries = Encoded::default();
+    (0..60).for_each(|n| entries.push(&entry(n)));
+    other.commit(&entries, 0).unwrap();
+    drop(other);
+    let site = Site::over(dir, key);
+    refused(&site);
+    let (dir, _) = site.stop();
+    // Under another key it is another log.
+    let site = Site::over(dir, LogKey::generate("other.example/log"));
+    assert_eq!(site.head().0.size, 361);
 }
