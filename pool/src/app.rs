@@ -14,6 +14,7 @@ use crate::publishing;
 use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
 use crate::settings::Settings;
+use crate::settler::Settler;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, SessionSettings, Shard};
 use crate::work::{Current, Planner, check_room};
 use anyhow::{Context, anyhow, bail};
@@ -126,7 +127,10 @@ struct Core {
     rehearsal: JoinHandle<()>,
     /// Ends the rehearsal when dropped.
     rehearsing: SyncSender<()>,
-    /// Breaks off what the director and the rehearsal ask the nodes.
+    settler: JoinHandle<()>,
+    /// Ends the settler when dropped.
+    settling: SyncSender<()>,
+    /// Breaks off what the director, the rehearsal and the settler ask the nodes.
     questions: Vec<Canceller>,
 }
 
@@ -170,6 +174,11 @@ impl Core {
             Rehearsal::new(settings.network, &nodes, current.clone(), health.clone());
         questions.extend(cancellers);
         let rehearsal = thread("rehearsal", move || rehearsal.run())?;
+        let (watched, params) = (current.clone(), accounting_settings(settings).params);
+        let (settler, settling, canceller) =
+            Settler::new(settings, params, &nodes[0], accounting.clone(), watched, metrics.clone())?;
+        questions.push(canceller);
+        let settler = thread("settler", move || settler.run())?;
         let submitter = Arc::new(submitter);
         Ok(Self {
             accounting,
@@ -188,6 +197,8 @@ impl Core {
             health,
             rehearsal,
             rehearsing,
+            settler,
+            settling,
             questions,
         })
     }
@@ -233,9 +244,9 @@ impl Core {
             Err(_) => warn!("a shard did not end in time: its blocks are submitted at the next start"),
         }
         self.questions.iter().for_each(Canceller::cancel);
-        drop(self.rehearsing);
+        drop((self.rehearsing, self.settling));
         let _ = self.news.send(News::Stop);
-        for thread in [self.rehearsal, self.director, self.events] {
+        for thread in [self.rehearsal, self.settler, self.director, self.events] {
             // A panic has been printed by its thread.
             let _ = thread.join();
         }
@@ -254,6 +265,7 @@ fn accounting_settings(settings: &Settings) -> share_accounting::Settings {
             span: settings.payout.span,
             stale_credit_ms,
             split: settings.payout.params.clone(),
+            settlement_fee_bp: settings.settlement.fee_bp,
         },
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     }

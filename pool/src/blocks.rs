@@ -1,8 +1,9 @@
 //! Solved blocks: to the nodes at once, and to the director who keeps the ledger.
 
 use crate::director::News;
+use bitcoin::hashes::Hash;
 use bitcoin::hex::{DisplayHex, FromHex};
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 use share_accounting::ledger::PoolBlock;
 use std::collections::VecDeque;
@@ -114,6 +115,9 @@ struct Note {
     /// Script in hex and change of credit in satoshis.
     credit_delta: Vec<(String, i64)>,
     reserve_sats: u64,
+    /// Notes of earlier versions have none.
+    #[serde(default)]
+    coinbase: Option<Txid>,
 }
 
 /// Version of [`Note`].
@@ -168,6 +172,7 @@ fn pool_block(solution: &Solution, found_unix_ms: u64) -> PoolBlock {
         outputs: payout.outputs.clone(),
         credit_delta,
         reserve: payout.reserve(),
+        coinbase: Some(Txid::hash(&solution.coinbase)),
     }
 }
 
@@ -182,6 +187,7 @@ impl Note {
             outputs: block.outputs.iter().map(output).collect(),
             credit_delta: block.credit_delta.iter().map(|(script, delta)| (hex(script), *delta)).collect(),
             reserve_sats: block.reserve.to_sat(),
+            coinbase: block.coinbase,
         }
     }
 
@@ -209,13 +215,13 @@ pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<PoolBlock>
             .map(|(hex, delta)| Some((script(hex)?, *delta)))
             .collect::<Option<_>>()?,
         reserve: Amount::from_sat(note.reserve_sats),
+        coinbase: note.coinbase,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::hashes::Hash;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn block(number: u16) -> PoolBlock {
@@ -229,6 +235,7 @@ mod tests {
             outputs: Vec::new(),
             credit_delta: Vec::new(),
             reserve: Amount::ZERO,
+            coinbase: None,
         }
     }
 
@@ -279,6 +286,7 @@ mod tests {
             outputs: vec![TxOut { value: Amount::from_sat(50), script_pubkey: script.clone() }],
             credit_delta: vec![(script, 7)],
             reserve: Amount::from_sat(7),
+            coinbase: Some(Txid::from_byte_array([8; 32])),
         };
         let note = Note::of(&block).to_bytes();
         assert_eq!(read_note(block.hash, 9, &note), Some(block.clone()));

@@ -13,6 +13,7 @@ use bitcoin::{Address, Amount, Network, Script};
 use serde_json::{Value, json};
 use share_accounting::Accounting;
 use share_accounting::ledger::Ledger;
+use share_accounting::settlement::{self, Settlements};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
@@ -22,8 +23,10 @@ use tokio::sync::watch;
 
 /// Newest blocks that are shown.
 const BLOCKS_MAX: u32 = 100;
-/// A window is asked for once in this time, however many look at it: the accounting thread has shares to log.
-const WINDOW_FOR: Duration = Duration::from_secs(5);
+/// Newest settlements that are shown.
+const SETTLEMENTS_MAX: usize = 100;
+/// The accounting thread is asked once in this time, however many look at the pages: it has shares to log.
+const KEPT_FOR: Duration = Duration::from_secs(5);
 /// How long the accounting thread may take for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,8 +41,31 @@ struct Shown {
     accounting: Accounting,
     /// A connection of its own: the director is not waited for.
     ledger: Mutex<Ledger>,
-    window: Mutex<Option<(Instant, Result<Value, Unavailable>)>>,
+    window: Kept<Value>,
+    settlements: Kept<Settlements>,
     aside: Aside,
+}
+
+/// The last answer, for a while.
+#[derive(Debug)]
+struct Kept<T>(Mutex<Option<(Instant, Result<T, Unavailable>)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    fn or(&self, ask: impl FnOnce() -> Result<T, Unavailable>) -> Result<T, Unavailable> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = kept.as_ref().filter(|(since, _)| since.elapsed() < KEPT_FOR) {
+            return value.clone();
+        }
+        let value = ask();
+        *kept = Some((Instant::now(), value.clone()));
+        value
+    }
 }
 
 /// There is nothing to show at the moment.
@@ -61,8 +87,8 @@ impl BooksPages {
         ledger: Ledger,
         aside: Aside,
     ) -> Self {
-        let (ledger, window) = (Mutex::new(ledger), Mutex::new(None));
-        Self(Arc::new(Shown { network, current, accounting, ledger, window, aside }))
+        let (ledger, window, settlements) = (Mutex::new(ledger), Kept::default(), Kept::default());
+        Self(Arc::new(Shown { network, current, accounting, ledger, window, settlements, aside }))
     }
 
     /// The pages' addresses.
@@ -72,6 +98,7 @@ impl BooksPages {
             .route("/pool/window", get(|State(pages): State<Self>| pages.answer(Shown::window)))
             .route("/pool/ledger", get(|State(pages): State<Self>| pages.answer(Shown::ledger)))
             .route("/pool/blocks", get(|State(pages): State<Self>| pages.answer(Shown::blocks)))
+            .route("/pool/settlements", get(|State(pages): State<Self>| pages.answer(Shown::settlements)))
             .with_state(self)
     }
 
@@ -113,13 +140,7 @@ impl Shown {
 
     /// Who has worked how much within the window.
     fn window(&self) -> Result<Value, Unavailable> {
-        let mut kept = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, value)) = kept.as_ref().filter(|(since, _)| since.elapsed() < WINDOW_FOR) {
-            return value.clone();
-        }
-        let value = self.newest_window();
-        *kept = Some((Instant::now(), value.clone()));
-        value
+        self.window.or(|| self.newest_window())
     }
 
     fn newest_window(&self) -> Result<Value, Unavailable> {
@@ -139,14 +160,43 @@ impl Shown {
         }))
     }
 
-    /// What is owed behind the newest block.
+    fn made(&self) -> Result<Settlements, Unavailable> {
+        let ask = || self.accounting.settlements().map_err(|error| Unavailable(error.to_string()));
+        self.settlements.or(ask)
+    }
+
+    /// What has been paid from the reserve, and what is about to be.
+    fn settlements(&self) -> Result<Value, Unavailable> {
+        let made = self.made()?;
+        let older = made.all().len().saturating_sub(SETTLEMENTS_MAX);
+        let shown = made.all().iter().skip(older).map(|(index, made)| {
+            let transaction = made.settlement.transaction(&made.reserve_script);
+            let outputs =
+                transaction.output.iter().map(|output| self.line(&output.script_pubkey, output.value));
+            let seen_in = made.seen_in.last().map(|(block, txid)| (block.to_string(), txid.to_string()));
+            let (block, txid) = seen_in.unzip();
+            json!({
+                "index": index,
+                "state": made.state.label(),
+                "block": block,
+                "txid": txid,
+                "credits_sats": made.settlement.total(),
+                "fee_sats": made.settlement.fee,
+                "outputs": outputs.collect::<Value>(),
+            })
+        });
+        Ok(shown.collect())
+    }
+
+    /// What is owed behind the newest block, and in no settlement.
     fn ledger(&self) -> Result<Value, Unavailable> {
         let credits = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).credits(u32::MAX);
         let credits = credits.map_err(|error| Unavailable(error.to_string()))?;
-        let lines = credits.by_script.iter().map(|(script, sats)| self.line(script, Amount::from_sat(*sats)));
+        let owed = settlement::payable(&credits.by_script, self.made()?.locked());
+        let lines = owed.iter().map(|(script, sats)| self.line(script, Amount::from_sat(*sats)));
         Ok(json!({
             "block": credits.block.to_string(),
-            "owed_sats": credits.by_script.values().sum::<u64>(),
+            "owed_sats": owed.values().sum::<u64>(),
             "credits": lines.collect::<Value>(),
         }))
     }

@@ -11,6 +11,7 @@ use crate::work::{Current, Planner, Standing, WorkSet};
 use bitcoin::BlockHash;
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::Credits;
+use share_accounting::settlement;
 use share_accounting::{Accounting, Snapshot};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -311,7 +312,7 @@ impl Director {
         let (credits, events) = self.books.at(template.prev_hash())?;
         events.into_iter().for_each(|event| self.log(event));
         let Credits { block: ledger_block, by_script } = credits;
-        let (Snapshot { log_size, log_root, weights, .. }, is_new) =
+        let (Snapshot { log_size, log_root, weights, locked, .. }, is_new) =
             self.windows.get(template.target().work(), Instant::now())?;
         if !is_new {
             warn!(entries = log_size, "planning from a window that is not the newest: the share log is slow");
@@ -324,7 +325,8 @@ impl Director {
         if self.published.as_ref().is_some_and(is_out) {
             return Ok(None);
         }
-        let standing = Standing { log_size, log_root, weights, ledger_block, credits: by_script };
+        let credits = settlement::payable(&by_script, &locked);
+        let standing = Standing { log_size, log_root, weights, ledger_block, credits };
         let work = self.planner.plan(template, &standing)?;
         self.published = Some(Source { template: template.clone(), log_size, ledger_block });
         Ok(Some(work))

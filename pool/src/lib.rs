@@ -6,6 +6,7 @@
 //! - [`work`]: from template, window and ledger to the jobs that miners get; [`class_floor`]: who gets no small one
 //! - [`director`]: decides what is worked on; [`newest_window`]: whom plans pay
 //! - [`books`]: the pool's blocks on the best chain, and what is owed
+//! - [`settler`]: pays what is owed from the reserve
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
@@ -39,6 +40,7 @@ pub mod publishing;
 pub mod rate;
 pub mod rehearsal;
 pub mod settings;
+pub mod settler;
 pub mod shard;
 pub mod work;
 

@@ -5,6 +5,7 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, ScriptBuf};
 use serde::Deserialize;
 use share_accounting::payout::{Donation, Params};
+use share_accounting::settlement::FEE_BP_MAX;
 use share_accounting::window::Span;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub nodes: Vec<Node>,
     /// Who gets what.
     pub payout: Payout,
+    /// How what is owed is paid from the reserve.
+    pub settlement: Settlement,
     /// Text at the end of the coinbase script.
     pub coinbase_text: String,
     /// Share difficulty.
@@ -106,6 +109,17 @@ pub struct Payout {
     pub params: Params,
 }
 
+/// How what is owed is paid from the reserve.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The most that the network's fee takes of it, in basis points; 0: nothing is settled.
+    pub fee_bp: u16,
+    /// What must be owed, in satoshis, so that it is worth a transaction.
+    pub at_least_sats: u64,
+    /// The fee; without it the node is asked.
+    pub fee_rate_sats_per_vb: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DonationText {
@@ -157,6 +171,7 @@ impl Settings {
             http_listen: http_listen(r, 3380),
             nodes: nodes(r),
             payout: payout(r, network),
+            settlement: settlement(r),
             coinbase_text: coinbase_text(r),
             difficulty: difficulty(r),
             // 500 a second are 3 GB of share log a day.
@@ -339,6 +354,18 @@ fn payout(r: &mut Reader, network: Network) -> Payout {
         r.mistake("payout", error.to_string());
     }
     Payout { span, params }
+}
+
+fn settlement(r: &mut Reader) -> Settlement {
+    let fee_rate_sats_per_vb = r.optional::<u64>("settlement.fee_rate_sats_per_vb");
+    if fee_rate_sats_per_vb.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
+        r.mistake("settlement.fee_rate_sats_per_vb", "from 1 to 10,000 satoshis for a virtual byte");
+    }
+    Settlement {
+        fee_bp: r.in_range("settlement.fee_bp", 200, 0..=u64::from(FEE_BP_MAX)) as u16, // at most 1,000
+        at_least_sats: r.in_range("settlement.at_least_sats", 1_000_000, 1..=2_100_000_000_000_000),
+        fee_rate_sats_per_vb,
+    }
 }
 
 /// N of the window as an exact fraction: a float has turned 0.5 into nothing elsewhere.

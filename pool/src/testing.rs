@@ -38,7 +38,7 @@ pub fn split() -> payout::Params {
 
 /// The same with a window of eight network difficulties, as the log has them.
 pub fn rules() -> entry::Params {
-    entry::Params { site: 0, span: Span::default(), stale_credit_ms: 0, split: split() }
+    entry::Params { site: 0, span: Span::default(), stale_credit_ms: 0, split: split(), settlement_fee_bp: 0 }
 }
 
 /// A planner with these rules, for miners that roll `mask`.

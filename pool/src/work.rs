@@ -29,7 +29,7 @@ pub struct Standing {
     pub weights: BTreeMap<ScriptBuf, Work>,
     /// The pool's newest block on the chain that the work builds on; all zeros before the first.
     pub ledger_block: BlockHash,
-    /// Credits in satoshis, by script.
+    /// Credits in satoshis that can be paid, by script: those that a settlement has locked are not there.
     pub credits: BTreeMap<ScriptBuf, u64>,
 }
 

@@ -1,13 +1,14 @@
 //! The handle by which the pool reaches the accounting thread.
 
 use crate::books::{Books, Inconsistent, ReplayError, replay, window_hint};
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params, Settlement};
 use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
 use crate::registry::Registry;
+use crate::settlement::{Credits, Settlements};
 use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
 use bitcoin::{Network, ScriptBuf};
@@ -87,6 +88,21 @@ pub enum CommitError {
     /// The accounting thread has stopped.
     #[error("the accounting has stopped")]
     Stopped,
+    /// An event that cannot follow the entries before it; the reason is logged.
+    #[error("the share log takes no such event here")]
+    Refused,
+}
+
+/// Why a settlement is not in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// As for shares.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// It does not follow from the entries before.
+    #[error("no settlement can be made: {0}")]
+    Refused(&'static str),
 }
 
 /// The outcome of a commit.
@@ -155,6 +171,8 @@ pub struct Snapshot {
     pub weights: BTreeMap<ScriptBuf, Work>,
     /// Their sum: min(W, all credited work).
     pub total: Work,
+    /// Credits that settlements have locked.
+    pub locked: Arc<Credits>,
 }
 
 /// Counters since the start.
@@ -340,6 +358,27 @@ impl Accounting {
         let entry = ChainEntry { unix_ms, event };
         self.messages.send(Message::Event { entry, reply }).map_err(|_| CommitError::Stopped)?;
         answer.recv().map_err(|_| CommitError::Stopped)?
+    }
+
+    /// Logs a settlement and waits until it is durable: from then on its credits are locked. Gives its index.
+    ///
+    /// # Errors
+    /// It is not in the log: that cannot be written, or the settlement does not follow from the entries before.
+    pub fn settle(&self, settlement: Settlement) -> Result<u64, SettleError> {
+        let (reply, answer) = sync_channel(1);
+        let message = Message::Settle { settlement: Box::new(settlement), reply };
+        self.messages.send(message).map_err(|_| CommitError::Stopped)?;
+        answer.recv().map_err(|_| CommitError::Stopped)?
+    }
+
+    /// What the log says of all settlements; waits for the thread.
+    ///
+    /// # Errors
+    /// The thread has stopped.
+    pub fn settlements(&self) -> Result<Settlements, CommitError> {
+        let (reply, answer) = sync_channel(1);
+        self.messages.send(Message::Settlements(reply)).map_err(|_| CommitError::Stopped)?;
+        answer.recv().map_err(|_| CommitError::Stopped)
     }
 
     /// Payee indexes of a script, which its shares name; none if it has no share in the log.

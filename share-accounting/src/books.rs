@@ -3,6 +3,7 @@
 use crate::entry::{ChainEvent, Entry, Params};
 use crate::log::{LogError, Reader};
 use crate::registry::Registry;
+use crate::settlement::Settlements;
 use crate::window::{Span, Window};
 use bitcoin::ScriptBuf;
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub(crate) struct Books {
     pub size: u64,
     pub params: Option<Params>,
     pub epoch: Option<u16>,
+    pub settlements: Settlements,
 }
 
 /// Intact entries that contradict each other: a bug, or a forged log.
@@ -58,6 +60,7 @@ impl Books {
             size: 0,
             params: None,
             epoch: None,
+            settlements: Settlements::default(),
         }
     }
 
@@ -82,11 +85,15 @@ impl Books {
             Entry::Payee(payee) => self.registry.register(payee).map_err(|_| wrong("payee index"))?,
             Entry::Params(params) => self.params = Some(params.clone()),
             Entry::Chain(chain) => {
+                self.settlements.note(&chain.event).map_err(wrong)?;
                 if let ChainEvent::EpochStart { epoch } = chain.event {
                     self.epoch = Some(epoch);
                 }
             }
-            Entry::Job(_) | Entry::Settlement(_) => {}
+            Entry::Settlement(settlement) => {
+                self.settlements.begin(index, settlement, self.params.as_ref()).map_err(wrong)?;
+            }
+            Entry::Job(_) => {}
         }
         self.size += 1;
         Ok(())

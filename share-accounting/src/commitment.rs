@@ -55,7 +55,7 @@ pub struct Committed<'a> {
     pub log_root: TreeHash,
     /// Work within the window, by script.
     pub weights: &'a BTreeMap<ScriptBuf, Work>,
-    /// Credits in satoshis where the job's block begins, by script.
+    /// Credits in satoshis where the job's block begins, by script, less what settlements have locked.
     pub credits: &'a BTreeMap<ScriptBuf, u64>,
     /// The rules.
     pub params: ParamsHash,

@@ -6,6 +6,7 @@
 //! - [`publish`]: files, signed heads and proofs for everybody
 //! - [`window`]: the newest W of credited work, pure; [`books`]: what a log adds up to
 //! - [`payout`]: the split of one block, pure; [`ledger`]: the pool's blocks and credits, SQLite
+//! - [`settlement`]: credits paid from the reserve, pure
 //!
 //! Invariants: only a share that [`stratum::share`] judged enters the log; it is credited only once
 //! its entry is durable; the window is a sum of work, never of time or rows; money is integers and
@@ -26,6 +27,7 @@ pub mod log;
 pub mod payout;
 pub mod publish;
 mod registry;
+pub mod settlement;
 #[cfg(test)]
 mod testing;
 pub mod tree;
@@ -34,7 +36,7 @@ pub mod window;
 mod writer;
 
 pub use accounting::{
-    Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, Snapshot, WindowAnswer,
-    WindowError,
+    Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, SettleError, Snapshot,
+    WindowAnswer, WindowError,
 };
 pub use books::weights_at;

@@ -107,6 +107,7 @@ pub fn params() -> Params {
             min_payout: 5_000,
             reserve_script: script(251),
         },
+        settlement_fee_bp: 200,
     }
 }
 

@@ -4,13 +4,14 @@
 //! only then books the shares and tells their owners. While it syncs, the next group gathers. There
 //! is no timer, so an idle server answers after one sync and a busy one after at most two.
 
-use crate::accounting::{Batch, CommitError, CommitResult, Shared, Snapshot, WindowError};
+use crate::accounting::{Batch, CommitError, CommitResult, SettleError, Shared, Snapshot, WindowError};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
-use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Share, WorkerTag};
+use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Settlement, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
 use crate::publish::{Head, Logged, Teller};
+use crate::settlement::Settlements;
 use crate::window::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) enum Message {
     Shares(Queued),
     Window { network: Work, reply: SyncSender<Result<Snapshot, WindowError>> },
     Event { entry: ChainEntry, reply: SyncSender<CommitResult> },
+    Settle { settlement: Box<Settlement>, reply: SyncSender<Result<u64, SettleError>> },
+    Settlements(SyncSender<Settlements>),
     Stop,
 }
 
@@ -133,6 +136,12 @@ impl Writer {
                 }
                 Message::Event { entry, reply } => {
                     let _ = reply.send(self.event(entry));
+                }
+                Message::Settle { settlement, reply } => {
+                    let _ = reply.send(self.settle(*settlement));
+                }
+                Message::Settlements(reply) => {
+                    let _ = reply.send(self.books.settlements.clone());
                 }
                 Message::Stop => {
                     self.drain(messages);
@@ -315,12 +324,27 @@ impl Writer {
     }
 
     fn event(&mut self, entry: ChainEntry) -> CommitResult {
-        let mut entries = Encoded::default();
+        if let Err(reason) = self.books.settlements.check_event(&entry.event) {
+            error!(reason, ?entry, "an event is left out");
+            return Err(CommitError::Refused);
+        }
+        self.append_one(&Entry::Chain(entry))
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Result<u64, SettleError> {
+        let checked = self.books.settlements.check_next(&settlement, self.books.params.as_ref());
+        checked.map_err(SettleError::Refused)?;
         let index = self.books.size;
-        let entry = Entry::Chain(entry);
-        entries.push(&entry);
+        self.append_one(&Entry::Settlement(settlement))?;
+        Ok(index)
+    }
+
+    /// Makes an entry durable that the books will take.
+    fn append_one(&mut self, entry: &Entry) -> CommitResult {
+        let mut entries = Encoded::default();
+        entries.push(entry);
         self.append(&entries, [])?;
-        self.books.apply(index, &entry).expect("an event follows from nothing before it");
+        self.books.apply(self.books.size, entry).expect("it was tried before");
         Ok(())
     }
 
@@ -337,7 +361,9 @@ impl Writer {
         let (weights, total) = (self.books.weights(), self.books.window.total());
         assert_eq!(weights.values().map(|work| work.0).sum::<u128>(), total.0, "weights sum to the window");
         assert_eq!(self.books.size, self.log.size(), "the books have as many entries as the log");
-        Ok(Snapshot { log_size: self.books.size, log_root: self.log.root(), window, weights, total })
+        let (log_size, log_root) = (self.books.size, self.log.root());
+        let locked = self.books.settlements.locked().clone();
+        Ok(Snapshot { log_size, log_root, window, weights, total, locked })
     }
 }
 

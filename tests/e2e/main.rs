@@ -15,6 +15,7 @@ mod proxy_kill;
 mod published;
 mod regtest;
 mod road;
+mod settlement;
 mod start;
 mod stop;
 mod transcripts;

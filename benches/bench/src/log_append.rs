@@ -196,7 +196,7 @@ pub fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         network: Network::Signet,
-        params: Params { site: 1, span: Span::default(), stale_credit_ms: 0, split },
+        params: Params { site: 1, span: Span::default(), stale_credit_ms: 0, split, settlement_fee_bp: 0 },
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     }
 }

@@ -68,6 +68,7 @@ fn pool_block(branch: &[BlockHash], height: u32, delta: &[(u8, i64)]) -> PoolBlo
         outputs: vec![TxOut { value: reserve, script_pubkey: script(0) }],
         credit_delta: delta.iter().map(|(payee, sats)| (script(*payee), *sats)).collect(),
         reserve,
+        coinbase: None,
     }
 }
 

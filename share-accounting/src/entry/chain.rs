@@ -2,8 +2,8 @@
 
 use super::DecodeError;
 use super::fields::Fields;
-use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Txid};
 use stratum::job::TemplateId;
 
 /// An event and when it was noticed.
@@ -47,6 +47,25 @@ pub enum ChainEvent {
     Superseded(TemplateId),
     /// The node told another newest block: work on others earns no more, but for the stale credit of the rules.
     NewTip(BlockHash),
+    /// A settlement's transaction is in a block (again).
+    SettlementPaid {
+        /// Its entry.
+        settlement: u64,
+        /// The block.
+        block: BlockHash,
+        /// The transaction: signatures of old kinds are part of its name.
+        txid: Txid,
+    },
+    /// A settlement that nobody has been given to sign is taken back: a block has paid what it was to pay.
+    SettlementWithdrawn {
+        /// Its entry.
+        settlement: u64,
+    },
+    /// A settlement cannot be paid any more: something else has spent a reserve output of it, 100 blocks ago.
+    SettlementFailed {
+        /// Its entry.
+        settlement: u64,
+    },
 }
 
 impl ChainEntry {
@@ -78,6 +97,20 @@ impl ChainEntry {
                 out.push(8);
                 out.extend(template.0.to_le_bytes());
             }
+            ChainEvent::SettlementPaid { settlement, block, txid } => {
+                out.push(10);
+                out.extend(settlement.to_le_bytes());
+                out.extend(block.as_byte_array());
+                out.extend(txid.as_byte_array());
+            }
+            ChainEvent::SettlementWithdrawn { settlement } => {
+                out.push(11);
+                out.extend(settlement.to_le_bytes());
+            }
+            ChainEvent::SettlementFailed { settlement } => {
+                out.push(12);
+                out.extend(settlement.to_le_bytes());
+            }
         }
     }
 
@@ -93,6 +126,13 @@ impl ChainEntry {
             7 => ChainEvent::Retarget { nbits: fields.u32()? },
             8 => ChainEvent::Superseded(TemplateId(fields.u64()?)),
             9 => ChainEvent::NewTip(fields.hash()?),
+            10 => ChainEvent::SettlementPaid {
+                settlement: fields.u64()?,
+                block: fields.hash()?,
+                txid: Txid::from_byte_array(fields.array()?),
+            },
+            11 => ChainEvent::SettlementWithdrawn { settlement: fields.u64()? },
+            12 => ChainEvent::SettlementFailed { settlement: fields.u64()? },
             _ => return Err(DecodeError::Field("chain event")),
         };
         Ok(Self { unix_ms, event })

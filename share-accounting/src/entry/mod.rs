@@ -17,16 +17,17 @@
 //! | 48 | 8 | time of receipt, Unix ms |
 //! | 56 | 16 | sum of credited work including this share |
 //!
-//! Every other kind: `kind u8 ‖ version u8 = 1 ‖ reserved u16 = 0 ‖ length u32 ‖ body of that length`.
+//! Every other kind: `kind u8 ‖ version u8 ‖ reserved u16 = 0 ‖ length u32 ‖ body of that length`.
+//! The version is 1, and 2 for rules that have the field behind the semicolon.
 //! A script is `length u16 ‖ bytes`; hashes are in internal byte order.
 //!
 //! | kind | body |
 //! |---|---|
 //! | 02 job | template u64 ‖ prev hash 32 ‖ nbits u32 ‖ version u32 ‖ ntime_min u32 ‖ height u32 ‖ class u8 ‖ branch length u8 ‖ out_bytes u32 ‖ tag_offset u32 ‖ pot_offset u32 ‖ extranonce_offset u32 ‖ coinbase length u32 ‖ coinbase ‖ branch 32 each ‖ plan: 0 ‖ script, or 1 ‖ log size u64 ‖ ledger block 32, or 2 ‖ log size u64 ‖ script |
 //! | 03 payee | index u32 ‖ worker tag 16 ‖ script |
-//! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script) |
-//! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32 |
-//! | 06 settlement | credits u32 × (sats u64 ‖ script) ‖ outpoints u32 × (txid 32 ‖ vout u32) |
+//! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script); settlement fee bp u16 |
+//! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32; 10 settlement paid: entry u64, block 32, txid 32; 11 withdrawn, 12 failed: entry u64 |
+//! | 06 settlement | matured block 32 ‖ ledger block 32 ‖ fee u64 ‖ credits u32 × (sats u64 ‖ script) ‖ outpoints u32 × (txid 32 ‖ vout u32 ‖ sats u64) |
 //!
 //! There is one encoding of each entry: what decodes encodes to the same bytes.
 
@@ -45,14 +46,14 @@ pub use fields::SCRIPT_BYTES_MAX;
 pub use job::{JobEntry, PlanEntry};
 pub use params::Params;
 pub use payee::{PayeeEntry, WorkerTag};
-pub use settlement::Settlement;
+pub use settlement::{Reserve, Settlement};
 pub use share::{EXTRANONCE_ROOM, Extranonce, SHARE_BYTES, Share};
 
 use fields::Fields;
 
 /// Longest body of an entry, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Version of every layout but the share's, which has none: a new one gets a new kind.
+/// Version of the layouts but that of newer rules; the share's has none: a new one gets a new kind.
 const VERSION: u8 = 1;
 /// Bytes in front of a body.
 const HEAD_BYTES: usize = 8;
@@ -127,7 +128,8 @@ impl Entry {
             Self::Settlement(_) => Kind::Settlement,
         };
         let start = out.len();
-        out.extend([kind as u8, VERSION, 0, 0, 0, 0, 0, 0]);
+        let version = if let Self::Params(params) = self { params.version() } else { VERSION };
+        out.extend([kind as u8, version, 0, 0, 0, 0, 0, 0]);
         match self {
             Self::Share(_) => {}
             Self::Job(job) => job.put(out),
@@ -156,7 +158,8 @@ impl Entry {
         }
         let mut head = Fields::new(&bytes[1..]);
         let version = head.u8()?;
-        if version != VERSION {
+        let newest = if kind == Kind::Params as u8 { 2 } else { VERSION };
+        if !(VERSION..=newest).contains(&version) {
             return Err(DecodeError::UnknownVersion { kind, version });
         }
         if head.u16()? != 0 {
@@ -170,7 +173,7 @@ impl Entry {
         let entry = match kind {
             2 => Entry::Job(JobEntry::take(&mut body)?),
             3 => Entry::Payee(PayeeEntry::take(&mut body)?),
-            4 => Entry::Params(Params::take(&mut body)?),
+            4 => Entry::Params(Params::take(&mut body, version)?),
             5 => Entry::Chain(ChainEntry::take(&mut body)?),
             _ => Entry::Settlement(Settlement::take(&mut body)?),
         };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::payout;
+use crate::settlement::FEE_BP_MAX;
 use crate::window::Span;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, ScriptBuf, Txid};
@@ -87,6 +88,7 @@ fn params() -> impl Strategy<Value = Entry> {
         any::<u64>(),
         [script(), script()],
         donations,
+        0_u16..=FEE_BP_MAX,
     )
         .prop_map(
             |(
@@ -98,6 +100,7 @@ fn params() -> impl Strategy<Value = Entry> {
                 min_payout,
                 [fee_script, reserve_script],
                 donations,
+                settlement_fee_bp,
             )| {
                 let donations =
                     donations.into_iter().map(|(bp, script)| payout::Donation { bp, script }).collect();
@@ -106,6 +109,7 @@ fn params() -> impl Strategy<Value = Entry> {
                     span: Span::new(numerator, denominator).unwrap(),
                     stale_credit_ms,
                     split: payout::Params { fee_bp, fee_script, donations, min_payout, reserve_script },
+                    settlement_fee_bp,
                 })
             },
         )
@@ -122,15 +126,26 @@ fn chain() -> impl Strategy<Value = Entry> {
         any::<u32>().prop_map(|nbits| ChainEvent::Retarget { nbits }),
         any::<u64>().prop_map(|template| ChainEvent::Superseded(TemplateId(template))),
         hash().prop_map(ChainEvent::NewTip),
+        (any::<u64>(), hash(), any::<[u8; 32]>()).prop_map(|(settlement, block, txid)| {
+            ChainEvent::SettlementPaid { settlement, block, txid: Txid::from_byte_array(txid) }
+        }),
+        any::<u64>().prop_map(|settlement| ChainEvent::SettlementWithdrawn { settlement }),
+        any::<u64>().prop_map(|settlement| ChainEvent::SettlementFailed { settlement }),
     ];
     (any::<u64>(), event).prop_map(|(unix_ms, event)| Entry::Chain(ChainEntry { unix_ms, event }))
 }
 
 fn settlement() -> impl Strategy<Value = Entry> {
-    let outpoint = (any::<[u8; 32]>(), any::<u32>())
-        .prop_map(|(txid, vout)| OutPoint { txid: Txid::from_byte_array(txid), vout });
-    (vec((script(), any::<u64>()), 0..5), vec(outpoint, 0..5))
-        .prop_map(|(credits, reserve)| Entry::Settlement(Settlement { credits, reserve }))
+    let reserve = (any::<[u8; 32]>(), any::<u32>(), any::<u64>()).prop_map(|(txid, vout, sats)| {
+        let txid = Txid::from_byte_array(txid);
+        Reserve { outpoint: OutPoint { txid, vout }, sats }
+    });
+    let (credits, reserve) = (vec((script(), any::<u64>()), 0..5), vec(reserve, 0..5));
+    (hash(), hash(), any::<u64>(), credits, reserve).prop_map(
+        |(matured, ledger_block, fee, credits, reserve)| {
+            Entry::Settlement(Settlement { matured, ledger_block, fee, credits, reserve })
+        },
+    )
 }
 
 fn payee() -> impl Strategy<Value = Entry> {
@@ -190,6 +205,7 @@ fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(Entry::decode(&[7]), Err(DecodeError::UnknownKind(7)));
     assert_eq!(Entry::decode(&[0]), Err(DecodeError::UnknownKind(0)));
     assert_eq!(Entry::decode(&[5, 2]), Err(DecodeError::UnknownVersion { kind: 5, version: 2 }));
+    assert_eq!(Entry::decode(&[4, 3]), Err(DecodeError::UnknownVersion { kind: 4, version: 3 }));
     assert_eq!(Entry::decode(&[5, 1, 1, 0]), Err(DecodeError::Field("reserved bytes")));
     let share = |at: usize, byte| {
         let mut bytes = [0; SHARE_BYTES];
@@ -204,7 +220,7 @@ fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(share(46, 1), Err(DecodeError::Field("flags")));
     let event = |code| Entry::decode(&[&[5, 1, 0, 0, 9, 0, 0, 0][..], &[0; 8], &[code]].concat());
     assert_eq!(event(0), Err(DecodeError::Field("chain event")));
-    assert_eq!(event(10), Err(DecodeError::Field("chain event")));
+    assert_eq!(event(13), Err(DecodeError::Field("chain event")));
 }
 
 proptest! {

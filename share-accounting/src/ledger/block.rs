@@ -1,7 +1,7 @@
 //! A pool block as the ledger keeps it, and the fold of its credits. Pure.
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
 use std::collections::BTreeMap;
 
 /// Confirmations after which a coinbase can be spent.
@@ -85,6 +85,8 @@ pub struct PoolBlock {
     pub credit_delta: Vec<(ScriptBuf, i64)>,
     /// Value of the reserve output.
     pub reserve: Amount,
+    /// Its coinbase; blocks that earlier versions recorded have none.
+    pub coinbase: Option<Txid>,
 }
 
 impl PoolBlock {
@@ -95,6 +97,13 @@ impl PoolBlock {
     pub fn value(&self) -> Amount {
         let sum = self.outputs.iter().map(|output| output.value).try_fold(Amount::ZERO, Amount::checked_add);
         sum.expect("less than 21 million bitcoin")
+    }
+
+    /// Place of the reserve output in the coinbase, and itself, if there is one.
+    pub fn reserve_output(&self) -> Option<(usize, &TxOut)> {
+        // The last one with a value; behind it is the commitment to the log.
+        let last = self.outputs.iter().enumerate().rfind(|(_, output)| output.value > Amount::ZERO);
+        last.filter(|(_, output)| self.reserve > Amount::ZERO && output.value == self.reserve)
     }
 }
 

@@ -11,12 +11,13 @@ pub mod block;
 pub use block::{BlockState, Credits, Inconsistent, MATURITY, PoolBlock, fold};
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut};
+use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
 use stratum::payee::Payee;
 
-const SCHEMA_VERSION: i32 = 1;
+/// What makes each version of the one before.
+const VERSIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("coinbase.sql")];
 
 /// The open ledger. One connection; further ones may be opened on the same file.
 #[derive(Debug)]
@@ -93,15 +94,13 @@ impl Ledger {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "foreign_keys", true)?;
         let version: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            0 => {
-                let schema = db.transaction()?;
-                schema.execute_batch(include_str!("schema.sql"))?;
-                schema.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-                schema.commit()?;
-            }
-            SCHEMA_VERSION => {}
-            newer => return Err(LedgerError::NewerSchema(newer)),
+        let known = usize::try_from(version).ok().and_then(|version| VERSIONS.get(version..));
+        let missing = known.ok_or(LedgerError::NewerSchema(version))?;
+        if !missing.is_empty() {
+            let schema = db.transaction()?;
+            missing.iter().try_for_each(|statements| schema.execute_batch(statements))?;
+            schema.pragma_update(None, "user_version", VERSIONS.len() as i32)?;
+            schema.commit()?;
         }
         Ok(Self { db })
     }
@@ -143,13 +142,15 @@ impl Ledger {
     /// The hash is known with other contents, or the database refuses.
     pub fn record(&mut self, block: &PoolBlock) -> Result<(), LedgerError> {
         if let Some((known, _)) = self.block(block.hash)? {
-            let block = PoolBlock { found_unix_ms: known.found_unix_ms, ..block.clone() };
+            let PoolBlock { found_unix_ms, coinbase, .. } = known;
+            let block = PoolBlock { found_unix_ms, coinbase, ..block.clone() };
             return if known == block { Ok(()) } else { Err(LedgerError::Conflict(block.hash)) };
         }
         let hash = block.hash.as_byte_array();
         let db = self.db.transaction()?;
         db.execute(
-            "INSERT INTO blocks (hash, height, prev_hash, found_ms, value, reserve, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO blocks (hash, height, prev_hash, found_ms, value, reserve, state, coinbase) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 hash,
                 block.height,
@@ -157,7 +158,8 @@ impl Ledger {
                 signed(block.found_unix_ms)?,
                 signed(block.value().to_sat())?,
                 signed(block.reserve.to_sat())?,
-                BlockState::Solved.label()
+                BlockState::Solved.label(),
+                block.coinbase.as_ref().map(Txid::as_byte_array),
             ],
         )?;
         for (position, output) in (0_u32..).zip(&block.outputs) {
@@ -227,6 +229,15 @@ impl Ledger {
         credits.map_err(|reason| LedgerError::Inconsistent { height: top, reason })
     }
 
+    /// Blocks in the chain of a tip of height `top` that have put something aside, lowest first.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn reserves(&self, top: u32) -> Result<Vec<PoolBlock>, LedgerError> {
+        let which = "WHERE state IN ('in_chain', 'matured') AND height <= ? AND reserve > 0 ORDER BY height";
+        Ok(self.blocks(which, params![top])?.into_iter().map(|(block, _)| block).collect())
+    }
+
     /// Notes payees with their workers' names, all in one transaction; the same again changes nothing.
     ///
     /// # Errors
@@ -262,7 +273,8 @@ impl Ledger {
         which: &str,
         with: impl rusqlite::Params,
     ) -> Result<Vec<(PoolBlock, BlockState)>, LedgerError> {
-        let sql = format!("SELECT hash, height, prev_hash, found_ms, reserve, state FROM blocks {which}");
+        let sql =
+            format!("SELECT hash, height, prev_hash, found_ms, reserve, state, coinbase FROM blocks {which}");
         let mut query = self.db.prepare_cached(&sql)?;
         let mut rows = query.query(with)?;
         let mut blocks = Vec::new();
@@ -296,6 +308,7 @@ impl Ledger {
             outputs,
             credit_delta: deltas.collect::<Result<_, _>>()?,
             reserve: amount(row.get(4)?)?,
+            coinbase: row.get::<_, Option<[u8; 32]>>(6)?.map(Txid::from_byte_array),
         };
         Ok((block, state.ok_or(LedgerError::Corrupt("block state"))?))
     }

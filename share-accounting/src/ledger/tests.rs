@@ -16,6 +16,7 @@ fn block(n: u8, height: u32, delta: &[(u8, i64)]) -> PoolBlock {
         ],
         credit_delta: delta.iter().map(|(n, sats)| (script(*n), *sats)).collect(),
         reserve: Amount::from_sat(reserve as u64),
+        coinbase: Some(Txid::from_byte_array([n; 32])),
     }
 }
 
@@ -136,11 +137,32 @@ fn a_ledger_serves_its_own_log_only_and_keeps_its_salt() {
 }
 
 #[test]
+fn a_ledger_of_an_earlier_version_is_converted_and_keeps_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.sqlite");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(VERSIONS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let row = "INSERT INTO blocks VALUES (zeroblob(32), 9, zeroblob(32), 1, 5000, 0, 'in_chain')";
+    old.execute_batch(row).unwrap();
+    drop(old);
+    let mut ledger = Ledger::open(&path).unwrap();
+    let (block, state) = ledger.block(BlockHash::all_zeros()).unwrap().unwrap();
+    assert_eq!((block.height, block.coinbase, state), (9, None, BlockState::InChain));
+    // The same block, from a note that knows its coinbase.
+    ledger.record(&PoolBlock { coinbase: Some(Txid::all_zeros()), ..block }).unwrap();
+    ledger.record(&self::block(5, 100, &[(1, 40)])).unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(&path).unwrap();
+    assert_eq!(ledger.recent_blocks(1).unwrap()[0].0.coinbase, Some(Txid::from_byte_array([5; 32])));
+}
+
+#[test]
 fn a_newer_schema_is_refused() {
     let (dir, ledger) = open();
-    ledger.db.pragma_update(None, "user_version", 2).unwrap();
+    ledger.db.pragma_update(None, "user_version", 3).unwrap();
     drop(ledger);
-    assert!(matches!(Ledger::open(&dir.path().join("ledger.sqlite")), Err(LedgerError::NewerSchema(2))));
+    assert!(matches!(Ledger::open(&dir.path().join("ledger.sqlite")), Err(LedgerError::NewerSchema(3))));
 }
 
 #[test]

@@ -131,6 +131,9 @@ pub enum Lie {
     /// None.
     #[error("the job does not commit to the log")]
     NoCommitment,
+    /// Not what the ledger gives.
+    #[error("the settlement is not what the ledger gives: {0}")]
+    Settlement(String),
     /// More money than there is.
     #[error("the job pays more bitcoin than there are")]
     Money,

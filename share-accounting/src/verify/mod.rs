@@ -22,7 +22,8 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{Encoded, Entry, PlanEntry};
+use crate::entry::{ChainEvent, Encoded, Entry, PlanEntry, Reserve};
+use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use jobs::Jobs;
@@ -53,6 +54,15 @@ pub struct Report {
     pub jobs: u64,
     /// Jobs whose payout starts from a pool block that no share of this log solves: computed from nothing, so left out.
     pub jobs_left_out: u64,
+    /// The newest block that the log knows of.
+    pub newest_tip: Option<BlockHash>,
+    /// Settlements that start from a pool block that no share of this log solves: computed from nothing, so left out.
+    pub settlements_left_out: u64,
+    /// What has become of all of them, as the log says.
+    pub settlements: Settlements,
+    /// The reserve output of each block that shares of this log solve, if it has one. A node can tell whether it is
+    /// still there.
+    pub reserves: BTreeMap<BlockHash, Reserve>,
     /// Jobs of which the log does not say when they were made: whether their window was the newest one is not known.
     pub jobs_of_unknown_age: u64,
     /// All work that was ever credited.
@@ -82,7 +92,7 @@ impl Report {
 
     /// Whether nothing is wrong and nothing had to be left out.
     pub fn is_proven(&self) -> bool {
-        self.is_honest() && self.jobs_left_out == 0
+        self.is_honest() && self.jobs_left_out == 0 && self.settlements_left_out == 0
     }
 
     /// Whether nothing is wrong.
@@ -153,6 +163,9 @@ impl Audit {
             self.hash_entries();
             self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
         }
+        if let Entry::Settlement(settlement) = entry {
+            self.plans.check_settlement(index, settlement, &self.books, &mut self.report);
+        }
         if let Err(lie) = self.book(index, entry) {
             self.report.found(index, lie);
             return false;
@@ -180,6 +193,9 @@ impl Audit {
                 self.shares.take(index, share, &mut self.jobs, &self.books, &mut self.report);
             }
             Entry::Chain(chain) => {
+                if let ChainEvent::NewTip(tip) = chain.event {
+                    self.report.newest_tip = Some(tip);
+                }
                 self.jobs.note(chain);
                 self.shares.note(chain);
             }
@@ -214,6 +230,7 @@ impl Audit {
         report.entries = tree.size();
         report.root = tree.root();
         report.total_work = books.total_work.0;
+        report.settlements = books.settlements;
         report.findings.sort_by_key(|finding| finding.index);
         report
     }

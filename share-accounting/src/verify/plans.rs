@@ -6,13 +6,14 @@ use super::lie::{Lie, WrongOutput};
 use super::survey::{Claim, ClaimedBasis, Made, Paid, Place, SATOSHIS_MAX, Survey};
 use crate::books::Books;
 use crate::commitment::{Commitment, Committed, ParamsHash};
-use crate::entry::{JobEntry, Params};
+use crate::entry::{JobEntry, Params, Reserve, Settlement};
 use crate::payout::{self, Room};
+use crate::settlement::{self, Credits, Proposal};
 use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, TxOut, Txid};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stratum::job::TemplateId;
 use stratum::target::Work;
@@ -21,15 +22,13 @@ use stratum::target::Work;
 /// last one that was known, for ten minutes at most.
 const FRESH_MS: u64 = 900_000;
 
-type Credits = Arc<BTreeMap<ScriptBuf, u64>>;
-
 pub(super) struct Plans {
     network: Network,
     claims: BTreeMap<Place, Claim>,
     future: HashMap<u64, u64>,
-    solved: HashMap<u64, HashSet<BlockHash>>,
-    /// What is owed behind each pool block.
-    credits: HashMap<BlockHash, Credits>,
+    solved: HashMap<u64, HashMap<BlockHash, Txid>>,
+    /// The ledger behind each pool block.
+    ledgers: HashMap<BlockHash, Ledger>,
     /// What was found wrong with jobs whose entries are still to come.
     wrong: HashMap<u64, Wrong>,
     weighed: Option<Weighed>,
@@ -48,22 +47,35 @@ struct Weighed {
     log_size: u64,
     window: Work,
     weights: BTreeMap<ScriptBuf, Work>,
-    /// With the ledger at a block.
-    commitment: HashMap<BlockHash, Commitment>,
+    /// What can be paid with the ledger at a block, and the commitment to it.
+    ledgers: HashMap<BlockHash, (Arc<Credits>, Commitment)>,
+}
+
+/// The ledger behind a pool block.
+#[derive(Debug, Default, Clone)]
+struct Ledger {
+    /// What is owed, and what settlements have locked of it.
+    owed: Arc<Credits>,
+    /// The pool block before, in its chain.
+    before: Option<BlockHash>,
+    /// What the block's coinbase has put aside.
+    reserve: Option<Reserve>,
 }
 
 /// What a job should pay: each output and whose it is, and what is owed afterwards.
 struct Expected {
     outputs: Vec<(TxOut, &'static str)>,
-    credits: Credits,
+    credit_delta: Vec<(ScriptBuf, i64)>,
+    /// The last output's satoshis, if that is the reserve's.
+    reserve: u64,
 }
 
 impl Plans {
     pub fn new(network: Network, survey: Survey) -> Self {
         let Survey { claims, future, solved, made, .. } = survey;
-        let credits = [(BlockHash::all_zeros(), Credits::default())].into();
+        let ledgers = [(BlockHash::all_zeros(), Ledger::default())].into();
         let (wrong, weighed, fresh) = (HashMap::new(), None, Vec::new());
-        Self { network, claims, future, solved, credits, wrong, weighed, made, fresh }
+        Self { network, claims, future, solved, ledgers, wrong, weighed, made, fresh }
     }
 
     /// Whether payouts were planned when the log had no more entries than that.
@@ -118,44 +130,50 @@ impl Plans {
             .is_none_or(|known| (known.log_size, known.window) != (place.log_size, window))
         {
             assert!(books.window.resize(window), "the books keep the largest window of the log");
-            let weights = books.weights();
-            self.weighed =
-                Some(Weighed { log_size: place.log_size, window, weights, commitment: HashMap::new() });
+            let (log_size, weights) = (place.log_size, books.weights());
+            self.weighed = Some(Weighed { log_size, window, weights, ledgers: HashMap::new() });
         }
         let ledger_block = match &claim.basis {
             // The window has always been empty, so no block can have left a credit.
             ClaimedBasis::Solo(_) => BlockHash::all_zeros(),
             // A block whose share is in the log is the pool's newest one where it is built on.
             ClaimedBasis::Window { ledger_block }
-                if claim.prev_hash != *ledger_block && self.credits.contains_key(&claim.prev_hash) =>
+                if claim.prev_hash != *ledger_block && self.ledgers.contains_key(&claim.prev_hash) =>
             {
                 return Err(Lie::OldLedger { ledger_block: *ledger_block, newer: claim.prev_hash });
             }
             ClaimedBasis::Window { ledger_block } => *ledger_block,
         };
-        let Some(credits) = self.credits.get(&ledger_block).cloned() else {
+        let Some(ledger) = self.ledgers.get(&ledger_block).cloned() else {
             report.jobs_left_out += 1;
             return Ok(());
         };
         let weighed = self.weighed.as_mut().expect("weighed just above");
-        let expected = expected(claim, &weighed.weights, &credits, &params)?;
-        if expected.credits.values().map(|sats| u128::from(*sats)).sum::<u128>() > SATOSHIS_MAX.into() {
-            return Err(Lie::Money);
-        }
-        for block in self.solved.remove(&place.job).into_iter().flatten() {
-            self.credits.insert(block, expected.credits.clone());
+        let network = self.network;
+        let (payable, committed) = weighed.ledgers.entry(ledger_block).or_insert_with(|| {
+            let payable = match books.settlements.locked() {
+                locked if locked.is_empty() => ledger.owed.clone(),
+                locked => Arc::new(settlement::payable(&ledger.owed, locked)),
+            };
+            let (log_size, weights, credits) = (place.log_size, &weighed.weights, &*payable);
+            let params = ParamsHash::of(&params);
+            let committed = Committed { network, log_size, log_root: root, weights, credits, params };
+            let commitment = committed.commitment();
+            (payable, commitment)
+        });
+        let expected = expected(claim, &weighed.weights, payable, &params)?;
+        let owed = changed(&ledger.owed, &expected.credit_delta).ok_or(Lie::Money)?;
+        for (block, coinbase) in self.solved.remove(&place.job).into_iter().flatten() {
+            let (owed, before) = (owed.clone(), Some(ledger_block));
+            let reserve = expected.reserve_in(coinbase);
+            self.ledgers.insert(block, Ledger { owed, before, reserve });
+            report.reserves.extend(reserve.map(|reserve| (block, reserve)));
         }
         let outputs: Vec<_> = expected.outputs.iter().map(|(output, _)| output.clone()).collect();
         if Paid::digest(&outputs) != claim.paid {
             self.wrong.insert(place.job, Wrong::Outputs(expected.outputs));
             return Ok(());
         }
-        let network = self.network;
-        let committed = weighed.commitment.entry(ledger_block).or_insert_with(|| {
-            let (log_size, weights) = (place.log_size, &weighed.weights);
-            let params = ParamsHash::of(&params);
-            Committed { network, log_size, log_root: root, weights, credits: &credits, params }.commitment()
-        });
         match claim.commitment {
             None => Err(Lie::NoCommitment),
             Some(found) if found != *committed => Err(Lie::Commitment {
@@ -164,6 +182,49 @@ impl Plans {
             }),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Computes a settlement from the books as they were before its entry.
+    pub fn check_settlement(&self, index: u64, settlement: &Settlement, books: &Books, report: &mut Report) {
+        let Settlement { matured, ledger_block, credits, reserve, .. } = settlement;
+        let ledgers = self.ledgers.get(matured).zip(self.ledgers.get(ledger_block));
+        let (Some((old, newest)), Some(params)) = (ledgers, &books.params) else {
+            report.settlements_left_out += 1;
+            return;
+        };
+        if !self.chain(*ledger_block).any(|(hash, _)| hash == *matured) {
+            let reason = format!("its matured block {matured} is not in the chain of block {ledger_block}");
+            return report.found(index, Lie::Settlement(reason));
+        }
+        let mut reserves: Vec<_> = self.chain(*matured).filter_map(|(_, ledger)| ledger.reserve).collect();
+        reserves.reverse();
+        let expected = settlement::propose(&old.owed, &newest.owed, reserves, &books.settlements, params);
+        let expected = expected.unwrap_or(Proposal { credits: Vec::new(), reserve: Vec::new() });
+        if let Some(place) = first_difference(credits, &expected.credits) {
+            let show = |credits: &[(ScriptBuf, u64)]| match credits.get(place) {
+                Some((script, sats)) => format!("{sats} satoshis of script {script:x}"),
+                None => "nothing".to_owned(),
+            };
+            let (found, expected) = (show(credits), show(&expected.credits));
+            let reason = format!("credit {place} that it pays is {found} where the ledger gives {expected}");
+            return report.found(index, Lie::Settlement(reason));
+        }
+        if let Some(place) = first_difference(reserve, &expected.reserve) {
+            let reason =
+                format!("reserve output {place} that it spends is not the next one of the pool's blocks");
+            report.found(index, Lie::Settlement(reason));
+        }
+    }
+
+    /// A pool block and those before it, newest first.
+    fn chain(&self, newest: BlockHash) -> impl Iterator<Item = (BlockHash, &Ledger)> {
+        let mut next = Some(newest);
+        std::iter::from_fn(move || {
+            let hash = next?;
+            let ledger = self.ledgers.get(&hash)?;
+            next = ledger.before;
+            Some((hash, ledger))
+        })
     }
 
     /// Says what is wrong with a job, now that its entry is there.
@@ -198,7 +259,8 @@ fn expected(
             return Err(Lie::Solo);
         }
         let output = TxOut { value, script_pubkey: script.clone() };
-        return Ok(Expected { outputs: vec![(output, "its one payee's")], credits: Credits::default() });
+        let outputs = vec![(output, "its one payee's")];
+        return Ok(Expected { outputs, credit_delta: Vec::new(), reserve: 0 });
     }
     let room = Room::of(claim.class, claim.out_bytes);
     let plan = payout::plan(value, weights, credits, &params.split, room).ok_or(Lie::EmptyWindow)?;
@@ -214,7 +276,38 @@ fn expected(
     };
     let outputs =
         plan.outputs.iter().enumerate().map(|(place, output)| (output.clone(), whose(place, output)));
-    Ok(Expected { outputs: outputs.collect(), credits: Arc::new(plan.credit_after) })
+    let (outputs, reserve) = (outputs.collect(), plan.reserve.to_sat());
+    Ok(Expected { outputs, credit_delta: plan.credit_delta, reserve })
+}
+
+impl Expected {
+    /// The reserve output of a coinbase that pays this.
+    fn reserve_in(&self, coinbase: Txid) -> Option<Reserve> {
+        let last = u32::try_from(self.outputs.len() - 1).expect("a coinbase has at most 16 kB");
+        let outpoint = OutPoint { txid: coinbase, vout: last };
+        (self.reserve > 0).then_some(Reserve { outpoint, sats: self.reserve })
+    }
+}
+
+/// What is owed after these changes; `None` if that is more than there is.
+fn changed(owed: &Arc<Credits>, delta: &[(ScriptBuf, i64)]) -> Option<Arc<Credits>> {
+    if delta.is_empty() {
+        return Some(owed.clone());
+    }
+    let mut after = Credits::clone(owed);
+    for (script, change) in delta {
+        let sats = after.get(script).copied().unwrap_or(0).checked_add_signed(*change)?;
+        match sats {
+            0 => after.remove(script),
+            sats => after.insert(script.clone(), sats),
+        };
+    }
+    let sum = after.values().try_fold(0_u64, |sum, sats| sum.checked_add(*sats));
+    sum.filter(|sum| *sum <= SATOSHIS_MAX).map(|_| Arc::new(after))
+}
+
+fn first_difference<T: PartialEq>(found: &[T], expected: &[T]) -> Option<usize> {
+    (0..found.len().max(expected.len())).find(|place| found.get(*place) != expected.get(*place))
 }
 
 fn first_wrong(found: &[TxOut], expected: &[(TxOut, &'static str)]) -> WrongOutput {

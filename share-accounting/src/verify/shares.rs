@@ -8,7 +8,7 @@ use crate::books::Books;
 use crate::entry::{ChainEntry, ChainEvent, EXTRANONCE_ROOM, Share};
 use crate::registry::Registry;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Script};
+use bitcoin::{BlockHash, Script, Txid};
 use sha256d::Header;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -85,12 +85,13 @@ fn job_of(body: Arc<JobBody>, tag: PayeeTag, pot: Pot) -> Job {
     Job { body, tag, pot, superseded_at: None }
 }
 
-/// The hash of one share's header.
-pub(super) fn header_hash(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<BlockHash> {
+/// The hashes of one share's header and coinbase.
+pub(super) fn hashes(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<(BlockHash, Txid)> {
     let roll = roll_of(share)?;
     let body = jobs.find(share.job, share.extranonce.as_bytes().len())?;
-    let header = job_of(body, PayeeTag::of(script), share.pot).header(&roll);
-    Some(BlockHash::from_byte_array(sha256d::sha256d(&header)))
+    let job = job_of(body, PayeeTag::of(script), share.pot);
+    let header = BlockHash::from_byte_array(sha256d::sha256d(&job.header(&roll)));
+    Some((header, Txid::from_byte_array(sha256d::sha256d(&job.coinbase(&roll)))))
 }
 
 impl Shares {

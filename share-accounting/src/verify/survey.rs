@@ -1,12 +1,12 @@
 //! The first reading: what each job says that its payout was computed from, and which jobs solve blocks.
 
 use super::jobs::{Jobs, TEMPLATE_BITS, coinbase, start_of_epoch};
-use super::shares::header_hash;
+use super::shares::hashes;
 use crate::commitment::Commitment;
 use crate::entry::{ChainEntry, ChainEvent, Entry, JobEntry, Params, PayeeEntry, PlanEntry};
 use crate::window::Span;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{BlockHash, ScriptBuf, TxOut, consensus};
+use bitcoin::{BlockHash, ScriptBuf, TxOut, Txid, consensus};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use stratum::class::SizeClass;
 use stratum::job::TemplateId;
@@ -119,8 +119,8 @@ pub(super) struct Survey {
     pub claims: BTreeMap<Place, Claim>,
     /// Jobs whose window lies in the future, with the size that they claim.
     pub future: HashMap<u64, u64>,
-    /// Blocks that shares on a job solve.
-    pub solved: HashMap<u64, HashSet<BlockHash>>,
+    /// Blocks that shares on a job solve, with their coinbases.
+    pub solved: HashMap<u64, HashMap<BlockHash, Txid>>,
     /// Since when templates have been made, as far as the log says.
     pub made: Made,
     spans: Vec<Span>,
@@ -135,10 +135,12 @@ impl Survey {
             Entry::Job(job) => self.note_job(index, job),
             Entry::Share(share) if share.block_candidate => {
                 let script = self.scripts.get(share.payee as usize); // u32 fits usize
-                let hash = script.and_then(|script| header_hash(share, script, &mut self.jobs));
+                let hashed = script.and_then(|script| hashes(share, script, &mut self.jobs));
                 // One that solves nothing leaves nothing in the ledger.
-                if let Some(hash) = hash.filter(|hash| self.jobs.is_solved_by(share.job, *hash)) {
-                    self.solved.entry(share.job).or_default().insert(hash);
+                if let Some((hash, coinbase)) =
+                    hashed.filter(|(hash, _)| self.jobs.is_solved_by(share.job, *hash))
+                {
+                    self.solved.entry(share.job).or_default().insert(hash, coinbase);
                 }
             }
             Entry::Payee(payee) => self.note_payee(payee),

@@ -5,7 +5,7 @@ mod history;
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
 use crate::entry::{ChainEntry, ChainEvent};
-use crate::entry::{PlanEntry, Share};
+use crate::entry::{PlanEntry, Settlement, Share};
 use crate::testing::script;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, TxOut};
@@ -260,6 +260,128 @@ fn a_payout_on_top_of_a_block_that_no_share_solves_is_left_out_and_nothing_is_ca
     assert_eq!((report.is_honest(), report.is_proven(), report.jobs_left_out), (true, false, 1));
 }
 
+/// A pool whose coinbase has room for one miner, so that it owes the others something; then it settles.
+fn owing(bend: impl Fn(&mut Settlement)) -> History {
+    let mut history = History::new(params(12));
+    history.out_bytes = 31;
+    let mut job = history.plan(1, &honest());
+    let mut blocks = 0;
+    for n in 0.. {
+        if history.mine(&job, 1 + n % 3, POT) {
+            blocks += 1;
+            job = history.next(&job, 1);
+            if blocks >= 4 && history.settle(history.place().0, 200, &bend) {
+                return history;
+            }
+        }
+    }
+    unreachable!("some day the pool owes something")
+}
+
+fn last_settlement(entries: &[Entry]) -> usize {
+    entries.iter().rposition(|entry| matches!(entry, Entry::Settlement(_))).unwrap()
+}
+
+#[test]
+fn what_is_settled_is_paid_by_no_coinbase_and_is_no_lie() {
+    let mut history = owing(|_| {});
+    for round in 0..3 {
+        let mut job = history.plan(1, &honest());
+        history.out_bytes = 400;
+        for n in 0..30 {
+            if history.mine(&job, 1 + n % 3, POT) || n % 4 == 0 {
+                job = history.next(&job, 1);
+            }
+        }
+        history.out_bytes = 31;
+        if round == 0 {
+            history.settled();
+        }
+    }
+    let entries = history.entries();
+    let report = audited(&entries);
+    assert!(report.is_proven(), "{:#?}", report.findings);
+    assert_eq!(report.settlements.all().len(), 1);
+    assert!(!report.reserves.is_empty());
+}
+
+#[test]
+fn lie_a_credit_that_is_settled_is_paid_in_a_coinbase_too() {
+    let mut history = owing(|_| {});
+    history.out_bytes = 400;
+    let job = history.plan(1, &Crook { forgets_locks: true, ..honest() });
+    history.mine_no_block(&job, 1);
+    let entries = history.entries();
+    let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
+    let found = lies(&entries);
+    assert!(found.len() == 1 && found[0].starts_with(&format!("entry {job}: ")), "{found:#?}");
+}
+
+#[test]
+fn lie_a_settlement_pays_somebody_who_is_owed_less() {
+    let give = |settlement: &mut Settlement| {
+        // So that all sums are right.
+        settlement.credits[0].1 -= 1_000;
+        settlement.credits.last_mut().unwrap().1 += 1_000;
+    };
+    let entries = owing(give).entries();
+    assert_lie(&entries, last_settlement(&entries), "the settlement is not what the ledger gives: credit 0");
+}
+
+#[test]
+fn lie_a_settlement_pays_a_stranger() {
+    let entries = owing(|settlement| settlement.credits[0].0 = ScriptBuf::from_bytes(vec![0; 2])).entries();
+    assert_lie(&entries, last_settlement(&entries), "credit 0 that it pays is");
+}
+
+#[test]
+fn lie_a_settlement_leaves_somebody_out() {
+    let leave_out = |settlement: &mut Settlement| {
+        settlement.credits.pop();
+        settlement.fee = 0;
+    };
+    let entries = owing(leave_out).entries();
+    assert_lie(&entries, last_settlement(&entries), "that it pays is nothing where the ledger gives");
+}
+
+#[test]
+fn lie_a_settlement_spends_an_output_that_is_none_of_the_reserve() {
+    let entries = owing(|settlement| settlement.reserve[0].outpoint.vout += 1).entries();
+    assert_lie(&entries, last_settlement(&entries), "reserve output 0 that it spends is not");
+}
+
+#[test]
+fn lie_a_settlement_takes_a_larger_fee() {
+    let mut entries = owing(|_| {}).entries();
+    let at = last_settlement(&entries);
+    let Entry::Settlement(settlement) = &mut entries[at] else { unreachable!() };
+    settlement.fee += 1;
+    assert_lie(&entries, at, "a settlement's fee is more than the rules allow");
+}
+
+/// Mines one, with three payees in turn.
+fn next_block(history: &mut History) -> (BlockHash, BlockHash) {
+    let job = history.plan(1, &honest());
+    let _ = (0..).find(|n| history.mine(&job, 1 + n % 3, POT));
+    history.place()
+}
+
+#[test]
+fn lie_a_settlement_of_another_branch() {
+    let mut history = owing(|_| {});
+    history.settled();
+    loop {
+        let (ledger_block, tip) = next_block(&mut history);
+        let (orphaned, _) = next_block(&mut history);
+        history.orphan((ledger_block, tip));
+        if history.settle(orphaned, 0, |_| {}) {
+            break;
+        }
+    }
+    let entries = history.entries();
+    assert_lie(&entries, last_settlement(&entries), "is not in the chain of block");
+}
+
 #[test]
 fn lie_a_hidden_block() {
     let mut history = lived(20, &honest());
@@ -378,6 +500,11 @@ enum Step {
     Orphan,
     /// Somebody else's block.
     Tip,
+    /// What is owed is paid from the reserve, or what is being paid has been, or never will be.
+    Settle {
+        fee_bp: u16,
+        withdrawn: bool,
+    },
     Wait {
         seconds: u64,
     },
@@ -391,6 +518,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (classes, 30_u32..400).prop_map(|(class, room)| Step::Plan { class, room }),
         1 => Just(Step::Orphan),
         1 => Just(Step::Tip),
+        3 => (0_u16..=200, any::<bool>()).prop_map(|(fee_bp, withdrawn)| Step::Settle { fee_bp, withdrawn }),
         1 => (1_u64..100).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
@@ -425,6 +553,15 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                     job = history.next(&job, 1);
                 }
             }
+            Step::Settle { fee_bp, withdrawn } => match history.open_settlement() {
+                None => {
+                    history.settle(history.place().0, fee_bp, |_| {});
+                }
+                Some(settlement) if withdrawn => {
+                    history.event(ChainEvent::SettlementWithdrawn { settlement });
+                }
+                Some(_) => history.settled(),
+            },
             Step::Tip => {
                 history.new_tip(others.next().unwrap());
                 before_block = None;

@@ -1,6 +1,7 @@
 //! What a node of the verifier's own says of the pool's blocks, and of those that its jobs build on.
 
 use crate::cli::NodeArgs;
+use crate::custody::{self, Custody};
 use anyhow::anyhow;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
@@ -63,6 +64,8 @@ pub struct Chain {
     pub fates: Vec<Fate>,
     /// Of jobs whose ledger is not that of the newest one.
     pub old_ledgers: Vec<OldLedger>,
+    /// The reserve.
+    pub custody: Custody,
 }
 
 /// Asks a node for every block that the log's shares solve, and for those that its jobs build on.
@@ -103,10 +106,12 @@ pub fn ask_node(node: &NodeArgs, network: Network, report: &Report) -> anyhow::R
         }
     }
     old_ledgers.sort_by_key(|old| old.entry);
-    Ok(Chain { fates, old_ledgers })
+    let custody = custody::ask_node(&mut rpc, report, &fates).map_err(failed)?;
+    Ok(Chain { fates, old_ledgers, custody })
 }
 
-fn state(rpc: &mut Rpc, hash: BlockHash) -> Result<State, RpcError> {
+/// Where a block is.
+pub fn state(rpc: &mut Rpc, hash: BlockHash) -> Result<State, RpcError> {
     match ask::header(rpc, hash) {
         Ok(header) if header.confirmations > 0 => Ok(State::InChain { height: header.height }),
         Ok(_) => Ok(State::Orphaned),

@@ -1,6 +1,7 @@
 //! `sluice-verify`: recomputes what a pool's share log claims, and says what that proves and what it does not.
 //!
-//! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`]: what a node says of the blocks; [`words`]: the
+//! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`], [`custody`]: what a node says of
+//!   the blocks, and of the reserve; [`words`]: the
 //!   answer
 //! - [`mirror`]: a copy of a published log; [`receipts`]: what miners were promised of it
 //!
@@ -10,6 +11,7 @@
 
 mod chain;
 mod cli;
+mod custody;
 mod mirror;
 mod progress;
 mod receipts;

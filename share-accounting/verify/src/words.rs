@@ -1,6 +1,7 @@
 //! The answer, for people and for programs.
 
 use crate::chain::{Chain, Fate, State};
+use crate::custody::{Custody, Held};
 use crate::receipts::Checked;
 use bitcoin::hex::DisplayHex;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ const NEVER_PROVEN: &[&str] = &[
     "that the room which a coinbase claims to have for miners is all that its size class leaves",
     "that the network difficulty of the jobs is that of the chain",
     "that the pool has noted each new tip, on which it depends what is too late",
-    "settlements of what is owed: there are none yet",
+    "that what is owed will be paid: the holder of the reserve's key must sign for it",
 ];
 
 /// All there is to say.
@@ -52,6 +53,12 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "{shares} late shares without credit, whose jobs are long gone: they weigh nothing"
         ));
     }
+    if report.settlements_left_out > 0 {
+        let settlements = report.settlements_left_out;
+        unproven.push(format!(
+            "{settlements} settlements: they start from a pool block whose share is not in the log"
+        ));
+    }
     match fates {
         None => unproven.push(
             "what has become of the blocks, and that each job goes by what is owed on the chain that it builds on: no node \
@@ -66,6 +73,15 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
         }
     }
     unproven
+}
+
+/// What the reserve holds, if a node could say.
+fn held(custody: &Custody) -> Option<String> {
+    let (paid, sats) = (custody.paid.len(), custody.held.sats()?);
+    Some(format!(
+        "{paid} settlements are in the node's best chain; {sats} satoshis are put aside, and are all there but for those \
+         that settlements spend"
+    ))
 }
 
 /// What is proven if nothing is wrong.
@@ -115,8 +131,9 @@ impl Answer<'_> {
     fn others(&self) -> impl Iterator<Item = (u64, String)> {
         let dropped = self.receipts.into_iter().flat_map(|receipts| &receipts.dropped);
         let old = self.chain.into_iter().flat_map(|chain| &chain.old_ledgers);
+        let wrong = self.chain.into_iter().flat_map(|chain| &chain.custody.wrong).cloned();
         let dropped = dropped.map(|dropped| (dropped.index, dropped.to_string()));
-        dropped.chain(old.map(|old| (old.entry, old.to_string())))
+        dropped.chain(old.map(|old| (old.entry, old.to_string()))).chain(wrong)
     }
 
     fn fates(&self) -> Option<&[Fate]> {
@@ -125,6 +142,14 @@ impl Answer<'_> {
 
     fn proven(&self) -> Vec<String> {
         let mut proven = proven(self.report, self.fates());
+        let settlements = self.report.settlements.all().len() as u64; // usize fits u64
+        if settlements > self.report.settlements_left_out {
+            let settlements = settlements - self.report.settlements_left_out;
+            proven.push(format!(
+                "{settlements} settlements pay what was owed, from the reserve, as the rules say"
+            ));
+        }
+        proven.extend(self.chain.map(|chain| &chain.custody).and_then(held));
         if let Some(receipts) = self.receipts {
             proven.insert(1, "these entries are under the head that the pool has signed".to_owned());
             if receipts.included > 0 {
@@ -132,6 +157,25 @@ impl Answer<'_> {
             }
         }
         proven
+    }
+
+    fn unproven(&self) -> Vec<String> {
+        let mut unproven = unproven(self.report, self.fates());
+        let Some(custody) = self.chain.map(|chain| &chain.custody) else { return unproven };
+        for index in &custody.not_paid {
+            unproven
+                .push(format!("that the settlement of entry {index} is paid: it is not in the node's chain"));
+        }
+        for index in &custody.pruned {
+            unproven
+                .push(format!("that the settlement of entry {index} is paid: the node has pruned its block"));
+        }
+        if let Held::Behind(blocks) = custody.held {
+            unproven.push(format!(
+                "that the reserve is still there: the log ends {blocks} blocks before the node's tip, or on another chain"
+            ));
+        }
+        unproven
     }
 
     fn hints(&self) -> Vec<String> {
@@ -175,7 +219,7 @@ impl Answer<'_> {
             let title =
                 if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
             list(title, &self.proven());
-            list("not proven:", &unproven(report, self.fates()));
+            list("not proven:", &self.unproven());
             list("what chance says, which proves nothing:", &self.hints());
             return text;
         }
@@ -187,6 +231,15 @@ impl Answer<'_> {
             let _ = writeln!(text, "  and {more} more");
         }
         text
+    }
+
+    fn settlements(&self) -> Value {
+        let custody = self.chain.map(|chain| &chain.custody);
+        let shown = self.report.settlements.all().iter().map(|(index, made)| {
+            let block = custody.and_then(|custody| custody.paid.get(index)).map(ToString::to_string);
+            json!({"entry": index, "said": made.state.label(), "sats": made.settlement.total(), "in_chain_in": block})
+        });
+        shown.collect()
     }
 
     /// For programs.
@@ -211,7 +264,9 @@ impl Answer<'_> {
             "statistics": statistics(report),
             "lies_total": self.lies_total(),
             "lies": lies.collect::<Value>(),
-            "not_proven": unproven(report, fates),
+            "settlements": self.settlements(),
+            "reserve_sats": self.chain.and_then(|chain| chain.custody.held.sats()),
+            "not_proven": self.unproven(),
         });
         format!("{answer:#}\n")
     }

@@ -2,8 +2,11 @@
 
 use super::rpc::{Rpc, RpcError};
 use crate::template::{Template, TemplateError, Tip};
-use bitcoin::{BlockHash, Network};
+use bitcoin::consensus::Decodable;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, Transaction, Txid};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -106,6 +109,63 @@ impl Header {
 /// As [`Rpc::call`]; code −5 if the node does not know the block.
 pub fn header(rpc: &mut Rpc, hash: BlockHash) -> Result<Header, RpcError> {
     rpc.ask("getblockheader", &json!([hash]))
+}
+
+/// `getblock`: a whole block.
+///
+/// # Errors
+/// As [`Rpc::call`]; code −5 or −1 if the node does not know the block, or has pruned it.
+pub fn block(rpc: &mut Rpc, hash: BlockHash) -> Result<Block, RpcError> {
+    let hex: String = rpc.ask("getblock", &json!([hash, 0]))?;
+    transaction_or_block("getblock", &hex)
+}
+
+fn transaction_or_block<T: Decodable>(method: &str, hex: &str) -> Result<T, RpcError> {
+    deserialize_hex(hex).map_err(|error| RpcError::Answer(format!("{method}: {error}")))
+}
+
+/// `gettxout`: whether an output is there and unspent in the node's best chain, whatever waits to be in a block.
+///
+/// # Errors
+/// As [`Rpc::call`].
+pub fn is_unspent(rpc: &mut Rpc, outpoint: OutPoint) -> Result<bool, RpcError> {
+    let output: Option<IgnoredAny> = rpc.ask("gettxout", &json!([outpoint.txid, outpoint.vout, false]))?;
+    Ok(output.is_some())
+}
+
+/// `finalizepsbt`: the transaction of a signed PSBT in base64; `None` while signatures are missing.
+///
+/// # Errors
+/// As [`Rpc::call`]; code −22 if it is no PSBT.
+pub fn finalize(rpc: &mut Rpc, psbt: &str) -> Result<Option<Transaction>, RpcError> {
+    #[derive(Deserialize)]
+    struct Finalized {
+        hex: Option<String>,
+    }
+    let Finalized { hex } = rpc.ask("finalizepsbt", &json!([psbt]))?;
+    hex.map(|hex| transaction_or_block("finalizepsbt", &hex)).transpose()
+}
+
+/// `sendrawtransaction`, whatever its fee.
+///
+/// # Errors
+/// As [`Rpc::call`]; the node's words say why it does not take it.
+pub fn send(rpc: &mut Rpc, transaction: &Transaction) -> Result<(), RpcError> {
+    rpc.ask::<Txid>("sendrawtransaction", &json!([serialize_hex(transaction), 0])).map(drop)
+}
+
+/// `estimatesmartfee`: satoshis for 1,000 virtual bytes, to be in one of the next `blocks`; `None` if the node has not
+/// seen enough to say.
+///
+/// # Errors
+/// As [`Rpc::call`].
+pub fn fee_rate(rpc: &mut Rpc, blocks: u16) -> Result<Option<u64>, RpcError> {
+    #[derive(Deserialize)]
+    struct Estimate {
+        feerate: Option<f64>,
+    }
+    let Estimate { feerate } = rpc.ask("estimatesmartfee", &json!([blocks]))?;
+    Ok(feerate.and_then(|btc| Amount::from_btc(btc).ok()).map(Amount::to_sat))
 }
 
 /// How far a node's best chain has come.

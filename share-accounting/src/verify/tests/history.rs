@@ -3,16 +3,19 @@
 
 use crate::accounting::{Accounting, AccountingThread, Settings};
 use crate::commitment::{Committed, ParamsHash};
-use crate::entry::{ChainEvent, Entry, Params};
+use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement};
 use crate::log::Reader;
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::payout::{self, Room};
+use crate::settlement;
 use crate::testing::{commit, payee, script};
 use crate::window::Span;
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
+use bitcoin::{
+    Amount, BlockHash, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -38,6 +41,8 @@ pub struct Crook {
     pub split: Bent<payout::Params>,
     pub outputs: Bent<Vec<TxOut>>,
     pub log_root: Bent<[u8; 32]>,
+    /// Whether it pays, too, what a settlement has locked.
+    pub forgets_locks: bool,
     pub commits: bool,
 }
 
@@ -48,6 +53,7 @@ pub fn honest() -> Crook {
         split: Box::new(|_| {}),
         outputs: Box::new(|_| {}),
         log_root: Box::new(|_| {}),
+        forgets_locks: false,
         commits: true,
     }
 }
@@ -56,6 +62,9 @@ pub fn honest() -> Crook {
 pub struct Planned {
     pub body: Arc<JobBody>,
     credits: Credits,
+    /// Place and satoshis.
+    reserve: Option<(u32, u64)>,
+    before: BlockHash,
 }
 
 pub struct History {
@@ -65,6 +74,8 @@ pub struct History {
     params: Params,
     judge: Judge,
     credits: HashMap<BlockHash, Credits>,
+    /// The pool block before each, and what it has put aside.
+    blocks: HashMap<BlockHash, (BlockHash, Option<Reserve>)>,
     ledger_block: BlockHash,
     tip: BlockHash,
     templates: u64,
@@ -90,6 +101,7 @@ pub fn params(shares: u64) -> Params {
             min_payout: 5_000,
             reserve_script: script(251),
         },
+        settlement_fee_bp: 200,
     }
 }
 
@@ -111,6 +123,7 @@ impl History {
             params,
             judge: Judge::new(Duration::ZERO),
             credits: [(ledger_block, Credits::new())].into(),
+            blocks: HashMap::new(),
             ledger_block,
             tip: ledger_block,
             templates: 0,
@@ -163,22 +176,33 @@ impl History {
         let (log_size, mut log_root, mut weights) = (snapshot.log_size, snapshot.log_root, snapshot.weights);
         (crook.weights)(&mut weights);
         (crook.log_root)(&mut log_root);
-        let before = &self.credits[&self.ledger_block];
+        let owed = &self.credits[&self.ledger_block];
+        let before =
+            if crook.forgets_locks { owed.clone() } else { settlement::payable(owed, &snapshot.locked) };
         let mut rules = self.params.split.clone();
         (crook.split)(&mut rules);
         let value = Amount::from_sat(VALUE);
         let room = Room::of(self.class, self.out_bytes);
-        let (mut outputs, basis, credits) = match payout::plan(value, &weights, before, &rules, room) {
-            Some(plan) => {
-                let ledger_block = self.ledger_block;
-                let basis = Basis::Window { log_size, ledger_block, credit_delta: plan.credit_delta };
-                (plan.outputs, basis, plan.credit_after)
-            }
-            None => {
-                let output = TxOut { value, script_pubkey: script(solo) };
-                (vec![output], Basis::Solo { script: script(solo), log_size }, Credits::new())
-            }
-        };
+        let (mut outputs, basis, credits, reserve) =
+            match payout::plan(value, &weights, &before, &rules, room) {
+                Some(plan) => {
+                    let mut after = owed.clone();
+                    for (script, change) in &plan.credit_delta {
+                        let sats = after.entry(script.clone()).or_default();
+                        *sats = sats.checked_add_signed(*change).unwrap();
+                    }
+                    after.retain(|_, sats| *sats > 0);
+                    let place = (plan.outputs.len() as u32 - 1, plan.reserve.to_sat());
+                    let reserve = (place.1 > 0).then_some(place);
+                    let ledger_block = self.ledger_block;
+                    let basis = Basis::Window { log_size, ledger_block, credit_delta: plan.credit_delta };
+                    (plan.outputs, basis, after, reserve)
+                }
+                None => {
+                    let output = TxOut { value, script_pubkey: script(solo) };
+                    (vec![output], Basis::Solo { script: script(solo), log_size }, Credits::new(), None)
+                }
+            };
         (crook.outputs)(&mut outputs);
         let params = ParamsHash::of(&self.params);
         let committed = Committed {
@@ -186,13 +210,13 @@ impl History {
             log_size,
             log_root,
             weights: &weights,
-            credits: before,
+            credits: &before,
             params,
         };
         if crook.commits {
             outputs.push(committed.commitment().output());
         }
-        Planned { body: self.body(outputs, basis), credits }
+        Planned { body: self.body(outputs, basis), credits, reserve, before: self.ledger_block }
     }
 
     fn body(&mut self, outputs: Vec<TxOut>, basis: Basis) -> Arc<JobBody> {
@@ -217,14 +241,57 @@ impl History {
         })
     }
 
+    /// Settles what was owed at a pool block, as the ledger gives it and a crook bends it; `false` if that is nothing.
+    pub fn settle(&self, matured: BlockHash, fee_bp: u16, bend: impl Fn(&mut Settlement)) -> bool {
+        let settlements = self.accounting.settlements().unwrap();
+        let (mut reserves, mut block) = (Vec::new(), matured);
+        while let Some((before, reserve)) = self.blocks.get(&block) {
+            reserves.extend(*reserve);
+            block = *before;
+        }
+        reserves.reverse();
+        let (old, newest) = (&self.credits[&matured], &self.credits[&self.ledger_block]);
+        let proposal = settlement::propose(old, newest, reserves, &settlements, &self.params);
+        let Some(settlement::Proposal { credits, reserve }) = proposal else { return false };
+        let mut settlement =
+            Settlement { matured, ledger_block: self.ledger_block, fee: 0, credits, reserve };
+        settlement.fee = settlement::fee_max(settlement.total(), fee_bp);
+        bend(&mut settlement);
+        self.accounting.settle(settlement).unwrap();
+        true
+    }
+
+    /// The settlement that waits to be paid.
+    pub fn open_settlement(&self) -> Option<u64> {
+        self.accounting.settlements().unwrap().open().map(|(index, _)| index)
+    }
+
+    /// The open settlement is paid, in some block.
+    pub fn settled(&self) {
+        let settlements = self.accounting.settlements().unwrap();
+        let (index, made) = settlements.open().unwrap();
+        let txid = made.settlement.transaction(&made.reserve_script).compute_txid();
+        self.event(ChainEvent::SettlementPaid { settlement: index, block: self.tip, txid });
+    }
+
     /// Mines one share and commits it; whether it solves a block. Then the chain goes on from there.
     pub fn mine(&mut self, planned: &Planned, to: u8, pot: i8) -> bool {
         let share = self.find(&planned.body, to, pot, false);
         let (hash, is_block) = (share.hash(), share.block_candidate());
+        let job = Job {
+            body: planned.body.clone(),
+            tag: payee(to, "").tag,
+            pot: Pot::try_from(pot).unwrap(),
+            superseded_at: None,
+        };
+        let txid = Txid::hash(&job.coinbase(share.roll()));
         commit(&self.accounting, vec![share]).0.unwrap();
         if is_block {
             self.event(ChainEvent::BlockFound { hash, height: 7 });
             self.credits.insert(hash, planned.credits.clone());
+            let reserve =
+                planned.reserve.map(|(vout, sats)| Reserve { outpoint: OutPoint { txid, vout }, sats });
+            self.blocks.insert(hash, (planned.before, reserve));
             self.ledger_block = hash;
             self.new_tip(hash);
         }

@@ -1,0 +1,152 @@
+//! What a node says of the reserve: whether settlements have paid, and whether what they have not spent is still there.
+
+use crate::chain::{Fate, State, state};
+use bitcoin::{BlockHash, OutPoint};
+use share_accounting::entry::Reserve;
+use share_accounting::settlement::{self, Made};
+use share_accounting::verify::Report;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use template::bitcoind::ask;
+use template::bitcoind::rpc::{Rpc, RpcError};
+
+/// A settlement's transaction comes six blocks after its entry: a log that ends not long before the node's tip knows
+/// whatever can have spent the reserve.
+const BEHIND_MAX: u32 = 5;
+
+/// The reserve as a node has it.
+#[derive(Debug, Default)]
+pub struct Custody {
+    /// Settlements that are in the best chain, and their blocks.
+    pub paid: BTreeMap<u64, BlockHash>,
+    /// Those that are not, or not any more.
+    pub not_paid: Vec<u64>,
+    /// Those of which the node cannot say, because it has pruned their blocks.
+    pub pruned: Vec<u64>,
+    /// Reserve outputs that are unspent, and what they hold, in satoshis.
+    pub held: Held,
+    /// What is wrong, by entry.
+    pub wrong: Vec<(u64, String)>,
+}
+
+/// What the reserve holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// So many satoshis: all that no settlement spends.
+    All(u64),
+    /// The log ends so many blocks before the node's tip: what has happened since is not known.
+    Behind(u32),
+}
+
+impl Held {
+    /// If that is known.
+    pub fn sats(self) -> Option<u64> {
+        match self {
+            Self::All(sats) => Some(sats),
+            Self::Behind(_) => None,
+        }
+    }
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self::All(0)
+    }
+}
+
+/// Asks for all settlements of the log, and for all that its blocks have put aside.
+///
+/// # Errors
+/// The node does not answer.
+pub fn ask_node(rpc: &mut Rpc, report: &Report, fates: &[Fate]) -> Result<Custody, RpcError> {
+    let mut custody = Custody::default();
+    let mut spending = HashSet::new();
+    let mut rests = Vec::new();
+    for (&index, made) in report.settlements.all() {
+        let outpoints = made.settlement.reserve.iter().map(|reserve| reserve.outpoint);
+        match made.state {
+            settlement::State::Open | settlement::State::Paid { .. } => spending.extend(outpoints),
+            settlement::State::Withdrawn | settlement::State::Failed => continue,
+        }
+        match fate(rpc, made)? {
+            Paid::In(block, rest) => {
+                custody.paid.insert(index, block);
+                rests.extend(rest.map(|rest| (index, rest)));
+            }
+            Paid::NotInChain => custody.not_paid.push(index),
+            Paid::Pruned => custody.pruned.push(index),
+            Paid::NotThere(block) => {
+                let text =
+                    format!("the settlement is said to be paid in block {block}, which does not hold it");
+                custody.wrong.push((index, text));
+            }
+        }
+    }
+    let behind = behind(rpc, report)?;
+    if behind > BEHIND_MAX {
+        custody.held = Held::Behind(behind);
+        return Ok(custody);
+    }
+    let entries: HashMap<BlockHash, u64> = fates
+        .iter()
+        .filter(|fate| matches!(fate.state, State::InChain { .. }))
+        .map(|fate| (fate.hash, fate.entry))
+        .collect();
+    let of_blocks =
+        report.reserves.iter().filter_map(|(block, reserve)| Some((*entries.get(block)?, *reserve)));
+    let mut held = 0;
+    for (entry, Reserve { outpoint, sats }) in of_blocks.chain(rests) {
+        if spending.contains(&outpoint) {
+            continue;
+        }
+        if ask::is_unspent(rpc, outpoint)? {
+            held += sats;
+        } else {
+            custody.wrong.push((entry, spent_elsewhere(outpoint, sats)));
+        }
+    }
+    custody.held = Held::All(held);
+    Ok(custody)
+}
+
+fn spent_elsewhere(outpoint: OutPoint, sats: u64) -> String {
+    format!(
+        "the {sats} satoshis put aside in {outpoint} for miners are spent, and by no settlement of the log"
+    )
+}
+
+/// What has become of one.
+enum Paid {
+    In(BlockHash, Option<Reserve>),
+    NotInChain,
+    NotThere(BlockHash),
+    Pruned,
+}
+
+fn fate(rpc: &mut Rpc, made: &Made) -> Result<Paid, RpcError> {
+    for &(hash, txid) in made.seen_in.iter().rev() {
+        if !matches!(state(rpc, hash)?, State::InChain { .. }) {
+            continue;
+        }
+        let block = match ask::block(rpc, hash) {
+            Ok(block) => block,
+            Err(RpcError::Node { .. }) => return Ok(Paid::Pruned),
+            Err(error) => return Err(error),
+        };
+        let own = block.txdata.iter().find(|transaction| transaction.compute_txid() == txid);
+        let is_paid =
+            own.is_some_and(|transaction| made.settlement.is_paid_by(transaction, &made.reserve_script));
+        return Ok(if is_paid { Paid::In(hash, made.settlement.rest(txid)) } else { Paid::NotThere(hash) });
+    }
+    Ok(Paid::NotInChain)
+}
+
+/// Blocks of the node's chain behind the newest one that the log knows of.
+fn behind(rpc: &mut Rpc, report: &Report) -> Result<u32, RpcError> {
+    let newest = ask::best_block(rpc)?;
+    let tip = ask::header(rpc, newest)?.height;
+    let Some(known) = report.newest_tip else { return Ok(tip) };
+    Ok(match state(rpc, known)? {
+        State::InChain { height } => tip.saturating_sub(height),
+        State::Orphaned | State::Unknown => u32::MAX,
+    })
+}
