@@ -90,6 +90,20 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
     println!("{} shares, {} blocks, {} orphaned", answer["shares"], blocks.len(), count("orphaned"));
     assert!(count("in chain") > 50 && count("orphaned") >= 1, "{answer:#}");
     assert_eq!(count("in chain") + count("orphaned"), blocks.len(), "{answer:#}");
+
+    // An easier network would make a smaller window.
+    let forged = log.with_file_name("forged");
+    let mut at = 0;
+    forge(&log, &forged, |entries| {
+        at = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).expect("there are jobs");
+        let Entry::Job(job) = &mut entries[at] else { unreachable!() };
+        job.nbits = 0x1f7f_ffff;
+    });
+    let (code, answer) = verify_json(&forged, &node);
+    let words = "the job names the network target 1f7fffff, but that of the chain is 207fffff";
+    let lies = answer["lies"].as_array().unwrap();
+    assert!(lies.iter().any(|lie| lie["entry"] == at && lie["what"] == words), "{answer:#}");
+    assert_eq!(code, Some(1));
 }
 
 #[test]

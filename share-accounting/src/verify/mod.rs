@@ -72,6 +72,9 @@ pub struct Report {
     /// The block that each job that pays a window builds on, and the pool block that its ledger is of, with the first
     /// entry that says so. A node can tell whether it is the newest one there.
     pub ledgers: BTreeMap<(BlockHash, BlockHash), u64>,
+    /// The block that each job builds on, and the network target that it names, with the first entry that says so. A
+    /// node can tell whether it is that of the chain.
+    pub targets: BTreeMap<(BlockHash, u32), u64>,
     /// What chance says of the shares.
     pub statistics: Statistics,
     /// Scripts by their numbers in the statistics.
@@ -176,6 +179,7 @@ impl Audit {
         }
         match entry {
             Entry::Job(job) => {
+                self.report.targets.entry((job.prev_hash, job.nbits)).or_insert(index);
                 if let PlanEntry::Window { ledger_block, .. } = job.plan {
                     self.report.ledgers.entry((job.prev_hash, ledger_block)).or_insert(index);
                 }

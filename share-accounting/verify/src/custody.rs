@@ -1,13 +1,13 @@
 //! What a node says of the reserve: whether settlements have paid, and whether what they have not spent is still there.
 
-use crate::chain::{Fate, State, state};
+use crate::chain::{Fate, Headers, State};
 use bitcoin::{BlockHash, OutPoint};
 use share_accounting::entry::Reserve;
 use share_accounting::settlement::{self, Made};
 use share_accounting::verify::Report;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use template::bitcoind::ask;
-use template::bitcoind::rpc::{Rpc, RpcError};
+use template::bitcoind::rpc::RpcError;
 
 /// A settlement's transaction comes six blocks after its entry: a log that ends not long before the node's tip knows
 /// whatever can have spent the reserve.
@@ -57,7 +57,7 @@ impl Default for Held {
 ///
 /// # Errors
 /// The node does not answer.
-pub fn ask_node(rpc: &mut Rpc, report: &Report, fates: &[Fate]) -> Result<Custody, RpcError> {
+pub fn ask_node(headers: &mut Headers, report: &Report, fates: &[Fate]) -> Result<Custody, RpcError> {
     let mut custody = Custody::default();
     let mut spending = HashSet::new();
     let mut rests = Vec::new();
@@ -67,7 +67,7 @@ pub fn ask_node(rpc: &mut Rpc, report: &Report, fates: &[Fate]) -> Result<Custod
             settlement::State::Open | settlement::State::Paid { .. } => spending.extend(outpoints),
             settlement::State::Withdrawn | settlement::State::Failed => continue,
         }
-        match fate(rpc, made)? {
+        match fate(headers, made)? {
             Paid::In(block, rest) => {
                 custody.paid.insert(index, block);
                 rests.extend(rest.map(|rest| (index, rest)));
@@ -81,7 +81,7 @@ pub fn ask_node(rpc: &mut Rpc, report: &Report, fates: &[Fate]) -> Result<Custod
             }
         }
     }
-    let behind = behind(rpc, report)?;
+    let behind = behind(headers, report)?;
     if behind > BEHIND_MAX {
         custody.held = Held::Behind(behind);
         return Ok(custody);
@@ -98,7 +98,7 @@ pub fn ask_node(rpc: &mut Rpc, report: &Report, fates: &[Fate]) -> Result<Custod
         if spending.contains(&outpoint) {
             continue;
         }
-        if ask::is_unspent(rpc, outpoint)? {
+        if ask::is_unspent(headers.rpc(), outpoint)? {
             held += sats;
         } else {
             custody.wrong.push((entry, spent_elsewhere(outpoint, sats)));
@@ -122,12 +122,12 @@ enum Paid {
     Pruned,
 }
 
-fn fate(rpc: &mut Rpc, made: &Made) -> Result<Paid, RpcError> {
+fn fate(headers: &mut Headers, made: &Made) -> Result<Paid, RpcError> {
     for &(hash, txid) in made.seen_in.iter().rev() {
-        if !matches!(state(rpc, hash)?, State::InChain { .. }) {
+        if !matches!(headers.state(hash)?, State::InChain { .. }) {
             continue;
         }
-        let block = match ask::block(rpc, hash) {
+        let block = match ask::block(headers.rpc(), hash) {
             Ok(block) => block,
             Err(RpcError::Node { .. }) => return Ok(Paid::Pruned),
             Err(error) => return Err(error),
@@ -141,11 +141,11 @@ fn fate(rpc: &mut Rpc, made: &Made) -> Result<Paid, RpcError> {
 }
 
 /// Blocks of the node's chain behind the newest one that the log knows of.
-fn behind(rpc: &mut Rpc, report: &Report) -> Result<u32, RpcError> {
-    let newest = ask::best_block(rpc)?;
-    let tip = ask::header(rpc, newest)?.height;
+fn behind(headers: &mut Headers, report: &Report) -> Result<u32, RpcError> {
+    let newest = ask::best_block(headers.rpc())?;
+    let tip = headers.get(newest)?.map_or(0, |header| header.height);
     let Some(known) = report.newest_tip else { return Ok(tip) };
-    Ok(match state(rpc, known)? {
+    Ok(match headers.state(known)? {
         State::InChain { height } => tip.saturating_sub(height),
         State::Orphaned | State::Unknown => u32::MAX,
     })

@@ -18,7 +18,6 @@ const NEVER_PROVEN: &[&str] = &[
     "the order of shares within one commit, and the times that the pool wrote beside them",
     "that payees are different people, and what was paid to anybody outside the coinbase",
     "that the room which a coinbase claims to have for miners is all that its size class leaves",
-    "that the network difficulty of the jobs is that of the chain",
     "that the pool has noted each new tip, on which it depends what is too late",
     "that what is owed will be paid: the holder of the reserve's key must sign for it",
 ];
@@ -61,8 +60,8 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     }
     match fates {
         None => unproven.push(
-            "what has become of the blocks, and that each job goes by what is owed on the chain that it builds on: no node \
-             was named (--rpc, --cookie-file)"
+            "what has become of the blocks, and that each job goes by what is owed, and by the difficulty, on the chain that \
+             it builds on: no node was named (--rpc, --cookie-file)"
                 .to_owned(),
         ),
         Some(fates) => {
@@ -111,7 +110,8 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
         let orphaned = count(|state| *state == State::Orphaned);
         proven.push(format!(
             "{in_chain} blocks that these shares solve are in the node's best chain, so they paid what their jobs say; \
-             {orphaned} lost to others; each job that builds on that chain, but for those left out, goes by what was owed there"
+             {orphaned} lost to others; each job that builds on that chain, but for those left out, goes by what was owed there, and by its difficulty where \
+             that is certain"
         ));
     }
     proven
@@ -130,10 +130,9 @@ impl Answer<'_> {
     /// Lies that the log does not show by itself, and their entries.
     fn others(&self) -> impl Iterator<Item = (u64, String)> {
         let dropped = self.receipts.into_iter().flat_map(|receipts| &receipts.dropped);
-        let old = self.chain.into_iter().flat_map(|chain| &chain.old_ledgers);
-        let wrong = self.chain.into_iter().flat_map(|chain| &chain.custody.wrong).cloned();
+        let wrong = self.chain.into_iter().flat_map(|chain| chain.wrong.iter().chain(&chain.custody.wrong));
         let dropped = dropped.map(|dropped| (dropped.index, dropped.to_string()));
-        dropped.chain(old.map(|old| (old.entry, old.to_string()))).chain(wrong)
+        dropped.chain(wrong.cloned())
     }
 
     fn fates(&self) -> Option<&[Fate]> {

@@ -90,16 +90,22 @@ pub struct Header {
     pub previousblockhash: Option<BlockHash>,
     /// Blocks from it to the tip, itself included; −1 off the best chain.
     pub confirmations: i64,
+    /// The block that follows it in the best chain, if there is one.
+    pub nextblockhash: Option<BlockHash>,
     /// Work in its branch up to it, as 64 hex digits: text order is the order of work.
     #[serde(rename = "chainwork")]
     pub work: String,
 }
 
 impl Header {
+    /// Its compact target; `None` if that is not hex.
+    pub fn nbits(&self) -> Option<u32> {
+        u32::from_str_radix(&self.bits, 16).ok()
+    }
+
     /// The header as the tip that it was asked for; `None` if its target is not hex.
     pub fn as_tip(&self, hash: BlockHash) -> Option<Tip> {
-        let nbits = u32::from_str_radix(&self.bits, 16).ok()?;
-        Some(Tip { hash, height: self.height, nbits, mediantime: self.mediantime })
+        Some(Tip { hash, height: self.height, nbits: self.nbits()?, mediantime: self.mediantime })
     }
 }
 
