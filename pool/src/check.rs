@@ -2,9 +2,9 @@
 
 use crate::app;
 use crate::settings::Settings;
-use crate::work::fixed_outputs;
 use anyhow::Context;
 use bitcoin::{Amount, ScriptBuf, TxOut, WitnessProgram, WitnessVersion};
+use share_accounting::payout::fixed_outputs;
 use std::io::Write;
 use std::sync::Arc;
 use stratum::class::SizeClass;

@@ -5,7 +5,7 @@ use bitcoin::opcodes::OP_TRUE;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use share_accounting::commitment::{Commitment, Committed, ParamsHash};
 use share_accounting::entry;
-use share_accounting::payout::{self, Room};
+use share_accounting::payout::{self, Room, fixed_outputs};
 use share_accounting::tree::TreeHash;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -184,17 +184,6 @@ pub fn check_room(style: &CoinbaseStyle, params: &payout::Params) -> Result<(), 
         style.out_bytes(u32::MAX >> 1, class, &fixed_outputs(params, class))?;
     }
     Ok(())
-}
-
-/// The outputs that a class holds beside miners and the witness commitment; their values do not matter.
-pub fn fixed_outputs(params: &payout::Params, class: SizeClass) -> Vec<TxOut> {
-    let to = |script: &ScriptBuf| TxOut { value: Amount::ZERO, script_pubkey: script.clone() };
-    let mut outputs = vec![to(&params.reserve_script), Commitment([0; 32]).output()];
-    if class.fee_inline() {
-        outputs.extend(params.donations.iter().map(|donation| to(&donation.script)));
-        outputs.extend((params.fee_bp > 0).then(|| to(&params.fee_script)));
-    }
-    outputs
 }
 
 fn encode(body: JobBody) -> Result<Arc<EncodedJob>, CoinbaseError> {

@@ -6,6 +6,7 @@
 //! paid only out of value that this block does not place otherwise. The reference model is `ppa1`
 //! (spec of the accounting, §2.4); its vectors are `tests/vectors/ppa-1.json`.
 
+use crate::commitment::Commitment;
 use bitcoin::{Amount, Script, ScriptBuf, TxOut};
 use ruint::aliases::U256;
 use std::collections::BTreeMap;
@@ -111,6 +112,17 @@ impl Room {
     pub fn of(class: SizeClass, out_bytes: u32) -> Self {
         Self { out_bytes, fee_inline: class.fee_inline() }
     }
+}
+
+/// The outputs that a class holds beside miners and the witness commitment; their values do not matter.
+pub fn fixed_outputs(params: &Params, class: SizeClass) -> Vec<TxOut> {
+    let to = |script: &ScriptBuf| TxOut { value: Amount::ZERO, script_pubkey: script.clone() };
+    let mut outputs = vec![to(&params.reserve_script), Commitment([0; 32]).output()];
+    if class.fee_inline() {
+        outputs.extend(params.donations.iter().map(|donation| to(&donation.script)));
+        outputs.extend((params.fee_bp > 0).then(|| to(&params.fee_script)));
+    }
+    outputs
 }
 
 /// What one coinbase pays and what it changes in the ledger.

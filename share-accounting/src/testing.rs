@@ -6,6 +6,7 @@ use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::{payout, window::Span};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
+use proptest::test_runner::Config as ProptestConfig;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -17,6 +18,11 @@ use stratum::payee::{Payee, WorkerName};
 use stratum::pot::Pot;
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare};
 use stratum::target::Target;
+
+/// How often what touches no disk is tried: 256 times, and 100,000 in the long run.
+pub fn cases() -> ProptestConfig {
+    ProptestConfig::with_cases(if std::env::var_os("SLUICE_LONG").is_some() { 100_000 } else { 256 })
+}
 
 pub const NBITS: u32 = 0x207f_ffff;
 

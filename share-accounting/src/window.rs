@@ -324,6 +324,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::testing::cases())]
         #[test]
         fn i7_i8_the_window_equals_its_definition_under_random_retargets(
             start in 1_u128..1 << 60, steps in proptest::collection::vec(step(), 0..120)

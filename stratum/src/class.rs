@@ -1,6 +1,19 @@
 //! Coinbase size classes: firmware limits how large a coinbase may be, so the payout list is cut to fit.
 
+use crate::extranonce::EXTRANONCE_BYTES;
+use crate::job::EXTRANONCE_ROOM_BYTES;
+use bitcoin::VarInt;
 use std::fmt;
+
+/// Longest part before or behind the extranonce that class [`SizeClass::B455`] allows: its firmware
+/// cuts each part there.
+const B455_PART_BYTES_MAX: usize = 384;
+/// Version, count of inputs, and the null outpoint.
+pub const BEFORE_SCRIPT_BYTES: usize = 4 + 1 + 36;
+/// Value, script length and the 38 bytes of script of the witness commitment.
+const WITNESS_COMMITMENT_BYTES: usize = 8 + 1 + 38;
+/// Any output is at least this large: value and script length.
+const OUTPUT_BYTES_MIN: usize = 8 + 1;
 
 /// How large a coinbase (stripped, with extranonce) a miner's firmware can take.
 ///
@@ -39,6 +52,31 @@ impl SizeClass {
             Self::B6500 => 6_500,
             Self::B16000 => 16_000,
         }
+    }
+
+    /// Longest part of a coinbase before or behind the extranonce, in bytes.
+    pub fn part_bytes_max(self) -> usize {
+        match self {
+            Self::B455 => B455_PART_BYTES_MAX,
+            _ => self.coinbase_bytes_max(),
+        }
+    }
+
+    /// Bytes that the class leaves for the outputs of miners; `None` if that is nothing. Whatever outputs fill them, the
+    /// coinbase stays within the class.
+    pub fn room(self, beside: &Beside) -> Option<u32> {
+        let Beside { before_extranonce, script_bytes, outputs, output_bytes } = *beside;
+        let limit =
+            self.coinbase_bytes_max().min(self.part_bytes_max() + before_extranonce + EXTRANONCE_BYTES);
+        // A V2 client may ask for a longer extranonce; its coinbase is the same but for that.
+        let limit = limit - (EXTRANONCE_ROOM_BYTES - EXTRANONCE_BYTES);
+        let before_outputs = BEFORE_SCRIPT_BYTES + 1 + script_bytes + 4;
+        let taken = before_outputs.saturating_add(output_bytes + WITNESS_COMMITMENT_BYTES + 4);
+        let room = limit.saturating_sub(taken);
+        // The count of outputs is sized for the smallest outputs that could fill the room.
+        let most = outputs + 1 + room / OUTPUT_BYTES_MIN;
+        let room = room.checked_sub(VarInt::from(most).size())?;
+        u32::try_from(room).ok().filter(|room| *room > 0)
     }
 
     /// The byte that names the class in the share log.
@@ -83,6 +121,19 @@ impl SizeClass {
             |prefix: &str| agent.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         TABLE.iter().find(|(prefix, _)| starts(prefix)).map_or(Self::B755, |(_, class)| *class)
     }
+}
+
+/// What a coinbase holds beside the outputs of miners and the witness commitment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// Bytes of it before the extranonce.
+    pub before_extranonce: usize,
+    /// Bytes of its script, with an extranonce of the usual [`EXTRANONCE_BYTES`].
+    pub script_bytes: usize,
+    /// Number of outputs: fee, donations, reserve, the commitment to the share log.
+    pub outputs: usize,
+    /// Bytes that they take.
+    pub output_bytes: usize,
 }
 
 impl fmt::Display for SizeClass {

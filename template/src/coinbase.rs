@@ -4,11 +4,11 @@
 //! extranonce (12) ‖ pool text }. All behind the height is pushed as data, because consensus counts
 //! signature operations in this script too: bytes that machines roll must never read as opcodes.
 
-use crate::fit::{CoinbaseCost, SIGOP_COST, count_bytes};
+use crate::fit::{CoinbaseCost, SIGOP_COST};
 use bitcoin::consensus::encode::serialize;
 use bitcoin::script::Builder;
 use bitcoin::{TxOut, VarInt};
-use stratum::class::SizeClass;
+use stratum::class::{BEFORE_SCRIPT_BYTES, Beside, SizeClass};
 use stratum::extranonce::EXTRANONCE_BYTES;
 use stratum::job::EXTRANONCE_ROOM_BYTES;
 use stratum::job::{Coinbase, MARK_BYTES};
@@ -25,15 +25,6 @@ const _: () = assert!(HEIGHT_PUSH_BYTES_MAX + 1 + PUSH_BYTES_MAX <= SCRIPT_BYTES
 
 /// Smallest class whose coinbase carries the pool text.
 const TEXT_CLASS_MIN: SizeClass = SizeClass::B755;
-/// Longest part before or behind the extranonce that class [`SizeClass::B455`] allows: its firmware
-/// cuts each part there.
-const B455_PART_BYTES_MAX: usize = 384;
-/// Version, count of inputs, and the null outpoint.
-const BEFORE_SCRIPT_BYTES: usize = 4 + 1 + 36;
-/// Value, script length and the 38 bytes of script of the witness commitment.
-const COMMITMENT_OUTPUT_BYTES: usize = 8 + 1 + 38;
-/// Any output is at least this large: value and script length.
-const OUTPUT_BYTES_MIN: usize = 8 + 1;
 /// Below the final number, so that the lock time counts (BIP 54).
 const SEQUENCE: u32 = 0xffff_fffe;
 
@@ -91,22 +82,13 @@ impl CoinbaseStyle {
     /// # Errors
     /// [`CoinbaseError::NoRoom`] if nothing is left.
     pub fn out_bytes(&self, height: u32, class: SizeClass, fixed: &[TxOut]) -> Result<u32, CoinbaseError> {
-        let head = BEFORE_SCRIPT_BYTES + 1 + height_push(height).len() + 1 + MARK_BYTES;
-        let script = self.script(height, class);
-        let before_outputs = BEFORE_SCRIPT_BYTES + 1 + script.len() + 4;
-        let limit = class.coinbase_bytes_max().min(part_bytes_max(class) + head + EXTRANONCE_BYTES);
-        // A V2 client may ask for a longer extranonce; its coinbase is the same but for that.
-        let limit = limit - (EXTRANONCE_ROOM_BYTES - EXTRANONCE_BYTES);
-        let fixed_bytes: usize = fixed.iter().map(TxOut::size).sum();
-        let taken = before_outputs + fixed_bytes + COMMITMENT_OUTPUT_BYTES + 4;
-        let room = limit.saturating_sub(taken);
-        // The count of outputs is sized for the smallest outputs that could fill the room.
-        let count = count_bytes(fixed.len() + 1 + room / OUTPUT_BYTES_MIN);
-        u32::try_from(room)
-            .ok()
-            .and_then(|room| room.checked_sub(u32::try_from(count).ok()?))
-            .filter(|&room| room > 0)
-            .ok_or(CoinbaseError::NoRoom(class))
+        let beside = Beside {
+            before_extranonce: BEFORE_SCRIPT_BYTES + 1 + height_push(height).len() + 1 + MARK_BYTES,
+            script_bytes: self.script(height, class).len(),
+            outputs: fixed.len(),
+            output_bytes: fixed.iter().map(TxOut::size).sum(),
+        };
+        class.room(&beside).ok_or(CoinbaseError::NoRoom(class))
     }
 
     /// Builds the stripped coinbase, the gap for tag, pot and extranonce left zero.
@@ -147,7 +129,7 @@ impl CoinbaseStyle {
         assert!(tx.len() > 64, "the fixed parts alone are larger");
         let bytes = tx.len();
         let coinbase = Coinbase::new(tx.into(), tag_offset);
-        let part = part_bytes_max(class);
+        let part = class.part_bytes_max();
         if bytes > class.coinbase_bytes_max()
             || coinbase.extranonce_offset() > part
             || coinbase.tail().len() > part
@@ -185,13 +167,6 @@ impl CoinbaseCost {
 /// BIP 34: the height as the smallest script number that holds it.
 fn height_push(height: u32) -> Vec<u8> {
     Builder::new().push_int(i64::from(height)).into_bytes()
-}
-
-fn part_bytes_max(class: SizeClass) -> usize {
-    match class {
-        SizeClass::B455 => B455_PART_BYTES_MAX,
-        _ => class.coinbase_bytes_max(),
-    }
 }
 
 #[cfg(test)]

@@ -225,6 +225,7 @@ fn total(credits: &Sats) -> u64 {
 }
 
 proptest! {
+    #![proptest_config(crate::testing::cases())]
     #[test]
     fn cb_08_i1_i3_i4_i6_i12_every_plan_of_a_chain_keeps_the_invariants(
         blocks in proptest::collection::vec((any_value(), any_weights(), any_room(), any::<bool>()), 1..6),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{params, script};
+use crate::testing::{cases, params, script};
 use bitcoin::hashes::Hash;
 use proptest::prelude::*;
 
@@ -226,11 +226,6 @@ impl Life {
         let free = settlements.free(self.reserves.iter().copied()).map(|reserve| reserve.sats).sum();
         (payable(self.newest(), self.settlements.locked()).values().sum(), free)
     }
-}
-
-/// 100,000 in the long run.
-fn cases() -> ProptestConfig {
-    ProptestConfig::with_cases(if std::env::var_os("SLUICE_LONG").is_some() { 100_000 } else { 256 })
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use bitcoin::{Amount, BlockHash, ScriptBuf};
 use std::fmt;
+use stratum::class::SizeClass;
 use stratum::pot::Pot;
 
 /// One thing that is wrong.
@@ -110,6 +111,18 @@ pub enum Lie {
         ledger_block: BlockHash,
         /// Its parent.
         newer: BlockHash,
+    },
+    /// Less room for miners than there is: who has no place is owed instead of paid.
+    #[error(
+        "the job claims that its coinbase has {claimed} bytes for miners, but its size class of {class} bytes leaves {room}"
+    )]
+    Room {
+        /// By the job.
+        claimed: u32,
+        /// The class.
+        class: SizeClass,
+        /// What it leaves beside the outputs of the rules.
+        room: u32,
     },
     /// Not what the rules give.
     #[error("{0}")]

@@ -15,6 +15,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, TxOut, Txid};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use stratum::class::Beside;
 use stratum::job::TemplateId;
 use stratum::target::Work;
 
@@ -262,6 +263,7 @@ fn expected(
         let outputs = vec![(output, "its one payee's")];
         return Ok(Expected { outputs, credit_delta: Vec::new(), reserve: 0 });
     }
+    check_room(claim, params)?;
     let room = Room::of(claim.class, claim.out_bytes);
     let plan = payout::plan(value, weights, credits, &params.split, room).ok_or(Lie::EmptyWindow)?;
     let count = plan.outputs.len();
@@ -278,6 +280,16 @@ fn expected(
         plan.outputs.iter().enumerate().map(|(place, output)| (output.clone(), whose(place, output)));
     let (outputs, reserve) = (outputs.collect(), plan.reserve.to_sat());
     Ok(Expected { outputs, credit_delta: plan.credit_delta, reserve })
+}
+
+/// Nobody is kept out of a coinbase that has room.
+fn check_room(claim: &Claim, params: &Params) -> Result<(), Lie> {
+    let Claim { class, out_bytes: claimed, before_extranonce, script_bytes, .. } = *claim;
+    let fixed = payout::fixed_outputs(&params.split, class);
+    let output_bytes = fixed.iter().map(TxOut::size).sum();
+    let beside = Beside { before_extranonce, script_bytes, outputs: fixed.len(), output_bytes };
+    let room = class.room(&beside).unwrap_or(0);
+    if claimed == room { Ok(()) } else { Err(Lie::Room { claimed, class, room }) }
 }
 
 impl Expected {

@@ -8,7 +8,8 @@ use crate::window::Span;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{BlockHash, ScriptBuf, TxOut, Txid, consensus};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use stratum::class::SizeClass;
+use stratum::class::{BEFORE_SCRIPT_BYTES, SizeClass};
+use stratum::extranonce::EXTRANONCE_BYTES;
 use stratum::job::TemplateId;
 use stratum::target::{Target, Work};
 
@@ -30,6 +31,9 @@ pub(super) struct Claim {
     pub network: Work,
     pub class: SizeClass,
     pub out_bytes: u32,
+    /// Bytes of its coinbase before the extranonce, and of the script, with an extranonce of the usual length.
+    pub before_extranonce: usize,
+    pub script_bytes: usize,
     pub basis: ClaimedBasis,
     pub prev_hash: BlockHash,
     pub value: u64,
@@ -164,7 +168,7 @@ impl Survey {
 
     fn note_job(&mut self, index: u64, job: &JobEntry) {
         // What is wrong with it is said in the second reading.
-        let (Ok(()), Ok((coinbase, _))) = (self.jobs.add(index, job), coinbase(job)) else { return };
+        let (Ok(()), Ok((coinbase, script_end))) = (self.jobs.add(index, job), coinbase(job)) else { return };
         let (log_size, basis) = match &job.plan {
             PlanEntry::Solo { script, log_size } => (*log_size, ClaimedBasis::Solo(script.clone())),
             PlanEntry::Window { log_size, ledger_block } => {
@@ -179,12 +183,19 @@ impl Survey {
         }
         let paid = Paid::of(coinbase.output);
         let Some(value) = paid.value() else { return };
+        let before_extranonce = job.coinbase.extranonce_offset();
+        // The gap is zeros, and a V2 client may have asked for a longer one; text behind it has none.
+        let behind = &job.coinbase.bytes()[before_extranonce + EXTRANONCE_BYTES..script_end];
+        let longer = behind.iter().take_while(|byte| **byte == 0).count();
+        let script_bytes = script_end - (BEFORE_SCRIPT_BYTES + 1) - longer;
         let network = Target::from_nbits(job.nbits).expect("the jobs have taken it").work();
         self.networks.insert(network.0);
         let claim = Claim {
             network,
             class: job.class,
             out_bytes: job.out_bytes,
+            before_extranonce,
+            script_bytes,
             basis,
             prev_hash: job.prev_hash,
             value,

@@ -263,7 +263,7 @@ fn a_payout_on_top_of_a_block_that_no_share_solves_is_left_out_and_nothing_is_ca
 /// A pool whose coinbase has room for one miner, so that it owes the others something; then it settles.
 fn owing(bend: impl Fn(&mut Settlement)) -> History {
     let mut history = History::new(params(12));
-    history.out_bytes = 31;
+    history.class = SizeClass::B255;
     let mut job = history.plan(1, &honest());
     let mut blocks = 0;
     for n in 0.. {
@@ -287,13 +287,13 @@ fn what_is_settled_is_paid_by_no_coinbase_and_is_no_lie() {
     let mut history = owing(|_| {});
     for round in 0..3 {
         let mut job = history.plan(1, &honest());
-        history.out_bytes = 400;
+        history.class = SizeClass::B755;
         for n in 0..30 {
             if history.mine(&job, 1 + n % 3, POT) || n % 4 == 0 {
                 job = history.next(&job, 1);
             }
         }
-        history.out_bytes = 31;
+        history.class = SizeClass::B255;
         if round == 0 {
             history.settled();
         }
@@ -308,7 +308,7 @@ fn what_is_settled_is_paid_by_no_coinbase_and_is_no_lie() {
 #[test]
 fn lie_a_credit_that_is_settled_is_paid_in_a_coinbase_too() {
     let mut history = owing(|_| {});
-    history.out_bytes = 400;
+    history.class = SizeClass::B755;
     let job = history.plan(1, &Crook { forgets_locks: true, ..honest() });
     history.mine_no_block(&job, 1);
     let entries = history.entries();
@@ -431,10 +431,21 @@ fn lie_a_fee_above_the_rules() {
 }
 
 #[test]
+fn lie_less_room_for_miners_than_the_coinbase_has() {
+    let mut history = lived(20, &honest());
+    history.kept_out = 31;
+    let job = history.plan(1, &honest());
+    history.mine_no_block(&job, 1);
+    let entries = history.entries();
+    let job = entries.iter().rposition(|entry| matches!(entry, Entry::Job(_))).unwrap();
+    assert_lie(&entries, job, "bytes for miners, but its size class of 755 bytes leaves");
+}
+
+#[test]
 fn lie_a_reserve_output_missing() {
     let mut history = History::new(params(12));
-    // Room for two miners of three: the third is owed.
-    history.out_bytes = 70;
+    // Room for one miner of three: the others are owed.
+    history.class = SizeClass::B255;
     let mut job = history.plan(1, &honest());
     for to in 1..=3 {
         if history.mine(&job, to, POT) {
@@ -442,14 +453,14 @@ fn lie_a_reserve_output_missing() {
         }
     }
     let keep = |outputs: &mut Vec<TxOut>| {
-        let reserve = outputs.pop().unwrap();
+        let reserve = outputs.last_mut().unwrap();
         assert_eq!(reserve.script_pubkey, script(251));
-        outputs.last_mut().unwrap().value += reserve.value;
+        reserve.script_pubkey = script(250);
     };
     let job = history.plan(1, &Crook { outputs: Box::new(keep), ..honest() });
     history.mine(&job, 1, POT);
     let found = lies(&history.entries());
-    assert!(found.len() == 1 && found[0].contains("the operator's fee, pays"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("the reserve's, pays"), "{found:?}");
 }
 
 #[test]
@@ -494,7 +505,6 @@ enum Step {
     },
     Plan {
         class: SizeClass,
-        room: u32,
     },
     /// Another block wins at the height of the pool's newest.
     Orphan,
@@ -515,7 +525,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (1_u8..9, -4_i8..1).prop_map(|(to, harder)| Step::Mine { to, harder }),
         1 => (1_u8..9).prop_map(|to| Step::Stale { to }),
-        4 => (classes, 30_u32..400).prop_map(|(class, room)| Step::Plan { class, room }),
+        4 => classes.prop_map(|class| Step::Plan { class }),
         1 => Just(Step::Orphan),
         1 => Just(Step::Tip),
         3 => (0_u16..=200, any::<bool>()).prop_map(|(fee_bp, withdrawn)| Step::Settle { fee_bp, withdrawn }),
@@ -540,11 +550,8 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
             }
             Step::Stale { to } => history.mine_stale(&job, to),
             Step::Wait { seconds } => history.pass(seconds),
-            Step::Plan { class, room } => {
-                // Beside the fixed outputs.
-                let fixed = if class.fee_inline() { 290 } else { 215 };
-                let room_max = class.coinbase_bytes_max() as u32 - fixed;
-                (history.class, history.out_bytes) = (class, room.min(room_max));
+            Step::Plan { class } => {
+                history.class = class;
                 job = history.next(&job, 1);
             }
             Step::Orphan => {

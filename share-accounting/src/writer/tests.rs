@@ -146,7 +146,10 @@ fn d04_a_full_disk_fails_shares_and_recovers_without_a_restart() {
 
 mod histories {
     use super::*;
+    use bitcoin::ScriptBuf;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use stratum::pot::Pot;
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -168,7 +171,7 @@ mod histories {
         // Every commit is a real one, synchronised to disk.
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn i10_replay_equals_live_over_random_histories_and_restarts(
+        fn i10_i11_replay_equals_live_and_only_accepted_shares_weigh_over_random_histories_and_restarts(
             steps in proptest::collection::vec(step(), 1..20)
         ) {
             let dir = tempfile::tempdir().unwrap();
@@ -178,9 +181,14 @@ mod histories {
             let (mut accounting, mut thread) = Accounting::open(settings.clone()).unwrap();
             let (mut miner, job) = (Miner::new(), body(1));
             let mut work = Work(50);
+            let mut accepted: BTreeMap<ScriptBuf, Work> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Shares(shares) => {
+                        for (who, pot, _) in shares.iter().filter(|(_, _, credited)| *credited) {
+                            let work = Pot::try_from(*pot).unwrap().work();
+                            accepted.entry(payee(*who, "w").script.clone()).or_default().0 += work.0;
+                        }
                         let shares = shares.into_iter()
                             .map(|(who, pot, credited)| miner.share(&job, &payee(who, "w"), pot, credited)).collect();
                         commit(&accounting, shares).0.unwrap();
@@ -198,6 +206,8 @@ mod histories {
                 let live = window(&accounting, work).unwrap();
                 let again = weights_at(&settings.log_dir(), live.log_size, live.window).unwrap();
                 prop_assert_eq!(again, live.weights);
+                let all = weights_at(&settings.log_dir(), live.log_size, Work(u128::MAX)).unwrap();
+                prop_assert_eq!(&all, &accepted);
             }
             thread.stop().unwrap();
         }

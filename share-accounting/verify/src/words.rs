@@ -17,7 +17,6 @@ const NEVER_PROVEN: &[&str] = &[
     "that nobody was shown another log: compare the root with what others were shown",
     "the order of shares within one commit, and the times that the pool wrote beside them",
     "that payees are different people, and what was paid to anybody outside the coinbase",
-    "that the room which a coinbase claims to have for miners is all that its size class leaves",
     "that the pool has noted each new tip, on which it depends what is too late",
     "that what is owed will be paid: the holder of the reserve's key must sign for it",
 ];

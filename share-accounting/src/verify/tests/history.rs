@@ -19,9 +19,11 @@ use bitcoin::{
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use stratum::class::SizeClass;
-use stratum::extranonce::{Extranonce1, Extranonce2};
-use stratum::job::{Basis, Coinbase, Job, JobBody, JobId, Payout, Roll, TemplateId, Transactions};
+use stratum::class::{BEFORE_SCRIPT_BYTES, Beside, SizeClass};
+use stratum::extranonce::{EXTRANONCE_BYTES, Extranonce1, Extranonce2};
+use stratum::job::{
+    Basis, Coinbase, Job, JobBody, JobId, MARK_BYTES, Payout, Roll, TemplateId, Transactions,
+};
 use stratum::pot::Pot;
 use stratum::share::{Judge, JudgedShare, Outcome, PendingShare};
 use stratum::target::{Target, Work};
@@ -83,7 +85,8 @@ pub struct History {
     /// Of the clock.
     ahead_ms: u64,
     pub class: SizeClass,
-    pub out_bytes: u32,
+    /// Bytes of room that a crook does not give to miners.
+    pub kept_out: u32,
 }
 
 /// Rules with everything in them, and a window of `shares` shares of [`POT`].
@@ -130,7 +133,7 @@ impl History {
             nonce: 0,
             ahead_ms: 0,
             class: SizeClass::B755,
-            out_bytes: 400,
+            kept_out: 0,
         };
         history.new_tip(BlockHash::from_byte_array([1; 32]));
         history
@@ -182,7 +185,7 @@ impl History {
         let mut rules = self.params.split.clone();
         (crook.split)(&mut rules);
         let value = Amount::from_sat(VALUE);
-        let room = Room::of(self.class, self.out_bytes);
+        let room = Room::of(self.class, self.out_bytes(&rules));
         let (mut outputs, basis, credits, reserve) =
             match payout::plan(value, &weights, &before, &rules, room) {
                 Some(plan) => {
@@ -219,6 +222,18 @@ impl History {
         Planned { body: self.body(outputs, basis), credits, reserve, before: self.ledger_block }
     }
 
+    /// What the class leaves for miners beside [`coinbase`]'s script.
+    fn out_bytes(&self, rules: &payout::Params) -> u32 {
+        let fixed = payout::fixed_outputs(rules, self.class);
+        let beside = Beside {
+            before_extranonce: BEFORE_SCRIPT_BYTES + 1 + 3 + MARK_BYTES,
+            script_bytes: 3 + MARK_BYTES + EXTRANONCE_BYTES,
+            outputs: fixed.len(),
+            output_bytes: fixed.iter().map(TxOut::size).sum(),
+        };
+        self.class.room(&beside).unwrap() - self.kept_out
+    }
+
     fn body(&mut self, outputs: Vec<TxOut>, basis: Basis) -> Arc<JobBody> {
         self.templates += 1;
         let target = Target::from_nbits(NBITS).unwrap();
@@ -235,7 +250,7 @@ impl History {
             coinbase: coinbase(&outputs, self.params.site, self.accounting.epoch()),
             merkle_branch: vec![[3; 32]; 2],
             class: self.class,
-            out_bytes: self.out_bytes,
+            out_bytes: self.out_bytes(&self.params.split),
             payout: Arc::new(Payout { outputs, basis }),
             transactions: Transactions::default(),
         })
