@@ -607,8 +607,13 @@ proptest! {
     }
 }
 
-/// One log for all cases.
+/// One log for all cases, with a settlement that is paid.
 fn base_log() -> Vec<Entry> {
     static LOG: std::sync::OnceLock<Vec<Entry>> = std::sync::OnceLock::new();
-    LOG.get_or_init(|| honest_log().0).clone()
+    let live = || {
+        let history = owing(|_| {});
+        history.settled();
+        history.entries()
+    };
+    LOG.get_or_init(live).clone()
 }
