@@ -175,8 +175,9 @@ impl Core {
         questions.extend(cancellers);
         let rehearsal = thread("rehearsal", move || rehearsal.run())?;
         let (watched, params) = (current.clone(), accounting_settings(settings).params);
+        let (log, shown) = (accounting.clone(), published.clone());
         let (settler, settling, canceller) =
-            Settler::new(settings, params, &nodes[0], accounting.clone(), watched, metrics.clone())?;
+            Settler::new(settings, params, &nodes[0], log, shown, watched, metrics.clone())?;
         questions.push(canceller);
         let settler = thread("settler", move || settler.run())?;
         let submitter = Arc::new(submitter);
@@ -228,6 +229,8 @@ impl Core {
             Some("event writer")
         } else if self.submitter.is_finished() {
             Some("block submitter")
+        } else if self.settler.is_finished() {
+            Some("settler")
         } else if self.feed.is_finished() {
             Some("template source")
         } else {

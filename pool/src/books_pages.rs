@@ -24,7 +24,7 @@ use tokio::sync::watch;
 /// Newest blocks that are shown.
 const BLOCKS_MAX: u32 = 100;
 /// Newest settlements that are shown.
-const SETTLEMENTS_MAX: usize = 100;
+const SETTLEMENTS_MAX: usize = 10;
 /// The accounting thread is asked once in this time, however many look at the pages: it has shares to log.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 /// How long the accounting thread may take for it.
@@ -161,7 +161,7 @@ impl Shown {
     }
 
     fn made(&self) -> Result<Settlements, Unavailable> {
-        let ask = || self.accounting.settlements().map_err(|error| Unavailable(error.to_string()));
+        let ask = || self.accounting.settlements(PATIENCE).map_err(|error| Unavailable(error.to_string()));
         self.settlements.or(ask)
     }
 

@@ -15,11 +15,13 @@ use crate::settings::{Settings, Settlement as Bounds};
 use crate::work::Current;
 use anyhow::{Context, bail};
 use bitcoin::psbt::Psbt;
-use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
 use share_accounting::Accounting;
 use share_accounting::entry::{ChainEvent, Params, Reserve, Settlement};
 use share_accounting::ledger::{Ledger, LedgerError, MATURITY, PoolBlock};
+use share_accounting::publish::Published;
 use share_accounting::settlement::{self, Made, Settlements, State};
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,12 +31,18 @@ use stratum::class::SizeClass;
 use stratum::job::Basis;
 use stratum_net::clock::unix_ms;
 use template::bitcoind::ask;
-use template::bitcoind::rpc::{Canceller, Node, Purpose, Rpc};
+use template::bitcoind::rpc::{Canceller, Node, Purpose, Rpc, RpcError};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// How often the node is asked for its tip, and the folder for what was signed.
 const EVERY: Duration = Duration::from_secs(2);
+/// The same after a failure: each look may ask the node for whole blocks.
+const AFTER_FAILURE: Duration = Duration::from_secs(15);
+/// How long the accounting thread may take to say what is in the log.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// RPC error of a node that does not know a block.
+const UNKNOWN_BLOCK: i32 = -5;
 /// Blocks between a settlement's entry and its transaction.
 const RELEASE_DEPTH: u32 = 6;
 /// Blocks that are looked through for what has spent an output: two weeks.
@@ -48,6 +56,7 @@ const FEE_RATE_UNKNOWN: u64 = 2_000;
 #[derive(Debug)]
 pub struct Settler {
     accounting: Accounting,
+    published: Published,
     ledger: Ledger,
     current: watch::Receiver<Current>,
     node: Rpc,
@@ -92,6 +101,7 @@ impl Settler {
         params: Params,
         node: &Node,
         accounting: Accounting,
+        published: Published,
         current: watch::Receiver<Current>,
         metrics: Metrics,
     ) -> Result<(Self, SyncSender<()>, Canceller), LedgerError> {
@@ -100,6 +110,7 @@ impl Settler {
         let canceller = node.canceller();
         let settler = Self {
             accounting,
+            published,
             // A connection of its own: the director is not waited for.
             ledger: Ledger::open(&settings.data_dir.join("ledger.sqlite"))?,
             current,
@@ -121,11 +132,14 @@ impl Settler {
     /// Looks again and again.
     pub fn run(mut self) {
         loop {
-            match self.round() {
-                Ok(()) => self.told.clear(),
-                Err(error) => self.tell(format!("{error:#}")),
-            }
-            if self.stop.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
+            let pause = match self.round() {
+                Ok(()) => EVERY,
+                Err(error) => {
+                    self.tell(format!("{error:#}"));
+                    AFTER_FAILURE
+                }
+            };
+            if self.stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -138,24 +152,36 @@ impl Settler {
         }
     }
 
+    /// Looks once, if there is something new.
     fn round(&mut self) -> anyhow::Result<()> {
-        let hash = ask::best_block(&mut self.node)?;
-        let is_new = self.seen != Some(hash);
+        if let Some(reason) = self.published.refused() {
+            bail!("{reason}");
+        }
+        let current = self.current.borrow().work.clone();
+        let Some(work) = current else { return Ok(()) };
+        let tip = Tip { hash: work.prev_hash(), height: work.height().saturating_sub(1) };
+        let is_new = self.seen != Some(tip.hash);
         let is_signed = self.followed.is_some_and(|index| self.file(index, "signed.psbt").exists());
-        if !is_new && (self.sent || !is_signed) {
+        if (!is_new && (self.sent || !is_signed)) || !self.is_in_step(tip)? {
             return Ok(());
         }
-        let tip = Tip { hash, height: ask::header(&mut self.node, hash)?.height };
-        let settlements = self.accounting.settlements()?;
+        let settlements = self.accounting.settlements(PATIENCE)?;
         match settlements.all().last_key_value() {
             Some((index, made)) if self.is_unfinished(made)? => {
-                self.follow(*index, made, &settlements, tip)?
+                self.follow(*index, made, &settlements, tip)?;
             }
             _ if is_new => self.propose(&settlements, tip)?,
             _ => {}
         }
-        self.seen = Some(hash);
+        self.seen = Some(tip.hash);
         Ok(())
+    }
+
+    /// Whether the node follows the tip that miners work on, and the ledger has been judged there and no further: credits,
+    /// depths and the node's answers must be of one chain.
+    fn is_in_step(&mut self, tip: Tip) -> anyhow::Result<bool> {
+        Ok(ask::best_block(&mut self.node)? == tip.hash
+            && self.ledger.credits(tip.height)?.block == self.ledger.credits(u32::MAX)?.block)
     }
 
     fn file(&self, index: u64, ending: &str) -> PathBuf {
@@ -165,11 +191,18 @@ impl Settler {
     fn is_unfinished(&mut self, made: &Made) -> anyhow::Result<bool> {
         Ok(match made.state {
             State::Open => true,
-            State::Paid { block, .. } => {
-                ask::header(&mut self.node, block)?.confirmations < i64::from(MATURITY)
-            }
+            State::Paid { block, .. } => self.confirmations(block)? < i64::from(MATURITY),
             State::Withdrawn | State::Failed => false,
         })
+    }
+
+    /// Of a block; 0 or less if it is not in the node's chain.
+    fn confirmations(&mut self, block: BlockHash) -> Result<i64, RpcError> {
+        match ask::header(&mut self.node, block) {
+            Ok(header) => Ok(header.confirmations),
+            Err(RpcError::Node { code: UNKNOWN_BLOCK, .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     /// Logs the next settlement, if there is enough to pay.
@@ -187,17 +220,20 @@ impl Settler {
         let proposal =
             settlement::propose(&matured.by_script, &newest.by_script, reserves, settlements, &self.params);
         let Some(proposal) = proposal else { return Ok(()) };
-        let settlement::Proposal { credits, reserve } = proposal;
+        let settlement::Proposal { credits, reserve, owed } = proposal;
         let settlement =
             Settlement { matured: matured.block, ledger_block: newest.block, fee: 0, credits, reserve };
         let (total, payees) = (settlement.total(), settlement.credits.len());
-        if total < self.settings.at_least_sats {
+        if owed < self.settings.at_least_sats {
             return Ok(());
         }
         let fee = self.fee_of(&settlement)?;
         let most = settlement::fee_max(total, self.params.settlement_fee_bp);
         if fee > most {
-            bail!("the network's fee is {fee} satoshis, more than the {most} that the rules allow");
+            self.tell(format!(
+                "the network's fee is {fee} satoshis, more than the {most} that the rules allow"
+            ));
+            return Ok(());
         }
         let index = self.accounting.settle(Settlement { fee, ..settlement })?;
         self.followed = Some(index);
@@ -237,12 +273,22 @@ impl Settler {
             return self.release(index, made, settlements, tip);
         }
         if let State::Paid { block, .. } = made.state
-            && ask::header(&mut self.node, block)?.confirmations > 0
+            && self.confirmations(block)? > 0
         {
             return Ok(());
         }
-        if let Some(spender) = self.find_spender(&made.settlement, tip)? {
-            return self.spent(index, made, &spender, tip);
+        let spent = self.spent_outputs(&made.settlement)?;
+        if spent != 0 {
+            return match self.find_spender(&made.settlement, tip)? {
+                Some(spender) => self.spent(index, made, spent, &spender, tip),
+                None => {
+                    let text = format!(
+                        "outputs of settlement {index} are spent, by nothing in {SEARCH_DEPTH} blocks"
+                    );
+                    self.tell(text);
+                    Ok(())
+                }
+            };
         }
         let signed = self.file(index, "signed.psbt");
         match fs::read_to_string(&signed) {
@@ -275,7 +321,7 @@ impl Settler {
             warn!(settlement = index, "withdrawn: a block has paid what it was to pay");
             return Ok(());
         }
-        let psbt = self.psbt(made)?;
+        let psbt = self.psbt(made, settlements)?;
         let file = self.file(index, "psbt");
         write_whole(&file, &format!("{psbt}\n")).with_context(|| file.display().to_string())?;
         info!(settlement = index, file = %file.display(), "a settlement waits for its signature");
@@ -292,18 +338,25 @@ impl Settler {
         }
     }
 
-    /// The transaction, and what a signer must know of its inputs: for outputs with a witness that is all.
-    fn psbt(&mut self, made: &Made) -> anyhow::Result<Psbt> {
+    /// The transaction, and the outputs that it spends, as far as their scripts are known and have a witness: that is all
+    /// that a signer must know of those. Of others the reserve's wallet knows by itself.
+    fn psbt(&mut self, made: &Made, settlements: &Settlements) -> anyhow::Result<Psbt> {
         let mut psbt = Psbt::from_unsigned_tx(made.settlement.transaction(&made.reserve_script))?;
-        let blocks = self.ledger.reserves(u32::MAX)?;
-        for (input, reserve) in psbt.inputs.iter_mut().zip(&made.settlement.reserve) {
-            let of_block = |block: &&PoolBlock| block.coinbase == Some(reserve.outpoint.txid);
-            let script = blocks.iter().find(of_block).and_then(PoolBlock::reserve_output);
-            let script = script.map_or(&made.reserve_script, |(_, output)| &output.script_pubkey);
-            if script.is_witness_program() {
-                let value = bitcoin::Amount::from_sat(reserve.sats);
-                input.witness_utxo = Some(TxOut { value, script_pubkey: script.clone() });
+        let mut scripts: HashMap<OutPoint, ScriptBuf> = HashMap::new();
+        for block in self.ledger.reserves(u32::MAX)? {
+            if let Some((txid, (place, output))) = block.coinbase.zip(block.reserve_output()) {
+                let outpoint = OutPoint { txid, vout: u32::try_from(place)? };
+                scripts.insert(outpoint, output.script_pubkey.clone());
             }
+        }
+        for before in settlements.all().values() {
+            let rests = before.seen_in.iter().filter_map(|(_, txid)| before.settlement.rest(*txid));
+            scripts.extend(rests.map(|rest| (rest.outpoint, before.reserve_script.clone())));
+        }
+        for (input, reserve) in psbt.inputs.iter_mut().zip(&made.settlement.reserve) {
+            let script = scripts.get(&reserve.outpoint).filter(|script| script.is_witness_program());
+            let value = Amount::from_sat(reserve.sats);
+            input.witness_utxo = script.map(|script| TxOut { value, script_pubkey: script.clone() });
         }
         Ok(psbt)
     }
@@ -323,15 +376,17 @@ impl Settler {
         Ok(())
     }
 
-    /// What has spent an output of a settlement in the chain.
+    /// Which outputs of a settlement are spent in the chain: a bit for each.
+    fn spent_outputs(&mut self, settlement: &Settlement) -> Result<u128, RpcError> {
+        let mut spent = 0;
+        for (place, reserve) in settlement.reserve.iter().enumerate() {
+            spent |= u128::from(!ask::is_unspent(&mut self.node, reserve.outpoint)?) << place;
+        }
+        Ok(spent)
+    }
+
+    /// What has spent an output of a settlement in the newest blocks.
     fn find_spender(&mut self, settlement: &Settlement, tip: Tip) -> anyhow::Result<Option<Spender>> {
-        let mut all_there = true;
-        for reserve in &settlement.reserve {
-            all_there &= ask::is_unspent(&mut self.node, reserve.outpoint)?;
-        }
-        if all_there {
-            return Ok(None);
-        }
         let spends = |transaction: &Transaction| {
             let mut inputs = transaction.input.iter().map(|input| input.previous_output);
             inputs.any(|outpoint| settlement.reserve.iter().any(|reserve| reserve.outpoint == outpoint))
@@ -347,12 +402,18 @@ impl Settler {
             let Some(below) = height.checked_sub(1) else { break };
             height = below;
         }
-        bail!(
-            "outputs of the reserve are spent, and in the last {SEARCH_DEPTH} blocks there is nothing that does it"
-        )
+        Ok(None)
     }
 
-    fn spent(&mut self, index: u64, made: &Made, spender: &Spender, tip: Tip) -> anyhow::Result<()> {
+    /// Outputs of a settlement are spent: by its own transaction, or by another one.
+    fn spent(
+        &mut self,
+        index: u64,
+        made: &Made,
+        outputs: u128,
+        spender: &Spender,
+        tip: Tip,
+    ) -> anyhow::Result<()> {
         let Spender { block, height, transaction } = spender;
         let txid = transaction.compute_txid();
         if made.settlement.is_paid_by(transaction, &made.reserve_script) {
@@ -362,16 +423,18 @@ impl Settler {
             return Ok(());
         }
         let confirmations = tip.height + 1 - height;
-        if confirmations >= MATURITY {
-            self.accounting.event(unix_ms(), ChainEvent::SettlementFailed { settlement: index })?;
-            error!(settlement = index, %txid, "failed for good: its credits are owed again, the reserve is short");
-        }
         let text = format!("transaction {txid} has spent the reserve that settlement {index} was to spend");
         if self.told != text {
             self.metrics.alarm();
             error!(settlement = index, %txid, confirmations, "the reserve is spent by something else");
+            self.told = text;
         }
-        bail!(text)
+        if confirmations >= MATURITY {
+            let event = ChainEvent::SettlementFailed { settlement: index, spent: outputs };
+            self.accounting.event(unix_ms(), event)?;
+            error!(settlement = index, %txid, "failed for good: its credits are owed again, the reserve is short");
+        }
+        Ok(())
     }
 }
 
@@ -384,8 +447,8 @@ fn input_vbytes(script: &ScriptBuf) -> u64 {
     match script {
         script if script.is_p2wpkh() => 28,
         script if script.is_p2tr() => 17,
-        // Two of three keys.
-        script if script.is_p2wsh() => 65,
+        // Three of five keys.
+        script if script.is_p2wsh() => 110,
         _ => 260,
     }
 }

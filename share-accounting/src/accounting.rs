@@ -371,14 +371,20 @@ impl Accounting {
         answer.recv().map_err(|_| CommitError::Stopped)?
     }
 
-    /// What the log says of all settlements; waits for the thread.
+    /// What the log says of all settlements; waits no longer than that for a slow disk.
     ///
     /// # Errors
-    /// The thread has stopped.
-    pub fn settlements(&self) -> Result<Settlements, CommitError> {
+    /// The thread is busy, or has stopped.
+    pub fn settlements(&self, patience: Duration) -> Result<Settlements, WindowError> {
         let (reply, answer) = sync_channel(1);
-        self.messages.send(Message::Settlements(reply)).map_err(|_| CommitError::Stopped)?;
-        answer.recv().map_err(|_| CommitError::Stopped)
+        self.messages.try_send(Message::Settlements(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => WindowError::Busy,
+            TrySendError::Disconnected(_) => WindowError::Stopped,
+        })?;
+        answer.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => WindowError::Busy,
+            RecvTimeoutError::Disconnected => WindowError::Stopped,
+        })
     }
 
     /// Payee indexes of a script, which its shares name; none if it has no share in the log.

@@ -8,13 +8,15 @@
 //! - [`Settlement::transaction`]: the one that pays it
 //!
 //! What was owed is the ledger's, and its blocks'. A settlement takes as much from the credits as from the reserve, so
-//! credits that are not locked and outputs that are not spent remain equal, to the satoshi.
+//! credits that are not locked and outputs that are not spent remain equal, to the satoshi, unless something else spends
+//! the reserve.
 
 use crate::entry::{ChainEvent, Params, Reserve, Settlement};
 use crate::payout::MIN_PAYOUT_MIN;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub type Credits = BTreeMap<ScriptBuf, u64>;
 pub const CREDITS_MAX: usize = 1_000;
 /// Most reserve outputs that one settlement spends.
 pub const RESERVES_MAX: usize = 100;
+/// Blocks of a settlement that are remembered: it comes back after a reorganisation, and there are few of them.
+pub const SEEN_IN_MAX: usize = 8;
 /// Basis points of the whole.
 const WHOLE_BP: u64 = 10_000;
 /// The largest [`Params::settlement_fee_bp`], a tenth; an entry with more does not decode.
@@ -45,7 +49,7 @@ pub enum State {
     },
     /// Taken back before anybody could sign it: its credits are owed again, its outputs are there.
     Withdrawn,
-    /// Something else has spent an output of it: its credits are owed again, its outputs are not used any more.
+    /// Something else has spent an output of it: its credits are owed again, and the other outputs can be used again.
     Failed,
 }
 
@@ -70,16 +74,20 @@ pub struct Made {
     pub reserve_script: ScriptBuf,
     /// What has become of it.
     pub state: State,
-    /// The blocks that its transaction has been in.
+    /// The blocks that its transaction has been in, the newest ones, at most [`SEEN_IN_MAX`].
     pub seen_in: Vec<(BlockHash, Txid)>,
 }
 
 /// All settlements of a log, by their entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settlements {
-    made: BTreeMap<u64, Made>,
+    made: BTreeMap<u64, Arc<Made>>,
     /// What no coinbase pays any more; none is zero.
     locked: Arc<Credits>,
+    /// Outputs that are spent, or are to be.
+    used: BTreeSet<OutPoint>,
+    /// What those that are paid have left, by their entries, as far as it is not spent again.
+    rests: BTreeMap<u64, Reserve>,
 }
 
 /// Which credits are paid from which outputs.
@@ -89,6 +97,8 @@ pub struct Proposal {
     pub credits: Vec<(ScriptBuf, u64)>,
     /// As [`Settlement::reserve`].
     pub reserve: Vec<Reserve>,
+    /// All that could be paid, were the outputs enough, in satoshis.
+    pub owed: u64,
 }
 
 impl Settlements {
@@ -101,7 +111,7 @@ impl Settlements {
             return Err("a settlement while another one is open");
         }
         check(settlement, params.ok_or("a settlement before there are rules")?)?;
-        if settlement.reserve.iter().any(|reserve| self.has_used(reserve.outpoint)) {
+        if settlement.reserve.iter().any(|reserve| self.used.contains(&reserve.outpoint)) {
             return Err("a settlement spends what another one has spent");
         }
         let locked = |script| self.locked.get(script).copied().unwrap_or(0);
@@ -126,9 +136,10 @@ impl Settlements {
         for (script, sats) in &settlement.credits {
             *locked.entry(script.clone()).or_default() += sats;
         }
+        self.used.extend(settlement.reserve.iter().map(|reserve| reserve.outpoint));
         let reserve_script = params.expect("checked just above").split.reserve_script.clone();
         let (settlement, state, seen_in) = (settlement.clone(), State::Open, Vec::new());
-        self.made.insert(index, Made { settlement, reserve_script, state, seen_in });
+        self.made.insert(index, Arc::new(Made { settlement, reserve_script, state, seen_in }));
         Ok(())
     }
 
@@ -142,7 +153,7 @@ impl Settlements {
                 (settlement, State::Paid { block, txid })
             }
             ChainEvent::SettlementWithdrawn { settlement } => (settlement, State::Withdrawn),
-            ChainEvent::SettlementFailed { settlement } => (settlement, State::Failed),
+            ChainEvent::SettlementFailed { settlement, .. } => (settlement, State::Failed),
             _ => return Ok(None),
         };
         let made = self.made.get(&index).ok_or("an event of a settlement that is none")?;
@@ -159,11 +170,28 @@ impl Settlements {
     /// As [`Settlements::check_event`]; then nothing has changed.
     pub fn note(&mut self, event: &ChainEvent) -> Result<(), &'static str> {
         let Some((index, state)) = self.check_event(event)? else { return Ok(()) };
-        let made = self.made.get_mut(&index).expect("checked just above");
+        let made = Arc::make_mut(self.made.get_mut(&index).expect("checked just above"));
         made.state = state;
         match state {
-            State::Paid { block, txid } => made.seen_in.push((block, txid)),
+            State::Paid { block, txid } => {
+                made.seen_in.push((block, txid));
+                if made.seen_in.len() > SEEN_IN_MAX {
+                    made.seen_in.remove(0);
+                }
+                self.rests.extend(made.settlement.rest(txid).map(|rest| (index, rest)));
+            }
             State::Withdrawn | State::Failed => {
+                self.rests.remove(&index);
+                // What is not spent can be spent again.
+                let spent = match *event {
+                    ChainEvent::SettlementFailed { spent, .. } => spent,
+                    _ => 0,
+                };
+                for (place, reserve) in made.settlement.reserve.iter().enumerate() {
+                    if spent >> place & 1 == 0 {
+                        self.used.remove(&reserve.outpoint);
+                    }
+                }
                 let locked = Arc::make_mut(&mut self.locked);
                 for (script, sats) in &made.settlement.credits {
                     let sum = locked.get_mut(script).expect("its entry has locked it");
@@ -184,7 +212,7 @@ impl Settlements {
     }
 
     /// All of them, by their entries.
-    pub fn all(&self) -> &BTreeMap<u64, Made> {
+    pub fn all(&self) -> &BTreeMap<u64, Arc<Made>> {
         &self.made
     }
 
@@ -195,19 +223,13 @@ impl Settlements {
         (made.state == State::Open).then_some((*index, made))
     }
 
-    /// Whether an output is spent by a settlement, or was to be by one that failed.
-    fn has_used(&self, outpoint: OutPoint) -> bool {
-        let uses = |made: &Made| made.settlement.reserve.iter().any(|reserve| reserve.outpoint == outpoint);
-        self.made.values().any(|made| made.state != State::Withdrawn && uses(made))
-    }
-
-    /// Of the pool's `reserves`, and of what settlements that are paid have left over, all that a new one can spend.
-    fn free(&self, reserves: impl IntoIterator<Item = Reserve>) -> impl Iterator<Item = Reserve> {
-        let rest = self.made.values().filter_map(|made| match made.state {
-            State::Paid { txid, .. } => made.settlement.rest(txid),
-            State::Open | State::Withdrawn | State::Failed => None,
-        });
-        reserves.into_iter().chain(rest).filter(|reserve| !self.has_used(reserve.outpoint))
+    /// Of the pool's `reserves`, and of what settlements that are paid have left over, all that a new one can spend: the
+    /// largest first, and the oldest of equal ones, so that few are enough.
+    fn free(&self, reserves: impl IntoIterator<Item = Reserve>) -> Vec<Reserve> {
+        let all = reserves.into_iter().chain(self.rests.values().copied());
+        let mut free: Vec<_> = all.filter(|reserve| !self.used.contains(&reserve.outpoint)).collect();
+        free.sort_by_key(|reserve| Reverse(reserve.sats));
+        free
     }
 }
 
@@ -245,7 +267,7 @@ pub fn propose(
     let owed: Vec<_> = matured.iter().filter_map(still).take(CREDITS_MAX).collect();
     let wanted: u64 = owed.iter().map(|(_, sats)| sats).sum();
     let (mut reserve, mut there) = (Vec::new(), 0_u64);
-    for output in before.free(reserves).take(RESERVES_MAX) {
+    for output in before.free(reserves).into_iter().take(RESERVES_MAX) {
         if there >= wanted {
             break;
         }
@@ -255,16 +277,17 @@ pub fn propose(
     let mut left = there;
     let mut credits: Vec<_> = owed
         .into_iter()
-        .map_while(|(script, sats)| {
-            left = left.checked_sub(sats)?;
-            Some((script, sats))
+        .filter(|(_, sats)| {
+            let rest = left.checked_sub(*sats);
+            left = rest.unwrap_or(left);
+            rest.is_some()
         })
         .collect();
     // What is left over is an output, too, and nodes drop small ones.
     if (1..MIN_PAYOUT_MIN).contains(&left) {
         credits.pop();
     }
-    (!credits.is_empty()).then_some(Proposal { credits, reserve })
+    (!credits.is_empty()).then_some(Proposal { credits, reserve, owed: wanted })
 }
 
 /// Whether a credit is paid: by the rules, and so that nodes pass its output on, whatever the fee.

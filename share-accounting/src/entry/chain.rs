@@ -65,6 +65,8 @@ pub enum ChainEvent {
     SettlementFailed {
         /// Its entry.
         settlement: u64,
+        /// Which outputs are spent: bit n for the nth of [`Settlement::reserve`](super::Settlement::reserve).
+        spent: u128,
     },
 }
 
@@ -107,9 +109,10 @@ impl ChainEntry {
                 out.push(11);
                 out.extend(settlement.to_le_bytes());
             }
-            ChainEvent::SettlementFailed { settlement } => {
+            ChainEvent::SettlementFailed { settlement, spent } => {
                 out.push(12);
                 out.extend(settlement.to_le_bytes());
+                out.extend(spent.to_le_bytes());
             }
         }
     }
@@ -132,7 +135,7 @@ impl ChainEntry {
                 txid: Txid::from_byte_array(fields.array()?),
             },
             11 => ChainEvent::SettlementWithdrawn { settlement: fields.u64()? },
-            12 => ChainEvent::SettlementFailed { settlement: fields.u64()? },
+            12 => ChainEvent::SettlementFailed { settlement: fields.u64()?, spent: fields.u128()? },
             _ => return Err(DecodeError::Field("chain event")),
         };
         Ok(Self { unix_ms, event })

@@ -26,7 +26,7 @@
 //! | 02 job | template u64 ‖ prev hash 32 ‖ nbits u32 ‖ version u32 ‖ ntime_min u32 ‖ height u32 ‖ class u8 ‖ branch length u8 ‖ out_bytes u32 ‖ tag_offset u32 ‖ pot_offset u32 ‖ extranonce_offset u32 ‖ coinbase length u32 ‖ coinbase ‖ branch 32 each ‖ plan: 0 ‖ script, or 1 ‖ log size u64 ‖ ledger block 32, or 2 ‖ log size u64 ‖ script |
 //! | 03 payee | index u32 ‖ worker tag 16 ‖ script |
 //! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script); settlement fee bp u16 |
-//! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32; 10 settlement paid: entry u64, block 32, txid 32; 11 withdrawn, 12 failed: entry u64 |
+//! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32; 10 settlement paid: entry u64, block 32, txid 32; 11 withdrawn: entry u64; 12 failed: entry u64, spent outputs u128, a bit each |
 //! | 06 settlement | matured block 32 ‖ ledger block 32 ‖ fee u64 ‖ credits u32 × (sats u64 ‖ script) ‖ outpoints u32 × (txid 32 ‖ vout u32 ‖ sats u64) |
 //!
 //! There is one encoding of each entry: what decodes encodes to the same bytes.

@@ -25,7 +25,7 @@ pub struct Settlement {
     pub fee: u64,
     /// Credits that it takes away, in satoshis, in script order.
     pub credits: Vec<(ScriptBuf, u64)>,
-    /// Reserve outputs that it spends, oldest first.
+    /// Reserve outputs that it spends.
     pub reserve: Vec<Reserve>,
 }
 

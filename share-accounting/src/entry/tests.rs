@@ -130,7 +130,8 @@ fn chain() -> impl Strategy<Value = Entry> {
             ChainEvent::SettlementPaid { settlement, block, txid: Txid::from_byte_array(txid) }
         }),
         any::<u64>().prop_map(|settlement| ChainEvent::SettlementWithdrawn { settlement }),
-        any::<u64>().prop_map(|settlement| ChainEvent::SettlementFailed { settlement }),
+        (any::<u64>(), any::<u128>())
+            .prop_map(|(settlement, spent)| ChainEvent::SettlementFailed { settlement, spent }),
     ];
     (any::<u64>(), event).prop_map(|(unix_ms, event)| Entry::Chain(ChainEntry { unix_ms, event }))
 }

@@ -14,7 +14,7 @@ fn credits(credits: &[(u8, u64)]) -> Credits {
 }
 
 fn settlement(proposal: Proposal, fee: u64) -> Settlement {
-    let Proposal { credits, reserve } = proposal;
+    let Proposal { credits, reserve, .. } = proposal;
     let block = BlockHash::all_zeros();
     Settlement { matured: block, ledger_block: block, fee, credits, reserve }
 }
@@ -57,18 +57,26 @@ fn what_has_been_paid_since_or_is_locked_is_not_settled() {
 }
 
 #[test]
-fn outputs_that_do_not_reach_cut_the_list_and_no_rest_is_dust() {
+fn who_is_owed_more_than_the_outputs_hold_waits_for_the_next_one_and_no_rest_is_dust() {
     let owed = credits(&[(1, 10_000), (2, 20_000), (3, 6_000)]);
     let pay = |reserves: &[Reserve]| {
-        proposed(&owed, reserves, &Settlements::default()).map(|proposal| proposal.credits.len())
+        let proposal = proposed(&owed, reserves, &Settlements::default())?;
+        assert_eq!(proposal.owed, 36_000);
+        Some(proposal.credits.iter().map(|(_, sats)| *sats).collect::<Vec<_>>())
     };
-    assert_eq!(pay(&[reserve(1, 36_000)]), Some(3));
-    assert_eq!(pay(&[reserve(1, 35_999)]), Some(2));
+    assert_eq!(pay(&[reserve(1, 36_000)]).unwrap(), [10_000, 20_000, 6_000]);
+    assert_eq!(pay(&[reserve(1, 35_999)]).unwrap(), [10_000, 20_000]);
+    assert_eq!(pay(&[reserve(1, 20_000)]).unwrap(), [10_000, 6_000]);
     // 100 satoshis would be left over, and nodes drop such outputs.
-    assert_eq!(pay(&[reserve(1, 30_100)]), Some(1));
-    assert_eq!(pay(&[reserve(1, 10_100)]), None);
-    assert_eq!(pay(&[reserve(1, 9_999)]), None);
+    assert_eq!(pay(&[reserve(1, 30_100)]).unwrap(), [10_000]);
+    assert_eq!(pay(&[reserve(1, 6_100)]), None);
+    assert_eq!(pay(&[reserve(1, 5_999)]), None);
     assert_eq!(pay(&[]), None);
+    // The largest are enough, however many small ones there are.
+    let mut many: Vec<_> = (0..2_000).map(|n| reserve(n, 3_000)).collect();
+    many.push(reserve(5_000, 30_000));
+    let proposal = proposed(&owed, &many, &Settlements::default()).unwrap();
+    assert_eq!(proposal.reserve, [reserve(5_000, 30_000), reserve(0, 3_000), reserve(1, 3_000)]);
 }
 
 #[test]
@@ -91,11 +99,18 @@ fn i15_the_log_takes_one_settlement_at_a_time_and_no_output_twice() {
         Err("a settlement spends what another one has spent")
     );
     assert!(settlements.note(&ChainEvent::SettlementWithdrawn { settlement: 5 }).is_err());
-    assert!(settlements.note(&ChainEvent::SettlementFailed { settlement: 6 }).is_err());
-    settlements.note(&ChainEvent::SettlementFailed { settlement: 5 }).unwrap();
+    assert!(settlements.note(&ChainEvent::SettlementFailed { settlement: 6, spent: 1 }).is_err());
+    settlements.note(&ChainEvent::SettlementFailed { settlement: 5, spent: 1 }).unwrap();
     // Owed again, but that output is gone.
     assert_eq!(payable(&owed, settlements.locked()), owed);
     assert_eq!(proposed(&owed, &[reserve(1, 10_000)], &settlements), None);
+    // Of two that the next one spends, the second is there yet when it fails.
+    let owed = credits(&[(1, 10_000), (2, 9_000)]);
+    let both = [reserve(2, 10_000), reserve(3, 9_000)];
+    let second = settlement(proposed(&owed, &both, &settlements).unwrap(), 0);
+    settlements.begin(9, &second, Some(&params)).unwrap();
+    settlements.note(&ChainEvent::SettlementFailed { settlement: 9, spent: 0b01 }).unwrap();
+    assert_eq!(proposed(&owed, &both, &settlements).unwrap().reserve, [reserve(3, 9_000)]);
 }
 
 type Bent = &'static dyn Fn(&mut Settlement);
@@ -223,7 +238,7 @@ impl Life {
             let block = BlockHash::all_zeros();
             settlements.note(&ChainEvent::SettlementPaid { settlement, block, txid }).unwrap();
         }
-        let free = settlements.free(self.reserves.iter().copied()).map(|reserve| reserve.sats).sum();
+        let free = settlements.free(self.reserves.iter().copied()).iter().map(|reserve| reserve.sats).sum();
         (payable(self.newest(), self.settlements.locked()).values().sum(), free)
     }
 }

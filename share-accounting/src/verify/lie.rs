@@ -147,6 +147,19 @@ pub enum Lie {
     /// Not what the ledger gives.
     #[error("the settlement is not what the ledger gives: {0}")]
     Settlement(String),
+    /// A credit was paid in a coinbase, too, and is not owed again.
+    #[error(
+        "the settlement is paid, and so were credits of it by a block: of script {script:x} {locked} satoshis are settled, \
+         but {owed} were owed"
+    )]
+    PaidTwice {
+        /// Whose.
+        script: ScriptBuf,
+        /// By all settlements.
+        locked: u64,
+        /// By all blocks.
+        owed: u64,
+    },
     /// More money than there is.
     #[error("the job pays more bitcoin than there are")]
     Money,

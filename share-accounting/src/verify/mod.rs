@@ -6,7 +6,7 @@
 //!
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
 //! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
-//! but one without such events keeps all its jobs.
+//! but one without such events keeps all its jobs. All settlements are kept.
 
 pub mod lie;
 
@@ -22,7 +22,7 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{ChainEvent, Encoded, Entry, PlanEntry, Reserve};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PlanEntry, Reserve};
 use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
@@ -166,8 +166,14 @@ impl Audit {
             self.hash_entries();
             self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
         }
-        if let Entry::Settlement(settlement) = entry {
-            self.plans.check_settlement(index, settlement, &self.books, &mut self.report);
+        match entry {
+            Entry::Settlement(settlement) => {
+                self.plans.check_settlement(index, settlement, &self.books, &mut self.report);
+            }
+            Entry::Chain(ChainEntry { event: ChainEvent::SettlementPaid { settlement, .. }, .. }) => {
+                self.plans.check_paid(*settlement, &self.books, &mut self.report);
+            }
+            _ => {}
         }
         if let Err(lie) = self.book(index, entry) {
             self.report.found(index, lie);

@@ -13,6 +13,7 @@ use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, BlockHash, Network, OutPoint, ScriptBuf, TxOut, Txid};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stratum::class::Beside;
@@ -33,6 +34,8 @@ pub(super) struct Plans {
     /// What was found wrong with jobs whose entries are still to come.
     wrong: HashMap<u64, Wrong>,
     weighed: Option<Weighed>,
+    /// The pool block whose ledger the newest job goes by.
+    newest: BlockHash,
     made: Made,
     /// Jobs that pay the window as it is, until the next share weighs.
     fresh: Vec<Place>,
@@ -76,7 +79,8 @@ impl Plans {
         let Survey { claims, future, solved, made, .. } = survey;
         let ledgers = [(BlockHash::all_zeros(), Ledger::default())].into();
         let (wrong, weighed, fresh) = (HashMap::new(), None, Vec::new());
-        Self { network, claims, future, solved, ledgers, wrong, weighed, made, fresh }
+        let newest = BlockHash::all_zeros();
+        Self { network, claims, future, solved, ledgers, wrong, weighed, newest, made, fresh }
     }
 
     /// Whether payouts were planned when the log had no more entries than that.
@@ -149,6 +153,7 @@ impl Plans {
             report.jobs_left_out += 1;
             return Ok(());
         };
+        self.newest = ledger_block;
         let weighed = self.weighed.as_mut().expect("weighed just above");
         let network = self.network;
         let (payable, committed) = weighed.ledgers.entry(ledger_block).or_insert_with(|| {
@@ -167,8 +172,11 @@ impl Plans {
         for (block, coinbase) in self.solved.remove(&place.job).into_iter().flatten() {
             let (owed, before) = (owed.clone(), Some(ledger_block));
             let reserve = expected.reserve_in(coinbase);
-            self.ledgers.insert(block, Ledger { owed, before, reserve });
-            report.reserves.extend(reserve.map(|reserve| (block, reserve)));
+            // A block that two jobs claim to solve stays where it is: in a chain, and not behind itself.
+            if let Entry::Vacant(place) = self.ledgers.entry(block) {
+                place.insert(Ledger { owed, before, reserve });
+                report.reserves.extend(reserve.map(|reserve| (block, reserve)));
+            }
         }
         let outputs: Vec<_> = expected.outputs.iter().map(|(output, _)| output.clone()).collect();
         if Paid::digest(&outputs) != claim.paid {
@@ -200,7 +208,7 @@ impl Plans {
         let mut reserves: Vec<_> = self.chain(*matured).filter_map(|(_, ledger)| ledger.reserve).collect();
         reserves.reverse();
         let expected = settlement::propose(&old.owed, &newest.owed, reserves, &books.settlements, params);
-        let expected = expected.unwrap_or(Proposal { credits: Vec::new(), reserve: Vec::new() });
+        let expected = expected.unwrap_or(Proposal { credits: Vec::new(), reserve: Vec::new(), owed: 0 });
         if let Some(place) = first_difference(credits, &expected.credits) {
             let show = |credits: &[(ScriptBuf, u64)]| match credits.get(place) {
                 Some((script, sats)) => format!("{sats} satoshis of script {script:x}"),
@@ -214,6 +222,26 @@ impl Plans {
             let reason =
                 format!("reserve output {place} that it spends is not the next one of the pool's blocks");
             report.found(index, Lie::Settlement(reason));
+        }
+    }
+
+    /// A settlement is paid: then all of it is owed by the ledger of the newest job, too, if that is later in the chain
+    /// than the ledger that the settlement names. The books are those from before.
+    pub fn check_paid(&self, settlement: u64, books: &Books, report: &mut Report) {
+        let (locked, made) = (books.settlements.locked(), books.settlements.all().get(&settlement));
+        let Some(made) = made else { return };
+        let named = made.settlement.ledger_block;
+        let is_later = self.chain(self.newest).any(|(hash, _)| hash == named);
+        let Some(Ledger { owed, .. }) = self.ledgers.get(if is_later { &self.newest } else { &named }) else {
+            return;
+        };
+        let paid_before = made.settlement.credits.iter().find_map(|(script, _)| {
+            let locked = locked.get(script).copied()?;
+            let owed = owed.get(script).copied().unwrap_or(0);
+            (owed < locked).then(|| Lie::PaidTwice { script: script.clone(), locked, owed })
+        });
+        if let Some(lie) = paid_before {
+            report.found(settlement, lie);
         }
     }
 
@@ -295,7 +323,7 @@ fn check_room(claim: &Claim, params: &Params) -> Result<(), Lie> {
 impl Expected {
     /// The reserve output of a coinbase that pays this.
     fn reserve_in(&self, coinbase: Txid) -> Option<Reserve> {
-        let last = u32::try_from(self.outputs.len() - 1).expect("a coinbase has at most 16 kB");
+        let last = u32::try_from(self.outputs.len().checked_sub(1)?).expect("a coinbase has at most 16 kB");
         let outpoint = OutPoint { txid: coinbase, vout: last };
         (self.reserve > 0).then_some(Reserve { outpoint, sats: self.reserve })
     }

@@ -317,6 +317,92 @@ fn lie_a_credit_that_is_settled_is_paid_in_a_coinbase_too() {
     assert!(found.len() == 1 && found[0].starts_with(&format!("entry {job}: ")), "{found:#?}");
 }
 
+/// A job from before a settlement has solved a block that pays a credit of it.
+fn paid_by_an_old_job() -> History {
+    loop {
+        let mut history = owing(|_| {});
+        history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+        history.class = SizeClass::B255;
+        let old = history.plan(1, &honest());
+        assert!(history.settle(history.place().0, 0, |_| {}));
+        let _ = (0..).find(|_| history.mine(&old, 1, POT));
+        let job = history.plan(1, &honest());
+        history.mine_no_block(&job, 1);
+        if !history.is_owed_at(history.place().0) {
+            return history;
+        }
+    }
+}
+
+#[test]
+fn a_settlement_that_is_withdrawn_because_a_block_has_paid_a_credit_of_it_is_no_lie() {
+    let history = paid_by_an_old_job();
+    history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+    let entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+}
+
+#[test]
+fn lie_a_settlement_goes_by_an_old_ledger_and_pays_what_blocks_have_paid_since() {
+    loop {
+        let mut history = owing(|_| {});
+        history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+        let old = history.place();
+        for _ in 0..2 {
+            next_block(&mut history);
+        }
+        let now = history.place();
+        history.orphan(old);
+        assert!(history.settle(old.0, 0, |_| {}));
+        history.orphan(now);
+        if !history.is_owed_at(now.0) {
+            let job = history.plan(1, &honest());
+            history.mine_no_block(&job, 1);
+            history.settled();
+            let entries = history.entries();
+            return assert_lie(
+                &entries,
+                last_settlement(&entries),
+                "the settlement is paid, and so were credits",
+            );
+        }
+    }
+}
+
+#[test]
+fn no_chain_of_blocks_of_a_hostile_log_is_followed_for_ever() {
+    let mut history = owing(|_| {});
+    history.settled();
+    let (_, tip) = history.place();
+    let (block, _) = next_block(&mut history);
+    let mut entries = history.entries();
+    // The job that solved the block once more, as if it went by that very block, and its share once more.
+    let share_at = *shares(&entries).last().unwrap();
+    let Entry::Share(share) = entries[share_at].clone() else { unreachable!() };
+    let Entry::Job(mut job) = entries[usize::try_from(share.job).unwrap()].clone() else { unreachable!() };
+    assert_eq!(job.prev_hash, tip);
+    let PlanEntry::Window { ledger_block, .. } = &mut job.plan else { panic!("a solo job") };
+    *ledger_block = block;
+    let again = Entry::Share(Share { job: entries.len() as u64, credited: false, ..share });
+    entries.extend([Entry::Job(job), again]);
+    for matured in [BlockHash::all_zeros(), block] {
+        let credits = vec![(script(1), 10_000)];
+        let outpoint = bitcoin::OutPoint::null();
+        let reserve = vec![crate::entry::Reserve { outpoint, sats: 10_000 }];
+        let settlement = Settlement { matured, ledger_block: block, fee: 0, credits, reserve };
+        let with = [&entries[..], &[Entry::Settlement(settlement)]].concat();
+        assert!(!audited(&with).is_honest());
+    }
+}
+
+#[test]
+fn lie_a_settlement_pays_what_a_block_has_paid() {
+    let history = paid_by_an_old_job();
+    history.settled();
+    let entries = history.entries();
+    assert_lie(&entries, last_settlement(&entries), "the settlement is paid, and so were credits of it");
+}
+
 #[test]
 fn lie_a_settlement_pays_somebody_who_is_owed_less() {
     let give = |settlement: &mut Settlement| {
@@ -555,7 +641,11 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                 job = history.next(&job, 1);
             }
             Step::Orphan => {
-                if let Some((ledger_block, _)) = before_block.take() {
+                // What is paid was owed a hundred blocks before.
+                let goes_back = |place: &(BlockHash, BlockHash)| {
+                    history.open_settlement().is_some() || history.is_owed_at(place.0)
+                };
+                if let Some((ledger_block, _)) = before_block.take().filter(goes_back) {
                     history.orphan((ledger_block, others.next().unwrap()));
                     job = history.next(&job, 1);
                 }
@@ -564,10 +654,14 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                 None => {
                     history.settle(history.place().0, fee_bp, |_| {});
                 }
-                Some(settlement) if withdrawn => {
+                Some(settlement) if withdrawn || !history.is_owed_at(history.place().0) => {
                     history.event(ChainEvent::SettlementWithdrawn { settlement });
                 }
-                Some(_) => history.settled(),
+                Some(_) => {
+                    // So that the newest job in the log goes by the newest ledger.
+                    history.mine_no_block(&job, 1);
+                    history.settled();
+                }
             },
             Step::Tip => {
                 history.new_tip(others.next().unwrap());

@@ -112,7 +112,7 @@ fn answer(
     let answer = Answer { report, chain: chain.as_ref(), receipts };
     let text = if args.json { answer.json() } else { answer.text() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(match (answer.is_honest(), report.is_proven()) {
+    Ok(match (answer.is_honest(), answer.is_proven()) {
         (false, _) => Verdict::Lie,
         (true, false) => Verdict::Unchecked,
         (true, true) => Verdict::Proven,

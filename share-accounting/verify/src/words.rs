@@ -122,6 +122,12 @@ impl Answer<'_> {
         self.lies_total() == 0
     }
 
+    /// Whether nothing had to be left out, too.
+    pub fn is_proven(&self) -> bool {
+        let is_known = self.chain.is_none_or(|chain| chain.custody.is_known());
+        self.is_honest() && self.report.is_proven() && is_known
+    }
+
     fn lies_total(&self) -> u64 {
         self.report.findings_total + self.others().count() as u64 // usize fits u64
     }
@@ -144,7 +150,7 @@ impl Answer<'_> {
         if settlements > self.report.settlements_left_out {
             let settlements = settlements - self.report.settlements_left_out;
             proven.push(format!(
-                "{settlements} settlements pay what was owed, from the reserve, as the rules say"
+                "{settlements} settlements take from the reserve what the rules give, for those to whom it was owed"
             ));
         }
         proven.extend(self.chain.map(|chain| &chain.custody).and_then(held));
@@ -164,9 +170,10 @@ impl Answer<'_> {
             unproven
                 .push(format!("that the settlement of entry {index} is paid: it is not in the node's chain"));
         }
-        for index in &custody.pruned {
-            unproven
-                .push(format!("that the settlement of entry {index} is paid: the node has pruned its block"));
+        for index in &custody.unknown {
+            unproven.push(format!(
+                "that the settlement of entry {index} is paid: the node does not have the block that has spent its outputs"
+            ));
         }
         if let Held::Behind(blocks) = custody.held {
             unproven.push(format!(
@@ -214,8 +221,7 @@ impl Answer<'_> {
         };
         let report = self.report;
         if self.is_honest() {
-            let title =
-                if report.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
+            let title = if self.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
             list(title, &self.proven());
             list("not proven:", &self.unproven());
             list("what chance says, which proves nothing:", &self.hints());
@@ -247,7 +253,7 @@ impl Answer<'_> {
         let found = report.findings.iter().map(|finding| (finding.index, finding.lie.to_string()));
         let lies = self.others().chain(found).map(|(entry, what)| json!({"entry": entry, "what": what}));
         let answer = json!({
-            "proven": self.is_honest() && report.is_proven(),
+            "proven": self.is_proven(),
             "entries": report.entries,
             "root": report.root.to_lower_hex_string(),
             "shares": report.shares,

@@ -258,7 +258,7 @@ impl History {
 
     /// Settles what was owed at a pool block, as the ledger gives it and a crook bends it; `false` if that is nothing.
     pub fn settle(&self, matured: BlockHash, fee_bp: u16, bend: impl Fn(&mut Settlement)) -> bool {
-        let settlements = self.accounting.settlements().unwrap();
+        let settlements = self.accounting.settlements(Duration::from_secs(60)).unwrap();
         let (mut reserves, mut block) = (Vec::new(), matured);
         while let Some((before, reserve)) = self.blocks.get(&block) {
             reserves.extend(*reserve);
@@ -267,7 +267,7 @@ impl History {
         reserves.reverse();
         let (old, newest) = (&self.credits[&matured], &self.credits[&self.ledger_block]);
         let proposal = settlement::propose(old, newest, reserves, &settlements, &self.params);
-        let Some(settlement::Proposal { credits, reserve }) = proposal else { return false };
+        let Some(settlement::Proposal { credits, reserve, .. }) = proposal else { return false };
         let mut settlement =
             Settlement { matured, ledger_block: self.ledger_block, fee: 0, credits, reserve };
         settlement.fee = settlement::fee_max(settlement.total(), fee_bp);
@@ -278,12 +278,19 @@ impl History {
 
     /// The settlement that waits to be paid.
     pub fn open_settlement(&self) -> Option<u64> {
-        self.accounting.settlements().unwrap().open().map(|(index, _)| index)
+        self.accounting.settlements(Duration::from_secs(60)).unwrap().open().map(|(index, _)| index)
+    }
+
+    /// Whether what settlements take is owed at a pool block: else one has to be withdrawn.
+    pub fn is_owed_at(&self, ledger_block: BlockHash) -> bool {
+        let (owed, settlements) =
+            (&self.credits[&ledger_block], self.accounting.settlements(Duration::from_secs(60)).unwrap());
+        settlements.locked().iter().all(|(script, sats)| owed.get(script).is_some_and(|owed| owed >= sats))
     }
 
     /// The open settlement is paid, in some block.
     pub fn settled(&self) {
-        let settlements = self.accounting.settlements().unwrap();
+        let settlements = self.accounting.settlements(Duration::from_secs(60)).unwrap();
         let (index, made) = settlements.open().unwrap();
         let txid = made.settlement.transaction(&made.reserve_script).compute_txid();
         self.event(ChainEvent::SettlementPaid { settlement: index, block: self.tip, txid });
