@@ -11,6 +11,7 @@ use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
 use sluice_tests::support::wait_for;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -19,17 +20,20 @@ use std::time::Duration;
 /// A node with a wallet, to which the reserve belongs, and a pool that settles whatever it owes.
 fn stage() -> (Node, Pool) {
     let node = Node::regtest();
+    let pool = settling(&node).start();
+    (node, pool)
+}
+
+fn settling(node: &Node) -> PoolBuilder {
     node.call("createwallet", &[json!("reserve")]);
     let reserve = node.call("getnewaddress", &[json!(""), json!("bech32")]);
-    let pool = PoolBuilder::new(&node)
+    PoolBuilder::new(node)
         .set("payout.reserve_address", &reserve.to_string())
         .set("payout.window", "\"300\"")
         .set("payout.min_payout_sats", "100000")
         .set("difficulty.pot_start", "-32")
         .set("settlement.at_least_sats", "100000")
         .set("settlement.fee_rate_sats_per_vb", "7")
-        .start();
-    (node, pool)
 }
 
 /// Miners whose coinbases have room for few of them.
@@ -212,6 +216,42 @@ fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
     assert!(logged[1].total() < logged[0].total(), "{logged:?}");
     let (code, answer) = verify(&log, &node);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
+}
+
+/// Gives blocks of one node to another.
+fn hand_over(from: &Node, to: &Node, heights: RangeInclusive<u64>) {
+    for height in heights {
+        let hash = from.call("getblockhash", &[json!(height)]);
+        let block = from.call("getblock", &[hash, json!(0)]);
+        assert!(to.call("submitblock", &[block]).is_null());
+    }
+}
+
+#[test]
+fn nothing_is_settled_by_the_books_of_a_node_that_lags() {
+    let (first, second) = (Node::regtest(), Node::regtest());
+    let pool = settling(&first).node(&second).start();
+    mine(&pool, &first, 3);
+    // Both have the pool's blocks and some more; the newest hundred has the second alone.
+    let mined = first.height();
+    first.generate(60, &address(99, first.network));
+    let shared = mined + 60;
+    hand_over(&first, &second, mined + 1..=shared);
+    assert_eq!(first.block_at(shared)["hash"], second.block_at(shared)["hash"]);
+    let tip = second.generate(100, &address(99, second.network)).pop().unwrap();
+    let mut miner = Miner::connect(pool.v1(), &address(1, first.network), "xminer-1.0");
+    wait_for("work on the second node's tip", || {
+        miner.try_catch_up();
+        miner.job.as_ref().filter(|job| job.prev_hash() == tip).map(drop)
+    });
+    thread::sleep(Duration::from_secs(6));
+    assert!(settlements(&pool).is_empty());
+    // Now its own books would have something to settle.
+    hand_over(&second, &first, shared + 1..=shared + 50);
+    thread::sleep(Duration::from_secs(5));
+    assert!(settlements(&pool).is_empty());
+    hand_over(&second, &first, shared + 51..=shared + 100);
+    wait_for_state(&pool, 0, "open");
 }
 
 /// Sends some outputs of the wallet to somebody else; gives the block.
