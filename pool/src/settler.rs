@@ -2,8 +2,9 @@
 //!
 //! 1. When credits of matured blocks sum up to the bound of the settings, a settlement is logged. From there on its
 //!    credits are locked: no new job pays them.
-//! 2. Six blocks after the work of miners has known of it, jobs from before cannot become blocks any more. If none of them has paid such a credit, the
-//!    transaction is written to `INDEX.psbt`, to be signed; otherwise the settlement is withdrawn.
+//! 2. Six blocks after the work of miners has known of it, jobs from before cannot become blocks any more. If none of
+//!    them has paid such a credit, the transaction is written to `INDEX.psbt`, to be signed; otherwise the settlement is
+//!    withdrawn.
 //! 3. Signed, as `INDEX.signed.psbt`, it is sent to the node, again at each new tip until it is in a block; that is
 //!    logged. It stays watched until it has 100 confirmations; then the next settlement may come.
 //!
