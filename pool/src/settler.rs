@@ -270,7 +270,7 @@ impl Settler {
     /// Does what is next with a settlement that has not enough confirmations.
     fn follow(&mut self, index: u64, made: &Made, settlements: &Settlements, tip: Tip) -> anyhow::Result<()> {
         self.followed = Some(index);
-        if made.state == State::Open && !self.file(index, "psbt").exists() {
+        if made.state == State::Open && !self.is_given_out(index, made) {
             return self.release(index, made, settlements, tip);
         }
         if let State::Paid { block, .. } = made.state
@@ -297,6 +297,13 @@ impl Settler {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).with_context(|| signed.display().to_string()),
         }
+    }
+
+    /// Whether the transaction is there to be signed. What another log has left in the folder under its number is not it.
+    fn is_given_out(&self, index: u64, made: &Made) -> bool {
+        let text = fs::read_to_string(self.file(index, "psbt")).unwrap_or_default();
+        let psbt = text.trim().parse::<Psbt>();
+        psbt.is_ok_and(|psbt| made.settlement.is_paid_by(&psbt.unsigned_tx, &made.reserve_script))
     }
 
     /// Writes the transaction to be signed, once no job from before the settlement can pay its credits, too.

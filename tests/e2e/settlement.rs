@@ -67,13 +67,17 @@ fn wait_for_state(pool: &Pool, number: usize, state: &str) -> Value {
 fn wait_for_psbt(pool: &Pool, node: &Node, number: usize) -> (String, String) {
     let index = wait_for_state(pool, number, "open")["index"].to_string();
     let folder = pool.data_dir().join("settlements");
+    let file = folder.join(format!("{index}.psbt"));
+    // What another log has left there.
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(&file, "another one").unwrap();
     // Nobody gets it while a job from before could still be solved.
     mine_empty(node, 5);
-    assert!(!folder.join(format!("{index}.psbt")).exists());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "another one");
     wait_for("the settlement to be given out", || {
         mine_empty(node, 1);
         thread::sleep(Duration::from_millis(300));
-        let psbt = fs::read_to_string(folder.join(format!("{index}.psbt"))).ok()?;
+        let psbt = fs::read_to_string(&file).ok().filter(|text| text != "another one")?;
         Some((index.clone(), psbt.trim().to_owned()))
     })
 }
