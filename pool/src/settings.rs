@@ -207,8 +207,8 @@ fn network(r: &mut Reader) -> Network {
         "testnet" => Network::Testnet,
         "testnet4" => Network::Testnet4,
         "bitcoin" | "main" | "mainnet" => {
-            let text = "the main network is refused until what is owed to miners can be settled and sluice-verify \
-                        checks that: use a test network";
+            let text = "the main network is refused until payees can change their address and proxies keep \
+                        receipts: use a test network";
             r.mistake("network", text);
             Network::Regtest
         }
