@@ -86,7 +86,7 @@ pub struct Settlements {
     locked: Arc<Credits>,
     /// Outputs that are spent, or are to be.
     used: BTreeSet<OutPoint>,
-    /// What those that are paid have left, by their entries, as far as it is not spent again.
+    /// What those that are paid have left, by their entries; what is used again is there, too.
     rests: BTreeMap<u64, Reserve>,
 }
 
@@ -250,8 +250,9 @@ pub fn fee_max(credits: u64, fee_bp: u16) -> u64 {
 }
 
 /// What can be settled: of each script what was owed to it at the `matured` block and still is at the newest one, if
-/// that is enough for an output, in script order; as far as the outputs reach that `reserves` (of the pool's blocks up
-/// to the matured one, oldest first) and earlier settlements have left. `None` if that is nothing.
+/// that is enough for an output, in script order. Who is owed more than is left of the outputs waits for the next one:
+/// these are the largest of `reserves`, the pool's blocks up to the matured one, oldest first, and of what earlier
+/// settlements have left. `None` if nothing can be paid.
 pub fn propose(
     matured: &Credits,
     newest: &Credits,

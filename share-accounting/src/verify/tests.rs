@@ -527,10 +527,9 @@ fn lie_less_room_for_miners_than_the_coinbase_has() {
     assert_lie(&entries, job, "bytes for miners, but its size class of 755 bytes leaves");
 }
 
-#[test]
-fn lie_a_reserve_output_missing() {
+/// What is found when a crook makes the job that owes two miners of three something: there is room for one.
+fn assert_crooked_reserve(bend: impl Fn(&mut Vec<TxOut>) + 'static, words: &str) {
     let mut history = History::new(params(12));
-    // Room for one miner of three: the others are owed.
     history.class = SizeClass::B255;
     let mut job = history.plan(1, &honest());
     for to in 1..=3 {
@@ -538,15 +537,22 @@ fn lie_a_reserve_output_missing() {
             job = history.plan(1, &honest());
         }
     }
-    let keep = |outputs: &mut Vec<TxOut>| {
-        let reserve = outputs.last_mut().unwrap();
-        assert_eq!(reserve.script_pubkey, script(251));
-        reserve.script_pubkey = script(250);
-    };
-    let job = history.plan(1, &Crook { outputs: Box::new(keep), ..honest() });
+    let job = history.plan(1, &Crook { outputs: Box::new(bend), ..honest() });
     history.mine(&job, 1, POT);
     let found = lies(&history.entries());
-    assert!(found.len() == 1 && found[0].contains("the reserve's, pays"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:?}");
+}
+
+#[test]
+fn lie_a_reserve_output_missing() {
+    let give_away = |outputs: &mut Vec<TxOut>| {
+        let reserve = outputs.pop().unwrap();
+        assert_eq!(reserve.script_pubkey, script(251));
+        outputs[0].value += reserve.value;
+    };
+    assert_crooked_reserve(give_away, "output 0 of the job's coinbase, a miner's, pays");
+    let take = |outputs: &mut Vec<TxOut>| outputs.last_mut().unwrap().script_pubkey = script(250);
+    assert_crooked_reserve(take, "the reserve's, pays");
 }
 
 #[test]
