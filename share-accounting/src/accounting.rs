@@ -209,8 +209,15 @@ pub(crate) struct Shared {
     pub shares: AtomicU64,
     pub shares_failed: AtomicU64,
     pub queued: AtomicUsize,
-    /// Payee indexes by script: whoever asks for them does not ask the thread.
-    pub payees: RwLock<HashMap<ScriptBuf, Vec<u32>>>,
+    /// Whoever asks for payees does not ask the thread.
+    pub payees: RwLock<Payees>,
+}
+
+/// Payee indexes by script, and the entry that registers each.
+#[derive(Debug, Default)]
+pub(crate) struct Payees {
+    by_script: HashMap<ScriptBuf, Vec<u32>>,
+    entries: Vec<u64>,
 }
 
 impl Shared {
@@ -218,8 +225,9 @@ impl Shared {
     pub fn note_payees(&self, registry: &Registry, from: usize) {
         if from < registry.len() {
             let mut payees = self.payees.write().unwrap_or_else(PoisonError::into_inner);
-            for (index, script) in registry.payees_from(from) {
-                payees.entry(script.clone()).or_default().push(index);
+            for (index, script, entry) in registry.payees_from(from) {
+                payees.by_script.entry(script.clone()).or_default().push(index);
+                payees.entries.push(entry);
             }
         }
     }
@@ -390,7 +398,13 @@ impl Accounting {
     /// Payee indexes of a script, which its shares name; none if it has no share in the log.
     pub fn payees_of(&self, script: &ScriptBuf) -> Vec<u32> {
         let payees = self.shared.payees.read().unwrap_or_else(PoisonError::into_inner);
-        payees.get(script).cloned().unwrap_or_default()
+        payees.by_script.get(script).cloned().unwrap_or_default()
+    }
+
+    /// Index of the entry that registers a payee index.
+    pub fn payee_entry(&self, payee: u32) -> Option<u64> {
+        let payees = self.shared.payees.read().unwrap_or_else(PoisonError::into_inner);
+        payees.entries.get(payee as usize).copied() // u32 fits usize
     }
 
     /// Counters since the start.

@@ -13,8 +13,8 @@ pub const WORKERS_PER_SCRIPT_MAX: u32 = 4_096;
 pub(crate) struct Registry {
     scripts: Vec<Script>,
     numbers: HashMap<ScriptBuf, u32>,
-    /// Script number and worker of each payee index.
-    payees: Vec<(u32, WorkerTag)>,
+    /// By payee index.
+    payees: Vec<Registered>,
     by_worker: HashMap<WorkerTag, u32>,
 }
 
@@ -25,7 +25,15 @@ struct Script {
     workers: u32,
 }
 
-/// All 2^32 payee indexes are taken, or a registration skips one.
+#[derive(Debug)]
+struct Registered {
+    script: u32,
+    worker: WorkerTag,
+    /// Where the log says so.
+    entry: u64,
+}
+
+/// All 2^32 payee indexes are taken, or a registration is not of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadIndex;
 
@@ -45,24 +53,18 @@ impl Registry {
         Ok(PayeeEntry { index, worker, script: script.clone() })
     }
 
-    /// Takes a registration, or a change of script for an index that is known.
-    pub fn register(&mut self, entry: &PayeeEntry) -> Result<(), BadIndex> {
-        let at = entry.index as usize; // u32 fits usize
-        if at > self.payees.len() {
+    /// Takes the registration of the next index, which this entry of the log holds.
+    pub fn register(&mut self, at: u64, entry: &PayeeEntry) -> Result<(), BadIndex> {
+        if entry.index as usize != self.payees.len() {
             return Err(BadIndex);
         }
-        let fresh = self.scripts.len();
-        let number =
-            *self.numbers.entry(entry.script.clone()).or_insert(u32::try_from(fresh).map_err(|_| BadIndex)?);
-        if number as usize == fresh {
+        let fresh = u32::try_from(self.scripts.len()).map_err(|_| BadIndex)?;
+        let number = *self.numbers.entry(entry.script.clone()).or_insert(fresh);
+        if number == fresh {
             self.scripts.push(Script { script: entry.script.clone(), first_payee: entry.index, workers: 0 });
         }
-        if let Some(known) = self.payees.get_mut(at) {
-            *known = (number, entry.worker);
-        } else {
-            self.payees.push((number, entry.worker));
-            self.scripts[number as usize].workers += 1;
-        }
+        self.scripts[number as usize].workers += 1;
+        self.payees.push(Registered { script: number, worker: entry.worker, entry: at });
         self.by_worker.insert(entry.worker, entry.index);
         Ok(())
     }
@@ -75,7 +77,7 @@ impl Registry {
     /// Takes back the registrations from `len` on: their commit failed.
     pub fn truncate(&mut self, len: usize) {
         while self.payees.len() > len {
-            let Some((number, worker)) = self.payees.pop() else { return };
+            let Some(Registered { script: number, worker, .. }) = self.payees.pop() else { return };
             self.by_worker.remove(&worker);
             let script = &mut self.scripts[number as usize];
             script.workers -= 1;
@@ -89,13 +91,13 @@ impl Registry {
 
     /// Script number of a payee index.
     pub fn script_number(&self, payee: u32) -> Option<u32> {
-        self.payees.get(payee as usize).map(|(number, _)| *number)
+        self.payees.get(payee as usize).map(|payee| payee.script)
     }
 
-    /// Payee indexes from one on, with their scripts.
-    pub fn payees_from(&self, from: usize) -> impl Iterator<Item = (u32, &ScriptBuf)> {
-        let numbers = (0..).zip(&self.payees).skip(from);
-        numbers.map(|(index, (number, _))| (index, self.script(*number)))
+    /// Payee indexes from one on, with their scripts and the entries that say so.
+    pub fn payees_from(&self, from: usize) -> impl Iterator<Item = (u32, &ScriptBuf, u64)> {
+        let payees = (0..).zip(&self.payees).skip(from);
+        payees.map(|(index, payee)| (index, self.script(payee.script), payee.entry))
     }
 
     /// How many scripts have a number.
@@ -125,7 +127,7 @@ mod tests {
 
     fn add(registry: &mut Registry, n: u32, to: u8) -> u32 {
         let entry = registry.next_entry(worker(n), &script(to)).unwrap();
-        registry.register(&entry).unwrap();
+        registry.register(0, &entry).unwrap();
         entry.index
     }
 
@@ -158,12 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_that_skips_an_index_is_refused_and_a_known_one_is_a_change() {
+    fn a_registration_that_is_not_of_the_next_index_is_refused() {
         let mut registry = Registry::default();
         add(&mut registry, 1, 1);
         let entry = |index| PayeeEntry { index, worker: worker(1), script: script(2) };
-        assert_eq!(registry.register(&entry(2)), Err(BadIndex));
-        registry.register(&entry(0)).unwrap();
-        assert_eq!(registry.script(registry.script_number(0).unwrap()), &script(2));
+        for index in [0, 2] {
+            assert_eq!(registry.register(7, &entry(index)), Err(BadIndex), "{index}");
+        }
+        registry.register(7, &entry(1)).unwrap();
+        assert_eq!(registry.script(registry.script_number(0).unwrap()), &script(1));
+        assert_eq!(registry.payees_from(1).collect::<Vec<_>>(), [(1, &script(2), 7)]);
     }
 }

@@ -280,12 +280,13 @@ impl Writer {
             return Ok(u32::try_from(index).expect("it was one when it was put there"));
         }
         let worker = WorkerTag::of(payee, &self.worker_salt);
+        let next = self.books.size + u64::from(staged.entries.count());
         let registry = &mut self.books.registry;
         let index = match registry.find(worker, &payee.script) {
             Some(index) => index,
             None => {
                 let entry = registry.next_entry(worker, &payee.script).map_err(|_| Exhausted)?;
-                registry.register(&entry).map_err(|_| Exhausted)?;
+                registry.register(next, &entry).map_err(|_| Exhausted)?;
                 let index = entry.index;
                 staged.entries.push(&Entry::Payee(entry));
                 index

@@ -5,7 +5,7 @@ use super::fields::{Fields, put_script};
 use bitcoin::ScriptBuf;
 use stratum::payee::{Payee, tagged_hash};
 
-/// Registration of a payee and worker, or a change of its script from this entry on.
+/// Registration of a payee and worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayeeEntry {
     /// The number that share entries carry.
