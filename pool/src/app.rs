@@ -10,6 +10,7 @@ use crate::health::Health;
 use crate::http::PoolPages;
 use crate::log_pages::{self, LogPages};
 use crate::metrics::Metrics;
+use crate::moving::{self, MovePages};
 use crate::publishing;
 use crate::rate::ShareRate;
 use crate::rehearsal::Rehearsal;
@@ -81,10 +82,12 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         network: settings.network,
         aside: aside.clone(),
     };
+    let (accounting, network) = (core.accounting.clone(), settings.network);
+    let moving = MovePages { network, accounting, aside: aside.clone() };
     let ledger = Ledger::open(&settings.data_dir.join("ledger.sqlite"))?;
     let books =
         BooksPages::new(settings.network, core.current.clone(), core.accounting.clone(), ledger, aside);
-    let more = log_pages::routes(log).merge(books.routes());
+    let more = log_pages::routes(log).merge(books.routes()).merge(moving::routes(moving));
     tokio::spawn(stratum_net::http::serve(http, pages, more, stop.clone()));
     let outcome = match core.wait_for_work(&stop).await {
         Ok(true) => serve_miners(&settings, &core, doors, &metrics, &stop).await,

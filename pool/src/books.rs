@@ -3,6 +3,7 @@
 use bitcoin::BlockHash;
 use share_accounting::entry::ChainEvent;
 use share_accounting::ledger::{BlockState, Credits, Ledger, LedgerError, MATURITY, PoolBlock};
+use share_accounting::moves::Moves;
 use std::sync::Arc;
 use stratum::payee::Payee;
 use template::bitcoind::ask::{self, Header};
@@ -170,13 +171,11 @@ impl Books {
         })
     }
 
-    /// What is owed when work builds on `tip`, the pool's own blocks before it included; and what happened to
-    /// those blocks since the last call.
+    /// Follows the chain of `tip`: gives its height, and what happened to the pool's blocks since the last call.
     ///
     /// # Errors
-    /// The ledger or the node cannot be asked, or what is owed does not add up: no plan is better than a wrong
-    /// one.
-    pub fn at(&mut self, tip: BlockHash) -> Result<(Credits, Vec<ChainEvent>), BooksError> {
+    /// The ledger or the node cannot be asked.
+    pub fn at(&mut self, tip: BlockHash) -> Result<(u32, Vec<ChainEvent>), BooksError> {
         self.record()?;
         let before = self.chain.clone();
         let top = self.follow(tip)?;
@@ -194,7 +193,16 @@ impl Books {
         if left || self.highest.tip().is_none_or(|(_, height)| height <= top) {
             self.highest = self.chain.clone();
         }
-        Ok((self.ledger.credits(top)?, events))
+        Ok((top, events))
+    }
+
+    /// What is owed when work builds on the tip at this height and these payees have moved, the pool's own blocks
+    /// before it included.
+    ///
+    /// # Errors
+    /// The ledger cannot be asked, or what is owed does not add up: no plan is better than a wrong one.
+    pub fn credits(&self, top: u32, moves: &Moves) -> Result<Credits, BooksError> {
+        Ok(self.ledger.credits(top, moves)?)
     }
 
     /// Makes a tip the chain's; gives its height.

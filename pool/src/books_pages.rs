@@ -11,9 +11,9 @@ use axum::routing::get;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Address, Amount, Network, Script};
 use serde_json::{Value, json};
-use share_accounting::Accounting;
 use share_accounting::ledger::Ledger;
-use share_accounting::settlement::{self, Settlements};
+use share_accounting::settlement;
+use share_accounting::{Accounting, Adjustments};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
@@ -42,7 +42,7 @@ struct Shown {
     /// A connection of its own: the director is not waited for.
     ledger: Mutex<Ledger>,
     window: Kept<Value>,
-    settlements: Kept<Settlements>,
+    adjustments: Kept<Adjustments>,
     aside: Aside,
 }
 
@@ -87,8 +87,8 @@ impl BooksPages {
         ledger: Ledger,
         aside: Aside,
     ) -> Self {
-        let (ledger, window, settlements) = (Mutex::new(ledger), Kept::default(), Kept::default());
-        Self(Arc::new(Shown { network, current, accounting, ledger, window, settlements, aside }))
+        let (ledger, window, adjustments) = (Mutex::new(ledger), Kept::default(), Kept::default());
+        Self(Arc::new(Shown { network, current, accounting, ledger, window, adjustments, aside }))
     }
 
     /// The pages' addresses.
@@ -160,14 +160,14 @@ impl Shown {
         }))
     }
 
-    fn made(&self) -> Result<Settlements, Unavailable> {
-        let ask = || self.accounting.settlements(PATIENCE).map_err(|error| Unavailable(error.to_string()));
-        self.settlements.or(ask)
+    fn adjustments(&self) -> Result<Adjustments, Unavailable> {
+        let ask = || self.accounting.adjustments(PATIENCE).map_err(|error| Unavailable(error.to_string()));
+        self.adjustments.or(ask)
     }
 
     /// What has been paid from the reserve, and what is about to be.
     fn settlements(&self) -> Result<Value, Unavailable> {
-        let made = self.made()?;
+        let made = self.adjustments()?.settlements;
         let older = made.all().len().saturating_sub(SETTLEMENTS_MAX);
         let shown = made.all().iter().skip(older).map(|(index, made)| {
             let transaction = made.settlement.transaction(&made.reserve_script);
@@ -190,9 +190,11 @@ impl Shown {
 
     /// What is owed behind the newest block, and in no settlement.
     fn ledger(&self) -> Result<Value, Unavailable> {
-        let credits = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).credits(u32::MAX);
+        let Adjustments { settlements, moves } = self.adjustments()?;
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let credits = ledger.credits(u32::MAX, &moves);
         let credits = credits.map_err(|error| Unavailable(error.to_string()))?;
-        let owed = settlement::payable(&credits.by_script, self.made()?.locked());
+        let owed = settlement::payable(&credits.by_script, &moves.credits(settlements.locked()));
         let lines = owed.iter().map(|(script, sats)| self.line(script, Amount::from_sat(*sats)));
         Ok(json!({
             "block": credits.block.to_string(),

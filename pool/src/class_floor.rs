@@ -9,7 +9,9 @@
 //! ten bitaxes each of them is above 1 %.
 
 use bitcoin::ScriptBuf;
+use share_accounting::moves::Moves;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::target::Work;
 
@@ -25,23 +27,33 @@ pub struct ClassFloor {
     short: [bool; SizeClass::ALL.len()],
     /// Payees above the bound: fewer than [`BOUND`].
     heavy: HashSet<ScriptBuf>,
+    /// Machines go on naming the address that their payee has left.
+    moves: Arc<Moves>,
 }
 
 impl ClassFloor {
     /// `miners_paid` is the number of miners that the plan of each class pays, in the order of the codes.
-    pub fn new(weights: &BTreeMap<ScriptBuf, Work>, miners_paid: [usize; SizeClass::ALL.len()]) -> Self {
+    pub fn new(
+        weights: &BTreeMap<ScriptBuf, Work>,
+        moves: &Arc<Moves>,
+        miners_paid: [usize; SizeClass::ALL.len()],
+    ) -> Self {
         let full = miners_paid[usize::from(FLOOR.code())];
         let short =
             SizeClass::ALL.map(|class| class < FLOOR && miners_paid[usize::from(class.code())] < full);
         let window: u128 = weights.values().map(|work| work.0).sum();
         let heavy = weights.iter().filter(|(_, work)| work.0 > window / BOUND);
-        Self { short, heavy: heavy.map(|(script, _)| script.clone()).collect() }
+        let heavy = heavy.map(|(script, _)| script.clone()).collect();
+        Self { short, heavy, moves: moves.clone() }
     }
 
     /// The class of a machine that mines for `payee`, declares `declared` and does `hashes_per_s`.
     pub fn class(&self, payee: &ScriptBuf, declared: SizeClass, hashes_per_s: f64) -> SizeClass {
         let harms = self.short[usize::from(declared.code())];
-        if harms && hashes_per_s > board_hashes_per_s_max(declared) && self.heavy.contains(payee) {
+        if harms
+            && hashes_per_s > board_hashes_per_s_max(declared)
+            && self.heavy.contains(self.moves.payee(payee))
+        {
             FLOOR
         } else {
             declared
@@ -78,7 +90,7 @@ mod tests {
 
     #[test]
     fn payees_above_one_percent_get_no_class_that_leaves_others_out() {
-        let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
+        let floor = ClassFloor::new(&weights(), &Arc::default(), [1, 2, 3, 3, 3, 3]);
         for small in [SizeClass::B255, SizeClass::B455] {
             for (payee, served) in [(1, small), (2, SizeClass::B755), (3, SizeClass::B755), (4, small)] {
                 assert_eq!(floor.class(&script(payee), small, FARM), served, "payee {payee}");
@@ -91,14 +103,14 @@ mod tests {
 
     #[test]
     fn a_small_class_that_pays_as_many_is_left_to_everybody() {
-        let floor = ClassFloor::new(&weights(), [2, 3, 3, 3, 3, 3]);
+        let floor = ClassFloor::new(&weights(), &Arc::default(), [2, 3, 3, 3, 3, 3]);
         assert_eq!(floor.class(&script(3), SizeClass::B255, FARM), SizeClass::B755);
         assert_eq!(floor.class(&script(3), SizeClass::B455, FARM), SizeClass::B455);
     }
 
     #[test]
     fn a_board_that_is_what_it_says_keeps_its_class() {
-        let floor = ClassFloor::new(&weights(), [1, 2, 3, 3, 3, 3]);
+        let floor = ClassFloor::new(&weights(), &Arc::default(), [1, 2, 3, 3, 3, 3]);
         for (small, board) in [(SizeClass::B255, 1e6), (SizeClass::B455, 12e12)] {
             // Three times the rate is what it may look like.
             for (looks, served) in

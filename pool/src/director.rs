@@ -309,11 +309,11 @@ impl Director {
     fn plan(&mut self, template: &Arc<Template>) -> anyhow::Result<Option<WorkSet>> {
         // The template may build on a block that was found a moment ago.
         self.take_found();
-        let (credits, events) = self.books.at(template.prev_hash())?;
+        let (top, events) = self.books.at(template.prev_hash())?;
         events.into_iter().for_each(|event| self.log(event));
-        let Credits { block: ledger_block, by_script } = credits;
-        let (Snapshot { log_size, log_root, weights, locked, .. }, is_new) =
+        let (Snapshot { log_size, log_root, weights, locked, moves, .. }, is_new) =
             self.windows.get(template.target().work(), Instant::now())?;
+        let Credits { block: ledger_block, by_script } = self.books.credits(top, &moves)?;
         if !is_new {
             warn!(entries = log_size, "planning from a window that is not the newest: the share log is slow");
             self.retry_at = Some(Instant::now() + RETRY_PAUSE);
@@ -326,7 +326,7 @@ impl Director {
             return Ok(None);
         }
         let credits = settlement::payable(&by_script, &locked);
-        let standing = Standing { log_size, log_root, weights, ledger_block, credits };
+        let standing = Standing { log_size, log_root, weights, ledger_block, credits, moves };
         let work = self.planner.plan(template, &standing)?;
         self.published = Some(Source { template: template.clone(), log_size, ledger_block });
         Ok(Some(work))

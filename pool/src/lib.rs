@@ -11,7 +11,7 @@
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
 //! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed;
-//!   [`aside`]: a few questions at once
+//!   [`moving`]: payees that move to another address; [`aside`]: a few questions at once
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -35,6 +35,7 @@ pub mod identity;
 pub mod keys;
 pub mod log_pages;
 pub mod metrics;
+pub mod moving;
 pub mod newest_window;
 pub mod publishing;
 pub mod rate;

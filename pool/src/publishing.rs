@@ -5,7 +5,7 @@ use crate::settings::{Publish, Settings, owner_only};
 use anyhow::{Context, anyhow, bail};
 use bitcoin::hex::DisplayHex;
 use share_accounting::Accounting;
-use share_accounting::publish::key::LogKey;
+use share_accounting::publish::key::{LogKey, NAME_HEAD};
 use share_accounting::publish::{self, Places, Published};
 use std::fs;
 use std::io::ErrorKind;
@@ -66,7 +66,7 @@ fn log_key(settings: &Publish, published: &Path, log_id: [u8; 16]) -> anyhow::Re
                     published.display()
                 );
             }
-            let origin = settings.origin.clone().unwrap_or_else(|| format!("sluice/{log_id}"));
+            let origin = settings.origin.clone().unwrap_or_else(|| format!("{NAME_HEAD}{log_id}"));
             let (key, text) = LogKey::generate(&origin);
             write_secret(file, &format!("{text}\n{log_id}"))?;
             Ok(key)

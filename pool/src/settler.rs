@@ -17,11 +17,11 @@ use crate::work::Current;
 use anyhow::{Context, bail};
 use bitcoin::psbt::Psbt;
 use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
-use share_accounting::Accounting;
 use share_accounting::entry::{ChainEvent, Params, Reserve, Settlement};
 use share_accounting::ledger::{Ledger, LedgerError, MATURITY, PoolBlock};
 use share_accounting::publish::Published;
 use share_accounting::settlement::{self, Made, Settlements, State};
+use share_accounting::{Accounting, Adjustments};
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -166,12 +166,12 @@ impl Settler {
         if (!is_new && (self.sent || !is_signed)) || !self.is_in_step(tip)? {
             return Ok(());
         }
-        let settlements = self.accounting.settlements(PATIENCE)?;
-        match settlements.all().last_key_value() {
+        let adjustments = self.accounting.adjustments(PATIENCE)?;
+        match adjustments.settlements.all().last_key_value() {
             Some((index, made)) if self.is_unfinished(made)? => {
-                self.follow(*index, made, &settlements, tip)?;
+                self.follow(*index, made, &adjustments, tip)?;
             }
-            _ if is_new => self.propose(&settlements, tip)?,
+            _ if is_new => self.propose(&adjustments, tip)?,
             _ => {}
         }
         self.seen = Some(tip.hash);
@@ -182,7 +182,7 @@ impl Settler {
     /// depths and the node's answers must be of one chain.
     fn is_in_step(&mut self, tip: Tip) -> anyhow::Result<bool> {
         Ok(ask::best_block(&mut self.node)? == tip.hash
-            && self.ledger.credits(tip.height)?.block == self.ledger.credits(u32::MAX)?.block)
+            && self.ledger.newest_block(tip.height)? == self.ledger.newest_block(u32::MAX)?)
     }
 
     fn file(&self, index: u64, ending: &str) -> PathBuf {
@@ -207,19 +207,23 @@ impl Settler {
     }
 
     /// Logs the next settlement, if there is enough to pay.
-    fn propose(&mut self, settlements: &Settlements, tip: Tip) -> anyhow::Result<()> {
+    fn propose(&mut self, adjustments: &Adjustments, tip: Tip) -> anyhow::Result<()> {
         (self.followed, self.known_since, self.sent) = (None, None, false);
         if self.params.settlement_fee_bp == 0 || tip.height < MATURITY {
             return Ok(());
         }
         let matured_height = tip.height + 1 - MATURITY;
-        let (matured, newest) = (self.ledger.credits(matured_height)?, self.ledger.credits(tip.height)?);
+        let Adjustments { settlements, moves } = adjustments;
+        let matured = self.ledger.credits(matured_height, moves)?;
+        let newest = self.ledger.credits(tip.height, moves)?;
         let mut reserves = Vec::new();
         for block in self.ledger.reserves(matured_height)? {
             reserves.extend(self.reserve_of(&block)?);
         }
-        let proposal =
-            settlement::propose(&matured.by_script, &newest.by_script, reserves, settlements, &self.params);
+        let proposal = {
+            let (matured, newest) = (&matured.by_script, &newest.by_script);
+            settlement::propose(matured, newest, reserves, settlements, moves, &self.params)
+        };
         let Some(proposal) = proposal else { return Ok(()) };
         let settlement::Proposal { credits, reserve, owed } = proposal;
         let settlement =
@@ -236,7 +240,7 @@ impl Settler {
             ));
             return Ok(());
         }
-        let index = self.accounting.settle(Settlement { fee, ..settlement })?;
+        let index = self.accounting.settle(Settlement { fee, ..settlement }, adjustments)?;
         self.followed = Some(index);
         info!(
             settlement = index,
@@ -268,10 +272,10 @@ impl Settler {
     }
 
     /// Does what is next with a settlement that has not enough confirmations.
-    fn follow(&mut self, index: u64, made: &Made, settlements: &Settlements, tip: Tip) -> anyhow::Result<()> {
+    fn follow(&mut self, index: u64, made: &Made, adjustments: &Adjustments, tip: Tip) -> anyhow::Result<()> {
         self.followed = Some(index);
         if made.state == State::Open && !self.is_given_out(index, made) {
-            return self.release(index, made, settlements, tip);
+            return self.release(index, made, adjustments, tip);
         }
         if let State::Paid { block, .. } = made.state
             && self.confirmations(block)? > 0
@@ -311,7 +315,7 @@ impl Settler {
         &mut self,
         index: u64,
         made: &Made,
-        settlements: &Settlements,
+        adjustments: &Adjustments,
         tip: Tip,
     ) -> anyhow::Result<()> {
         if self.known_since.is_none() && self.work_knows(index) {
@@ -320,9 +324,12 @@ impl Settler {
         if self.known_since.is_none_or(|since| tip.height < since + RELEASE_DEPTH) {
             return Ok(());
         }
-        let owed = self.ledger.credits(tip.height)?.by_script;
+        let Adjustments { settlements, moves } = adjustments;
+        let owed = self.ledger.credits(tip.height, moves)?.by_script;
+        let locked = moves.credits(settlements.locked());
         let is_owed = |(script, _): &(ScriptBuf, u64)| {
-            owed.get(script).copied().unwrap_or(0) >= settlements.locked().get(script).copied().unwrap_or(0)
+            let script = moves.payee(script);
+            owed.get(script).copied().unwrap_or(0) >= locked.get(script).copied().unwrap_or(0)
         };
         if !made.settlement.credits.iter().all(is_owed) {
             self.accounting.event(unix_ms(), ChainEvent::SettlementWithdrawn { settlement: index })?;

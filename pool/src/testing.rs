@@ -105,7 +105,14 @@ pub fn template(required: u32) -> Arc<Template> {
 /// Where a ledger without credits meets these weights.
 pub fn standing(weights: BTreeMap<ScriptBuf, Work>) -> Standing {
     let (ledger_block, credits) = (BlockHash::all_zeros(), BTreeMap::new());
-    Standing { log_size: 0, log_root: Tree::default().root(), weights, ledger_block, credits }
+    Standing {
+        log_size: 0,
+        log_root: Tree::default().root(),
+        weights,
+        ledger_block,
+        credits,
+        moves: Arc::default(),
+    }
 }
 
 /// Work from a template that requires version bits, while miners may roll others; a new planner's first.

@@ -5,6 +5,7 @@ use bitcoin::opcodes::OP_TRUE;
 use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
 use share_accounting::commitment::{Commitment, Committed, ParamsHash};
 use share_accounting::entry;
+use share_accounting::moves::Moves;
 use share_accounting::payout::{self, Room, fixed_outputs};
 use share_accounting::tree::TreeHash;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Standing {
     pub ledger_block: BlockHash,
     /// Credits in satoshis that can be paid, by script: those that a settlement has locked are not there.
     pub credits: BTreeMap<ScriptBuf, u64>,
+    /// Payees that have moved: weights and credits are by who is paid for them.
+    pub moves: Arc<Moves>,
 }
 
 /// Makes work. It names each template it is given.
@@ -126,7 +129,7 @@ impl Planner {
                 *paid = miners;
             }
             let jobs = jobs.try_into().expect("one job for each class");
-            Split::Window { jobs, floor: ClassFloor::new(&standing.weights, miners_paid) }
+            Split::Window { jobs, floor: ClassFloor::new(&standing.weights, &standing.moves, miners_paid) }
         };
         Ok(WorkSet { id, prev_hash: template.prev_hash(), height: template.height(), split })
     }

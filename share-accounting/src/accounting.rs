@@ -1,10 +1,11 @@
 //! The handle by which the pool reaches the accounting thread.
 
 use crate::books::{Books, Inconsistent, ReplayError, replay, window_hint};
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params, Settlement};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Move, Params, Settlement};
 use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
+use crate::moves::{MoveError, Moves};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
 use crate::registry::Registry;
@@ -105,6 +106,21 @@ pub enum SettleError {
     Refused(&'static str),
 }
 
+/// Why a payee has not moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MovingError {
+    /// As for shares.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// Nothing was ever credited to it: whoever likes could fill the log.
+    #[error("the old address has no share in the log")]
+    Unknown,
+    /// It cannot, or not by this signature.
+    #[error(transparent)]
+    Refused(#[from] MoveError),
+}
+
 /// The outcome of a commit.
 pub type CommitResult = Result<(), CommitError>;
 
@@ -171,8 +187,19 @@ pub struct Snapshot {
     pub weights: BTreeMap<ScriptBuf, Work>,
     /// Their sum: min(W, all credited work).
     pub total: Work,
-    /// Credits that settlements have locked.
+    /// Credits that settlements have locked, by who is paid.
     pub locked: Arc<Credits>,
+    /// Payees that have moved.
+    pub moves: Arc<Moves>,
+}
+
+/// What the log says of credits, beside the blocks that leave them.
+#[derive(Debug, Clone, Default)]
+pub struct Adjustments {
+    /// Credits that are paid from the reserve.
+    pub settlements: Settlements,
+    /// Payees that have moved.
+    pub moves: Arc<Moves>,
 }
 
 /// Counters since the start.
@@ -270,7 +297,7 @@ impl Accounting {
             segment_bytes: settings.segment_bytes,
         };
         let span = settings.params.span;
-        let mut books = Books::new(Work(u128::MAX));
+        let mut books = Books::new(settings.network, Work(u128::MAX));
         let mut wrong = None;
         let mut log = Log::open(log_settings, |index, entry| {
             if wrong.is_none() {
@@ -285,6 +312,10 @@ impl Accounting {
         }
         if !books.window.is_complete() {
             books = replay(&settings.log_dir(), books.size, books.window.size())?;
+        }
+        if books.moves.log_id().is_some_and(|signed_for| signed_for != log.log_id()) {
+            let what = "its payees have signed their moves for another log".into();
+            return Err(Inconsistent { index: 0, what }.into());
         }
         let mut ledger = Ledger::open(&settings.ledger_path())?;
         let identity = ledger.identify(log.log_id(), books.epoch)?;
@@ -368,24 +399,37 @@ impl Accounting {
         answer.recv().map_err(|_| CommitError::Stopped)?
     }
 
-    /// Logs a settlement and waits until it is durable: from then on its credits are locked. Gives its index.
+    /// Logs a settlement that follows from these adjustments, and waits until it is durable: from then on its credits are
+    /// locked. Gives its index.
     ///
     /// # Errors
     /// It is not in the log: that cannot be written, or the settlement does not follow from the entries before.
-    pub fn settle(&self, settlement: Settlement) -> Result<u64, SettleError> {
+    pub fn settle(&self, settlement: Settlement, from: &Adjustments) -> Result<u64, SettleError> {
         let (reply, answer) = sync_channel(1);
-        let message = Message::Settle { settlement: Box::new(settlement), reply };
+        let message = Message::Settle { settlement: Box::new(settlement), moves: from.moves.len(), reply };
         self.messages.send(message).map_err(|_| CommitError::Stopped)?;
         answer.recv().map_err(|_| CommitError::Stopped)?
     }
 
-    /// What the log says of all settlements; waits no longer than that for a slow disk.
+    /// Logs that a payee moves to another address, if its owner has signed that, and waits until it is durable, no longer
+    /// than that for a slow disk: then it may come all the same. Gives its index.
+    ///
+    /// # Errors
+    /// It is not in the log, or not yet: why.
+    pub fn move_payee(&self, moved: Move, patience: Duration) -> Result<u64, MovingError> {
+        let (reply, answer) = sync_channel(1);
+        let message = Message::Move { moved: Box::new(moved), reply };
+        self.messages.try_send(message).map_err(|_| CommitError::LogUnavailable)?;
+        answer.recv_timeout(patience).map_err(|_| CommitError::LogUnavailable)?
+    }
+
+    /// What the log says of credits beside the blocks that leave them; waits no longer than that for a slow disk.
     ///
     /// # Errors
     /// The thread is busy, or has stopped.
-    pub fn settlements(&self, patience: Duration) -> Result<Settlements, WindowError> {
+    pub fn adjustments(&self, patience: Duration) -> Result<Adjustments, WindowError> {
         let (reply, answer) = sync_channel(1);
-        self.messages.try_send(Message::Settlements(reply)).map_err(|error| match error {
+        self.messages.try_send(Message::Adjustments(reply)).map_err(|error| match error {
             TrySendError::Full(_) => WindowError::Busy,
             TrySendError::Disconnected(_) => WindowError::Stopped,
         })?;

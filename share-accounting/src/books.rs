@@ -2,18 +2,22 @@
 
 use crate::entry::{ChainEvent, Entry, Params};
 use crate::log::{LogError, Reader};
+use crate::moves::Moves;
 use crate::registry::Registry;
 use crate::settlement::Settlements;
 use crate::window::{Span, Window};
-use bitcoin::ScriptBuf;
+use bitcoin::{Network, ScriptBuf};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use stratum::pot::Pot;
 use stratum::target::{Target, Work};
 
 /// The state that follows from the entries so far, and from nothing else.
 #[derive(Debug)]
 pub(crate) struct Books {
+    pub network: Network,
     pub registry: Registry,
     pub window: Window,
     /// Sum of all credited work.
@@ -23,6 +27,7 @@ pub(crate) struct Books {
     pub params: Option<Params>,
     pub epoch: Option<u16>,
     pub settlements: Settlements,
+    pub moves: Arc<Moves>,
 }
 
 /// Intact entries that contradict each other: a bug, or a forged log.
@@ -32,7 +37,7 @@ pub struct Inconsistent {
     /// Index of the entry.
     pub index: u64,
     /// What is wrong with it.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
 }
 
 /// Why weights cannot be computed from a log.
@@ -52,8 +57,9 @@ pub enum ReplayError {
 
 impl Books {
     /// Books of an empty log with a window of the given size.
-    pub fn new(window: Work) -> Self {
+    pub fn new(network: Network, window: Work) -> Self {
         Self {
+            network,
             registry: Registry::default(),
             window: Window::new(window),
             total_work: Work(0),
@@ -61,12 +67,13 @@ impl Books {
             params: None,
             epoch: None,
             settlements: Settlements::default(),
+            moves: Arc::default(),
         }
     }
 
     /// Takes the next entry and checks it against those before.
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Result<(), Inconsistent> {
-        let wrong = |what| Inconsistent { index, what };
+        let wrong = |what| Inconsistent { index, what: Cow::Borrowed(what) };
         if index != self.size {
             return Err(wrong("index"));
         }
@@ -93,6 +100,11 @@ impl Books {
             Entry::Settlement(settlement) => {
                 self.settlements.begin(index, settlement, self.params.as_ref()).map_err(wrong)?;
             }
+            Entry::Move(moved) => {
+                let noted = Arc::make_mut(&mut self.moves).note(moved, self.network);
+                let what = |error| Cow::Owned(format!("a payee moves, but {error}"));
+                noted.map_err(|error| Inconsistent { index, what: what(error) })?;
+            }
             Entry::Job(_) => {}
         }
         self.size += 1;
@@ -108,10 +120,10 @@ impl Books {
         Some(())
     }
 
-    /// The window's work by script; sums to min(W, all credited work).
+    /// The window's work by who is paid for it; sums to min(W, all credited work).
     pub fn weights(&self) -> BTreeMap<ScriptBuf, Work> {
-        let weights = self.window.weights().into_iter();
-        weights.map(|(number, work)| (self.registry.script(number).clone(), work)).collect()
+        let weights = self.window.weights();
+        self.moves.gathered(weights.iter().map(|(number, work)| (self.registry.script(*number), *work)))
     }
 }
 
@@ -140,11 +152,14 @@ pub fn weights_at(dir: &Path, log_size: u64, window: Work) -> Result<BTreeMap<Sc
 
 /// The books after the first `log_size` entries.
 pub(crate) fn replay(dir: &Path, log_size: u64, window: Work) -> Result<Books, ReplayError> {
-    let mut books = Books::new(window);
+    let log = Reader::open(dir)?;
+    // Of an empty log nothing is asked that depends on it.
+    let network = log.headers().next().map_or(Network::Bitcoin, |header| header.network);
+    let mut books = Books::new(network, window);
     if log_size == 0 {
         return Ok(books);
     }
-    for entry in Reader::open(dir)? {
+    for entry in log {
         let (index, entry) = entry?;
         books.apply(index, &entry)?;
         if books.size == log_size {

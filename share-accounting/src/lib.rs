@@ -7,6 +7,7 @@
 //! - [`window`]: the newest W of credited work, pure; [`books`]: what a log adds up to
 //! - [`payout`]: the split of one block, pure; [`ledger`]: the pool's blocks and credits, SQLite
 //! - [`settlement`]: credits paid from the reserve, pure
+//! - [`moves`]: payees that have moved to another address, pure
 //!
 //! Invariants: only a share that [`stratum::share`] judged enters the log; it is credited only once
 //! its entry is durable; the window is a sum of work, never of time or rows; money is integers and
@@ -18,12 +19,14 @@
 #![forbid(unsafe_code)]
 
 pub mod accounting;
+mod bip322;
 pub mod books;
 mod by_address;
 pub mod commitment;
 pub mod entry;
 pub mod ledger;
 pub mod log;
+pub mod moves;
 pub mod payout;
 pub mod publish;
 mod registry;
@@ -36,7 +39,7 @@ pub mod window;
 mod writer;
 
 pub use accounting::{
-    Accounting, AccountingThread, Batch, CommitError, CommitResult, Settings, SettleError, Snapshot,
-    WindowAnswer, WindowError,
+    Accounting, AccountingThread, Adjustments, Batch, CommitError, CommitResult, MovingError, Settings,
+    SettleError, Snapshot, WindowAnswer, WindowError,
 };
 pub use books::weights_at;

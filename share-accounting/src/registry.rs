@@ -69,6 +69,11 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether a script has a payee index.
+    pub fn knows(&self, script: &ScriptBuf) -> bool {
+        self.numbers.contains_key(script)
+    }
+
     /// Number of payee indexes.
     pub fn len(&self) -> usize {
         self.payees.len()

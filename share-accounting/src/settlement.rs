@@ -12,6 +12,7 @@
 //! the reserve.
 
 use crate::entry::{ChainEvent, Params, Reserve, Settlement};
+use crate::moves::Moves;
 use crate::payout::MIN_PAYOUT_MIN;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -206,7 +207,7 @@ impl Settlements {
         Ok(())
     }
 
-    /// What no coinbase pays: the credits of all settlements that have not come to nothing.
+    /// What no coinbase pays: the credits of all settlements that have not come to nothing, by the scripts that they name.
     pub fn locked(&self) -> &Arc<Credits> {
         &self.locked
     }
@@ -252,17 +253,19 @@ pub fn fee_max(credits: u64, fee_bp: u16) -> u64 {
 /// What can be settled: of each script what was owed to it at the `matured` block and still is at the newest one, if
 /// that is enough for an output, in script order. Who is owed more than is left of the outputs waits for the next one:
 /// these are the largest of `reserves`, the pool's blocks up to the matured one, oldest first, and of what earlier
-/// settlements have left. `None` if nothing can be paid.
+/// settlements have left. `None` if nothing can be paid. Credits are by who is paid when these payees have moved.
 pub fn propose(
     matured: &Credits,
     newest: &Credits,
     reserves: impl IntoIterator<Item = Reserve>,
     before: &Settlements,
+    moves: &Moves,
     params: &Params,
 ) -> Option<Proposal> {
+    let locked = moves.credits(&before.locked);
     let still = |(script, sats): (&ScriptBuf, &u64)| {
         let sats = newest.get(script)?.min(sats);
-        let locked = before.locked.get(script).copied().unwrap_or(0);
+        let locked = locked.get(script).copied().unwrap_or(0);
         Some((script.clone(), sats.saturating_sub(locked))).filter(|(_, sats)| is_enough(*sats, params))
     };
     let owed: Vec<_> = matured.iter().filter_map(still).take(CREDITS_MAX).collect();

@@ -1,11 +1,13 @@
 //! Builders for tests: real judged shares of made-up jobs.
 
 use crate::accounting::{Accounting, Batch, CommitResult, Settings};
-use crate::entry::Params;
+use crate::bip322;
+use crate::entry::{Move, Params};
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
+use crate::moves::message;
 use crate::{payout, window::Span};
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, Network, ScriptBuf, TxOut};
+use bitcoin::{Address, Amount, BlockHash, Network, ScriptBuf, TxOut};
 use proptest::test_runner::Config as ProptestConfig;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +28,13 @@ pub fn cases() -> ProptestConfig {
 
 pub const NBITS: u32 = 0x207f_ffff;
 
+/// Payees whose key is known: they can sign that they move.
+pub const SIGNERS: std::ops::Range<u8> = 200..210;
+
 pub fn script(n: u8) -> ScriptBuf {
+    if SIGNERS.contains(&n) {
+        return bip322::signer::address(n).script_pubkey();
+    }
     let mut bytes = vec![0, 20];
     bytes.extend([n; 20]);
     ScriptBuf::from_bytes(bytes)
@@ -99,6 +107,13 @@ impl Miner {
             }
         }
     }
+}
+
+/// One of [`SIGNERS`] moves, in the log of that id.
+pub fn moved(log_id: [u8; 16], from: u8, to: ScriptBuf) -> Move {
+    let (old, new) = (bip322::signer::address(from), Address::from_script(&to, Network::Regtest).unwrap());
+    let signature = bip322::signer::sign(from, &message(&log_id, &old, &new));
+    Move { log_id, from: old.script_pubkey(), to, signature }
 }
 
 pub fn params() -> Params {

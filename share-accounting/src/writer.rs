@@ -4,14 +4,16 @@
 //! only then books the shares and tells their owners. While it syncs, the next group gathers. There
 //! is no timer, so an idle server answers after one sync and a busy one after at most two.
 
-use crate::accounting::{Batch, CommitError, CommitResult, SettleError, Shared, Snapshot, WindowError};
+use crate::accounting::{
+    Adjustments, Batch, CommitError, CommitResult, MovingError, SettleError, Shared, Snapshot, WindowError,
+};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
-use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Settlement, Share, WorkerTag};
+use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Move, Settlement, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
+use crate::moves::MoveError;
 use crate::publish::{Head, Logged, Teller};
-use crate::settlement::Settlements;
 use crate::window::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,8 +36,9 @@ pub(crate) enum Message {
     Shares(Queued),
     Window { network: Work, reply: SyncSender<Result<Snapshot, WindowError>> },
     Event { entry: ChainEntry, reply: SyncSender<CommitResult> },
-    Settle { settlement: Box<Settlement>, reply: SyncSender<Result<u64, SettleError>> },
-    Settlements(SyncSender<Settlements>),
+    Settle { settlement: Box<Settlement>, moves: usize, reply: SyncSender<Result<u64, SettleError>> },
+    Adjustments(SyncSender<Adjustments>),
+    Move { moved: Box<Move>, reply: SyncSender<Result<u64, MovingError>> },
     Stop,
 }
 
@@ -137,11 +140,15 @@ impl Writer {
                 Message::Event { entry, reply } => {
                     let _ = reply.send(self.event(entry));
                 }
-                Message::Settle { settlement, reply } => {
-                    let _ = reply.send(self.settle(*settlement));
+                Message::Settle { settlement, moves, reply } => {
+                    let _ = reply.send(self.settle(*settlement, moves));
                 }
-                Message::Settlements(reply) => {
-                    let _ = reply.send(self.books.settlements.clone());
+                Message::Adjustments(reply) => {
+                    let (settlements, moves) = (self.books.settlements.clone(), self.books.moves.clone());
+                    let _ = reply.send(Adjustments { settlements, moves });
+                }
+                Message::Move { moved, reply } => {
+                    let _ = reply.send(self.move_payee(*moved));
                 }
                 Message::Stop => {
                     self.drain(messages);
@@ -332,11 +339,28 @@ impl Writer {
         self.append_one(&Entry::Chain(entry))
     }
 
-    fn settle(&mut self, settlement: Settlement) -> Result<u64, SettleError> {
+    fn settle(&mut self, settlement: Settlement, moves: usize) -> Result<u64, SettleError> {
+        if moves != self.books.moves.len() {
+            return Err(SettleError::Refused("a payee has moved meanwhile"));
+        }
         let checked = self.books.settlements.check_next(&settlement, self.books.params.as_ref());
         checked.map_err(SettleError::Refused)?;
         let index = self.books.size;
         self.append_one(&Entry::Settlement(settlement))?;
+        Ok(index)
+    }
+
+    /// A payee is paid to another address from this entry on.
+    fn move_payee(&mut self, moved: Move) -> Result<u64, MovingError> {
+        if !self.books.registry.knows(&moved.from) {
+            return Err(MovingError::Unknown);
+        }
+        if moved.log_id != self.log.log_id() {
+            return Err(MoveError::OtherLog.into());
+        }
+        self.books.moves.check(&moved, self.books.network)?;
+        let index = self.books.size;
+        self.append_one(&Entry::Move(moved))?;
         Ok(index)
     }
 
@@ -363,8 +387,9 @@ impl Writer {
         assert_eq!(weights.values().map(|work| work.0).sum::<u128>(), total.0, "weights sum to the window");
         assert_eq!(self.books.size, self.log.size(), "the books have as many entries as the log");
         let (log_size, log_root) = (self.books.size, self.log.root());
-        let locked = self.books.settlements.locked().clone();
-        Ok(Snapshot { log_size, log_root, window, weights, total, locked })
+        let moves = self.books.moves.clone();
+        let locked = moves.credits(self.books.settlements.locked());
+        Ok(Snapshot { log_size, log_root, window, weights, total, locked, moves })
     }
 }
 

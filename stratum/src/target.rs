@@ -2,6 +2,7 @@
 
 use ruint::aliases::U256;
 use std::fmt;
+use std::ops::AddAssign;
 
 /// A 256-bit threshold: a hash meets it when, read as a little-endian number, it is not larger.
 ///
@@ -98,6 +99,13 @@ impl fmt::Display for Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({self})")
+    }
+}
+
+/// As integers: a sum beyond 2^128 is a panic.
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        self.0 += other.0;
     }
 }
 

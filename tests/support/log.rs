@@ -24,7 +24,7 @@ impl Log {
         let network = reader.headers().next().expect("the log has a segment").network;
         let entries: Vec<_> = reader.by_ref().map(|entry| entry.unwrap().1).collect();
         let size = entries.len();
-        let audit = audit(network, || Ok(Reader::open(&dir)?.take(size)))
+        let audit = audit(network, None, || Ok(Reader::open(&dir)?.take(size)))
             .unwrap_or_else(|error: LogError| panic!("{error}"));
         assert!(audit.is_honest(), "{:#?}", audit.findings);
         assert_eq!((audit.entries, audit.not_hashed), (size as u64, 0));

@@ -86,18 +86,28 @@ impl Served {
 
     /// The body of a page, whatever its status; nothing if there is no answer.
     pub fn http(&self, path: &str) -> Option<String> {
-        Some(self.answer(path)?.1)
+        Some(self.answer("GET", path, "")?.1)
+    }
+
+    /// Status and body of what a page says to a JSON text.
+    pub fn post(&self, path: &str, json: &str) -> (u16, String) {
+        let (head, body) = self.answer("POST", path, json).unwrap_or_else(|| panic!("{path} answers"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("a status: {head}")), body)
     }
 
     /// Status and headers of a page.
     pub fn http_head(&self, path: &str) -> Option<String> {
-        Some(self.answer(path)?.0)
+        Some(self.answer("GET", path, "")?.0)
     }
 
-    fn answer(&self, path: &str) -> Option<(String, String)> {
+    fn answer(&self, method: &str, path: &str, json: &str) -> Option<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+        let length = json.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n");
+        write!(stream, "{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}")
+            .ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
         let answer = String::from_utf8_lossy(&answer);

@@ -71,7 +71,7 @@ pub fn run() -> anyhow::Result<Report> {
     }
     let reading = (thread_cpu() - cpu).as_secs_f64();
     let cpu = thread_cpu();
-    let report = audit(Network::Signet, || Reader::open(&log))?;
+    let report = audit(Network::Signet, None, || Reader::open(&log))?;
     let auditing = (thread_cpu() - cpu).as_secs_f64();
     ensure!(report.is_proven(), "the log is right: {:?}", report.findings);
     ensure!(report.credited == SHARES as u64, "{} shares are credited", report.credited);

@@ -37,6 +37,12 @@ impl Scene {
         }
     }
 
+    /// What is owed there, and what has happened.
+    fn at(&mut self, tip: BlockHash) -> Result<(Credits, Vec<ChainEvent>), BooksError> {
+        let (top, events) = self.books.at(tip)?;
+        Ok((self.books.credits(top, &Moves::default())?, events))
+    }
+
     fn state(&self, block: &PoolBlock) -> BlockState {
         self.books.ledger.block(block.hash).unwrap().unwrap().1
     }
@@ -88,19 +94,19 @@ fn given_and_spent(scene: &mut Scene) -> (Vec<BlockHash>, PoolBlock, PoolBlock) 
 fn ch_02_a_tip_far_below_and_back_loses_no_credit() {
     let mut scene = Scene::new(2);
     let (branch, given, spent) = given_and_spent(&mut scene);
-    let (before, events) = scene.books.at(branch[1_400]).unwrap();
+    let (before, events) = scene.at(branch[1_400]).unwrap();
     assert_eq!(before.by_script, [(script(2), 130)].into());
     assert_eq!(events.len(), 4, "{events:?}");
     // The first node goes away; the second has stopped at 1150.
     scene.nodes[0].view().away = true;
     scene.nodes[1].view().follow(&branch[..=1_150]);
-    let (below, events) = scene.books.at(branch[1_150]).unwrap();
-    assert_eq!(below, fold([]).unwrap());
+    let (below, events) = scene.at(branch[1_150]).unwrap();
+    assert_eq!(below, fold([], &Moves::default()).unwrap());
     // It has not got to them: it says nothing about them.
     assert_eq!(events, []);
     assert_eq!((scene.state(&given), scene.state(&spent)), (BlockState::Matured, BlockState::Matured));
     scene.nodes[0].view().away = false;
-    let (after, events) = scene.books.at(branch[1_400]).unwrap();
+    let (after, events) = scene.at(branch[1_400]).unwrap();
     assert_eq!((after, events), (before, vec![]));
 }
 
@@ -108,14 +114,14 @@ fn ch_02_a_tip_far_below_and_back_loses_no_credit() {
 fn ch_02_a_node_that_is_built_anew_block_by_block_turns_no_block_around() {
     let mut scene = Scene::new(1);
     let (branch, given, _) = given_and_spent(&mut scene);
-    let (before, _) = scene.books.at(branch[1_400]).unwrap();
+    let (before, _) = scene.at(branch[1_400]).unwrap();
     for tip in [1, 150, 350, 351, 960, 1_159, 1_160, 1_161, 1_299, 1_300, 1_301, 1_400] {
         scene.nodes[0].view().restart_on(&branch[..=tip]);
-        let (credits, events) = scene.books.at(branch[tip]).unwrap();
+        let (credits, events) = scene.at(branch[tip]).unwrap();
         let expected = match tip {
             1_300.. => before.clone(),
-            1_160.. => fold([&given]).unwrap(),
-            _ => fold([]).unwrap(),
+            1_160.. => fold([&given], &Moves::default()).unwrap(),
+            _ => fold([], &Moves::default()).unwrap(),
         };
         assert_eq!((credits, events), (expected, vec![]), "at {tip}");
     }
@@ -129,52 +135,55 @@ fn ch_02_a_branch_that_was_left_step_by_step_is_orphaned_at_once() {
     let block = pool_block(&branch, 4, &[(1, 100)]);
     scene.nodes[0].view().follow(&branch);
     scene.books.found(block.clone());
-    scene.books.at(branch[4]).unwrap();
+    scene.at(branch[4]).unwrap();
     assert_eq!(scene.state(&block), BlockState::InChain);
     // The node goes back first, and takes the other branch then. That has more work, and is not as high.
     other.extend_from_slice(&branch[..=1]);
     scene.grow(&mut other, 2);
     scene.nodes[0].view().follow(&branch[..=1]);
-    assert_eq!(scene.books.at(branch[1]).unwrap().1, []);
+    assert_eq!(scene.at(branch[1]).unwrap().1, []);
     scene.nodes[0].view().follow(&other);
-    let (credits, events) = scene.books.at(other[2]).unwrap();
-    assert_eq!((credits, events), (fold([]).unwrap(), vec![ChainEvent::BlockOrphaned(block.hash)]));
+    let (credits, events) = scene.at(other[2]).unwrap();
+    assert_eq!(
+        (credits, events),
+        (fold([], &Moves::default()).unwrap(), vec![ChainEvent::BlockOrphaned(block.hash)])
+    );
 }
 
 #[test]
 fn ch_02_an_orphaned_block_comes_back_at_any_depth() {
     let mut scene = Scene::new(1);
     let (branch, given, _) = given_and_spent(&mut scene);
-    let (before, _) = scene.books.at(branch[1_400]).unwrap();
+    let (before, _) = scene.at(branch[1_400]).unwrap();
     // A branch from below both, long enough that they are deep.
     let mut other = branch[..=1_100].to_vec();
     scene.grow(&mut other, 1_700);
     scene.nodes[0].view().follow(&other);
-    let (credits, _) = scene.books.at(other[1_700]).unwrap();
-    assert_eq!((credits, scene.state(&given)), (fold([]).unwrap(), BlockState::Orphaned));
+    let (credits, _) = scene.at(other[1_700]).unwrap();
+    assert_eq!((credits, scene.state(&given)), (fold([], &Moves::default()).unwrap(), BlockState::Orphaned));
     let mut longer = branch.clone();
     scene.grow(&mut longer, 1_701);
     scene.nodes[0].view().follow(&longer);
-    let (credits, _) = scene.books.at(longer[1_701]).unwrap();
+    let (credits, _) = scene.at(longer[1_701]).unwrap();
     assert_eq!((credits, scene.state(&given)), (before.clone(), BlockState::Matured));
     // Also while the pool was away.
     scene.nodes[0].view().follow(&other);
-    scene.books.at(other[1_700]).unwrap();
+    scene.at(other[1_700]).unwrap();
     scene.reopen();
     scene.nodes[0].view().follow(&longer);
-    assert_eq!(scene.books.at(longer[1_701]).unwrap().0, before);
+    assert_eq!(scene.at(longer[1_701]).unwrap().0, before);
 }
 
 #[test]
 fn ch_02_a_shorter_chain_with_more_work_orphans_what_lies_above_its_tip() {
     let mut scene = Scene::new(1);
     let (branch, given, spent) = given_and_spent(&mut scene);
-    scene.books.at(branch[1_301]).unwrap();
+    scene.at(branch[1_301]).unwrap();
     let mut other = branch[..=1_297].to_vec();
     scene.grow(&mut other, 1_299);
     scene.nodes[0].view().follow(&other);
-    let (credits, events) = scene.books.at(other[1_299]).unwrap();
-    assert_eq!(credits, fold([&given]).unwrap());
+    let (credits, events) = scene.at(other[1_299]).unwrap();
+    assert_eq!(credits, fold([&given], &Moves::default()).unwrap());
     assert_eq!(events, [ChainEvent::BlockOrphaned(spent.hash)]);
 }
 
@@ -182,16 +191,16 @@ fn ch_02_a_shorter_chain_with_more_work_orphans_what_lies_above_its_tip() {
 fn ch_02_a_deep_block_is_judged_only_by_a_node_on_the_chain_of_the_tip() {
     let mut scene = Scene::new(2);
     let (branch, given, spent) = given_and_spent(&mut scene);
-    let before = scene.books.at(branch[1_400]).unwrap().0;
+    let before = scene.at(branch[1_400]).unwrap().0;
     scene.reopen();
     // It has all headers already, but only the first blocks.
     scene.nodes[0].view().best.truncate(1_000);
-    let error = scene.books.at(branch[1_400]).unwrap_err();
+    let error = scene.at(branch[1_400]).unwrap_err();
     assert!(matches!(error, BooksError::OtherChain(_)), "{error}");
     assert_eq!((scene.state(&given), scene.state(&spent)), (BlockState::Matured, BlockState::Matured));
     // The other node can tell.
     scene.nodes[1].view().follow(&branch);
-    let (credits, events) = scene.books.at(branch[1_400]).unwrap();
+    let (credits, events) = scene.at(branch[1_400]).unwrap();
     assert_eq!((credits, events), (before, vec![]));
 }
 
@@ -199,13 +208,13 @@ fn ch_02_a_deep_block_is_judged_only_by_a_node_on_the_chain_of_the_tip() {
 fn a_deep_block_that_is_recorded_late_is_judged() {
     let mut scene = Scene::new(1);
     let (branch, ..) = given_and_spent(&mut scene);
-    scene.books.at(branch[1_400]).unwrap();
+    scene.at(branch[1_400]).unwrap();
     let late = pool_block(&branch, 700, &[(3, 7)]);
     let mut orphan = pool_block(&branch, 701, &[(4, 8)]);
     orphan.hash = BlockHash::hash(b"another");
     scene.books.found(late.clone());
     scene.books.found(orphan.clone());
-    let (credits, _) = scene.books.at(branch[1_400]).unwrap();
+    let (credits, _) = scene.at(branch[1_400]).unwrap();
     assert_eq!(credits.by_script, [(script(2), 130), (script(3), 7)].into());
     assert_eq!((scene.state(&late), scene.state(&orphan)), (BlockState::Matured, BlockState::Orphaned));
 }
@@ -220,15 +229,15 @@ fn nodes_are_asked_about_a_block_only_when_its_fate_can_have_changed() {
             PoolBlock { hash: BlockHash::hash(&height.to_le_bytes()), ..pool_block(&branch, height, &[]) };
         scene.books.found(orphan);
     }
-    scene.books.at(branch[1_390]).unwrap();
+    scene.at(branch[1_390]).unwrap();
     scene.nodes[0].asked();
-    scene.books.at(branch[1_390]).unwrap();
+    scene.at(branch[1_390]).unwrap();
     assert_eq!(scene.nodes[0].asked(), 0, "nothing new");
-    scene.books.at(branch[1_391]).unwrap();
+    scene.at(branch[1_391]).unwrap();
     assert_eq!(scene.nodes[0].asked(), 1, "the tip");
-    scene.books.at(branch[1_300]).unwrap();
+    scene.at(branch[1_300]).unwrap();
     assert_eq!(scene.nodes[0].asked(), 1, "the tip");
-    scene.books.at(branch[1_400]).unwrap();
+    scene.at(branch[1_400]).unwrap();
     assert_eq!(scene.nodes[0].asked(), 100, "the tip and what is before it");
 }
 
@@ -239,11 +248,11 @@ fn books_that_do_not_add_up_are_an_error_that_says_what_to_do() {
     let other = pool_block(&branch, 1_310, &[(1, -30), (2, 30)]);
     scene.books.found(other);
     for _ in 0..2 {
-        let error = scene.books.at(branch[1_400]).unwrap_err().to_string();
+        let error = scene.at(branch[1_400]).unwrap_err().to_string();
         assert!(error.contains("5101") && error.contains("-30 satoshis"), "{error}");
         assert!(error.contains("at height 1400") && error.contains("backup"), "{error}");
     }
-    assert_eq!(scene.books.at(branch[1_309]).unwrap().0, fold([&given, &spent]).unwrap());
+    assert_eq!(scene.at(branch[1_309]).unwrap().0, fold([&given, &spent], &Moves::default()).unwrap());
 }
 
 /// What happens between two looks at the chain.
@@ -299,7 +308,7 @@ proptest! {
                     if height as usize >= branch.len() {
                         break;
                     }
-                    let owed = fold(branch.iter().take(height as usize).filter_map(|hash| pool.get(hash)));
+                    let owed = fold(branch.iter().take(height as usize).filter_map(|hash| pool.get(hash)), &Moves::default());
                     let owed = owed.unwrap().by_script.get(&script(paid)).map_or(0, |sats| *sats as i64);
                     let delta = match paid == credited {
                         true => vec![(credited, i64::from(sats))],
@@ -318,8 +327,8 @@ proptest! {
             if step.reopen {
                 scene.reopen();
             }
-            let (credits, _) = scene.books.at(*branch.last().unwrap()).unwrap();
-            let expected = fold(branch.iter().filter_map(|hash| pool.get(hash))).unwrap();
+            let (credits, _) = scene.at(*branch.last().unwrap()).unwrap();
+            let expected = fold(branch.iter().filter_map(|hash| pool.get(hash)), &Moves::default()).unwrap();
             prop_assert_eq!(credits, expected, "tip at {}", branch.len() - 1);
             // No block up to the tip is called what it is not.
             for block in pool.values().filter(|block| (block.height as usize) < branch.len()) {

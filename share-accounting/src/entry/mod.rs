@@ -28,6 +28,7 @@
 //! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script); settlement fee bp u16 |
 //! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32; 10 settlement paid: entry u64, block 32, txid 32; 11 withdrawn: entry u64; 12 failed: entry u64, spent outputs u128, a bit each |
 //! | 06 settlement | matured block 32 ‖ ledger block 32 ‖ fee u64 ‖ credits u32 × (sats u64 ‖ script) ‖ outpoints u32 × (txid 32 ‖ vout u32 ‖ sats u64) |
+//! | 07 move | log id 16 ‖ old script ‖ new script ‖ signature length u16 ‖ signature |
 //!
 //! There is one encoding of each entry: what decodes encodes to the same bytes.
 
@@ -35,6 +36,7 @@ mod chain;
 mod encoded;
 mod fields;
 mod job;
+mod moved;
 mod params;
 mod payee;
 mod settlement;
@@ -44,6 +46,7 @@ pub use chain::{ChainEntry, ChainEvent};
 pub use encoded::Encoded;
 pub use fields::SCRIPT_BYTES_MAX;
 pub use job::{JobEntry, PlanEntry};
+pub use moved::{Move, SIGNATURE_BYTES_MAX};
 pub use params::Params;
 pub use payee::{PayeeEntry, WorkerTag};
 pub use settlement::{Reserve, Settlement};
@@ -68,6 +71,7 @@ pub(crate) enum Kind {
     Params = 4,
     Chain = 5,
     Settlement = 6,
+    Move = 7,
 }
 
 /// One entry of the share log.
@@ -85,6 +89,8 @@ pub enum Entry {
     Chain(ChainEntry),
     /// Credits paid from the reserve.
     Settlement(Settlement),
+    /// A payee is paid to another address from here on.
+    Move(Move),
 }
 
 /// Why bytes are not an entry.
@@ -126,6 +132,7 @@ impl Entry {
             Self::Params(_) => Kind::Params,
             Self::Chain(_) => Kind::Chain,
             Self::Settlement(_) => Kind::Settlement,
+            Self::Move(_) => Kind::Move,
         };
         let start = out.len();
         let version = if let Self::Params(params) = self { params.version() } else { VERSION };
@@ -137,6 +144,7 @@ impl Entry {
             Self::Params(params) => params.put(out),
             Self::Chain(event) => event.put(out),
             Self::Settlement(settlement) => settlement.put(out),
+            Self::Move(moved) => moved.put(out),
         }
         let length = out.len() - start - HEAD_BYTES;
         assert!(length <= BODY_BYTES_MAX, "entry of kind {kind:?} has {length} bytes");
@@ -153,7 +161,7 @@ impl Entry {
             let share = bytes.get(1..SHARE_BYTES).ok_or(DecodeError::Truncated)?;
             return Ok((Entry::Share(Share::take(&mut Fields::new(share))?), SHARE_BYTES));
         }
-        if !(Kind::Job as u8..=Kind::Settlement as u8).contains(&kind) {
+        if !(Kind::Job as u8..=Kind::Move as u8).contains(&kind) {
             return Err(DecodeError::UnknownKind(kind));
         }
         let mut head = Fields::new(&bytes[1..]);
@@ -175,7 +183,8 @@ impl Entry {
             3 => Entry::Payee(PayeeEntry::take(&mut body)?),
             4 => Entry::Params(Params::take(&mut body, version)?),
             5 => Entry::Chain(ChainEntry::take(&mut body)?),
-            _ => Entry::Settlement(Settlement::take(&mut body)?),
+            6 => Entry::Settlement(Settlement::take(&mut body)?),
+            _ => Entry::Move(Move::take(&mut body)?),
         };
         body.end()?;
         Ok((entry, HEAD_BYTES + length))

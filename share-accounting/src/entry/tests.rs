@@ -155,8 +155,13 @@ fn payee() -> impl Strategy<Value = Entry> {
     })
 }
 
+fn moved() -> impl Strategy<Value = Entry> {
+    (any::<[u8; 16]>(), script(), script(), vec(any::<u8>(), 0..200))
+        .prop_map(|(log_id, from, to, signature)| Entry::Move(Move { log_id, from, to, signature }))
+}
+
 fn any_entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![share(), job(), payee(), params(), chain(), settlement()]
+    prop_oneof![share(), job(), payee(), params(), chain(), settlement(), moved()]
 }
 
 fn bytes(entry: &Entry) -> Vec<u8> {
@@ -203,7 +208,7 @@ fn a_declared_length_reserves_no_memory() {
 #[test]
 fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(Entry::decode(&[]), Err(DecodeError::Truncated));
-    assert_eq!(Entry::decode(&[7]), Err(DecodeError::UnknownKind(7)));
+    assert_eq!(Entry::decode(&[8]), Err(DecodeError::UnknownKind(8)));
     assert_eq!(Entry::decode(&[0]), Err(DecodeError::UnknownKind(0)));
     assert_eq!(Entry::decode(&[5, 2]), Err(DecodeError::UnknownVersion { kind: 5, version: 2 }));
     assert_eq!(Entry::decode(&[4, 3]), Err(DecodeError::UnknownVersion { kind: 4, version: 3 }));
@@ -252,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_decode_without_a_panic(kind in 0_u8..8, tail in vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_without_a_panic(kind in 0_u8..9, tail in vec(any::<u8>(), 0..200)) {
         let bytes_in = [&[kind, 1, 0, 0][..], &(tail.len() as u32).to_le_bytes(), &tail].concat();
         if let Ok((entry, length)) = Entry::decode(&bytes_in) {
             prop_assert_eq!(bytes(&entry), &bytes_in[..length]);

@@ -1,7 +1,8 @@
 //! A pool block as the ledger keeps it, and the fold of its credits. Pure.
 
+use crate::moves::Moves;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
+use bitcoin::{Amount, BlockHash, Script, ScriptBuf, TxOut, Txid};
 use std::collections::BTreeMap;
 
 /// Confirmations after which a coinbase can be spent.
@@ -112,7 +113,7 @@ impl PoolBlock {
 pub struct Credits {
     /// Newest pool block that counts; all zeros if none does.
     pub block: BlockHash,
-    /// What is owed, in satoshis; none is zero.
+    /// What is owed, in satoshis, by who is paid; none is zero.
     pub by_script: BTreeMap<ScriptBuf, u64>,
 }
 
@@ -141,29 +142,33 @@ pub enum Inconsistent {
     Overflow,
 }
 
-/// Sums the credits of the pool blocks that are on one chain, in any order given.
+/// Sums the credits of the pool blocks that are on one chain, in any order given, by who is paid for them: a later block
+/// may have paid what was owed to a payee's old address to the new one.
 ///
 /// # Errors
 /// A credit is negative, or they do not equal the reserves: nothing may be paid from such books.
-pub fn fold<'a>(in_chain: impl IntoIterator<Item = &'a PoolBlock>) -> Result<Credits, Inconsistent> {
+pub fn fold<'a>(
+    in_chain: impl IntoIterator<Item = &'a PoolBlock>,
+    moves: &'a Moves,
+) -> Result<Credits, Inconsistent> {
     let mut newest: Option<(u32, BlockHash)> = None;
-    let mut sums: BTreeMap<&ScriptBuf, i64> = BTreeMap::new();
+    let mut sums: BTreeMap<&Script, i64> = BTreeMap::new();
     let mut reserves: u64 = 0;
     for block in in_chain {
         newest = newest.max(Some((block.height, block.hash)));
         reserves = reserves.checked_add(block.reserve.to_sat()).ok_or(Inconsistent::Overflow)?;
         for (script, delta) in &block.credit_delta {
-            let sum = sums.entry(script).or_default();
+            let sum = sums.entry(moves.payee(script)).or_default();
             *sum = sum.checked_add(*delta).ok_or(Inconsistent::Overflow)?;
         }
     }
     let mut by_script = BTreeMap::new();
     let mut credits: u64 = 0;
     for (script, sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
-        let negative = |_| Inconsistent::Negative { script: script.clone(), sats: sum };
+        let negative = |_| Inconsistent::Negative { script: script.to_owned(), sats: sum };
         let sats = u64::try_from(sum).map_err(negative)?;
         credits = credits.checked_add(sats).ok_or(Inconsistent::Overflow)?;
-        by_script.insert(script.clone(), sats);
+        by_script.insert(script.to_owned(), sats);
     }
     if credits != reserves {
         return Err(Inconsistent::Unbacked { credits, reserves });

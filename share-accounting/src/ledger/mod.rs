@@ -10,6 +10,7 @@ pub mod block;
 
 pub use block::{BlockState, Credits, Inconsistent, MATURITY, PoolBlock, fold};
 
+use crate::moves::Moves;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -218,15 +219,25 @@ impl Ledger {
         self.blocks("WHERE state = 'in_chain' OR height > ? ORDER BY height", params![above])
     }
 
-    /// What is owed at a tip of height `top`: the fold over the blocks up to there in state in chain or
+    /// What is owed at a tip of height `top`, when these payees have moved: the fold over the blocks up to there in state in chain or
     /// matured. Higher ones keep their state while a node has not got to them, and do not count.
     ///
     /// # Errors
     /// The database refuses, or what is owed does not add up ([`fold`]).
-    pub fn credits(&self, top: u32) -> Result<Credits, LedgerError> {
+    pub fn credits(&self, top: u32, moves: &Moves) -> Result<Credits, LedgerError> {
         let blocks = self.blocks("WHERE state IN ('in_chain', 'matured') AND height <= ?", params![top])?;
-        let credits = fold(blocks.iter().map(|(block, _)| block));
+        let credits = fold(blocks.iter().map(|(block, _)| block), moves);
         credits.map_err(|reason| LedgerError::Inconsistent { height: top, reason })
+    }
+
+    /// The newest pool block in the chain of a tip of height `top`; `None` before the first.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn newest_block(&self, top: u32) -> Result<Option<BlockHash>, LedgerError> {
+        let which =
+            "WHERE state IN ('in_chain', 'matured') AND height <= ? ORDER BY height DESC, hash DESC LIMIT 1";
+        Ok(self.blocks(which, params![top])?.pop().map(|(block, _)| block.hash))
     }
 
     /// Blocks in the chain of a tip of height `top` that have put something aside, lowest first.

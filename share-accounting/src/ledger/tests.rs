@@ -1,5 +1,6 @@
 use super::*;
-use crate::testing::{payee, script};
+use crate::testing::{moved, payee, script};
+use bitcoin::Network;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -76,21 +77,21 @@ fn credits_count_in_chain_blocks_only_and_follow_a_reorganisation() {
         ledger.record(found).unwrap();
     }
     assert_eq!(
-        ledger.credits(101).unwrap(),
+        ledger.credits(101, &Moves::default()).unwrap(),
         Credits { block: BlockHash::all_zeros(), by_script: BTreeMap::new() }
     );
     ledger.set_state(first.hash, BlockState::Submitted).unwrap();
     ledger.set_state(first.hash, BlockState::InChain).unwrap();
     ledger.set_state(first.hash, BlockState::Matured).unwrap();
     ledger.set_state(second.hash, BlockState::InChain).unwrap();
-    let both = ledger.credits(101).unwrap();
+    let both = ledger.credits(101, &Moves::default()).unwrap();
     assert_eq!(both, Credits { block: second.hash, by_script: [(script(1), 30), (script(2), 70)].into() });
     let first_only = Credits { block: first.hash, by_script: [(script(1), 40)].into() };
-    assert_eq!(ledger.credits(100).unwrap(), first_only, "the second is above that tip");
+    assert_eq!(ledger.credits(100, &Moves::default()).unwrap(), first_only, "the second is above that tip");
     ledger.set_state(second.hash, BlockState::Orphaned).unwrap();
-    assert_eq!(ledger.credits(101).unwrap(), first_only);
+    assert_eq!(ledger.credits(101, &Moves::default()).unwrap(), first_only);
     ledger.set_state(second.hash, BlockState::InChain).unwrap();
-    assert_eq!(ledger.credits(101).unwrap(), both);
+    assert_eq!(ledger.credits(101, &Moves::default()).unwrap(), both);
 }
 
 #[test]
@@ -180,34 +181,56 @@ fn payees_are_listed_in_script_order_and_noted_once() {
 #[test]
 fn a_negative_credit_is_told_with_its_height_and_a_remedy() {
     let negative = block(1, 100, &[(1, -5), (2, 10)]);
-    assert_eq!(fold([&negative]), Err(Inconsistent::Negative { script: script(1), sats: -5 }));
+    assert_eq!(
+        fold([&negative], &Moves::default()),
+        Err(Inconsistent::Negative { script: script(1), sats: -5 })
+    );
     let (_dir, mut ledger) = open();
     ledger.record(&negative).unwrap();
     ledger.set_state(negative.hash, BlockState::InChain).unwrap();
-    let error = ledger.credits(100).unwrap_err().to_string();
+    let error = ledger.credits(100, &Moves::default()).unwrap_err().to_string();
     assert!(error.contains("at height 100") && error.contains("-5 satoshis"), "{error}");
     assert!(error.contains("restore the ledger"), "{error}");
-    assert!(ledger.credits(99).is_ok());
+    assert!(ledger.credits(99, &Moves::default()).is_ok());
+}
+
+#[test]
+fn what_was_owed_to_an_old_address_can_be_paid_to_the_new_one() {
+    let mut moves = Moves::default();
+    moves.note(&moved([1; 16], 200, script(3)), Network::Regtest).unwrap();
+    // The last one from a job that was made before.
+    let blocks = [
+        block(1, 100, &[(200, 500), (2, 10)]),
+        block(2, 101, &[(3, -400), (2, 400)]),
+        block(3, 102, &[(200, -100), (2, 101)]),
+    ];
+    let owed = |blocks: &[PoolBlock]| fold(blocks, &moves).map(|credits| credits.by_script);
+    assert_eq!(owed(&blocks[..1]), Ok([(script(3), 500), (script(2), 10)].into()));
+    assert_eq!(owed(&blocks[..2]), Ok([(script(3), 100), (script(2), 410)].into()));
+    assert_eq!(owed(&blocks), Ok([(script(2), 511)].into()));
 }
 
 #[test]
 fn credit_without_reserve_is_refused() {
     let mut unbacked = block(1, 100, &[(1, 10)]);
     unbacked.reserve = Amount::from_sat(9);
-    assert_eq!(fold([&unbacked]), Err(Inconsistent::Unbacked { credits: 10, reserves: 9 }));
+    assert_eq!(
+        fold([&unbacked], &Moves::default()),
+        Err(Inconsistent::Unbacked { credits: 10, reserves: 9 })
+    );
 }
 
 #[test]
 fn sums_that_overflow_are_refused() {
     let most = |n: u8, sats: i64| PoolBlock { credit_delta: vec![(script(1), sats)], ..block(n, 100, &[]) };
-    assert_eq!(fold([&most(1, i64::MAX), &most(2, 1)]), Err(Inconsistent::Overflow));
-    assert_eq!(fold([&most(1, i64::MIN), &most(2, -1)]), Err(Inconsistent::Overflow));
+    assert_eq!(fold([&most(1, i64::MAX), &most(2, 1)], &Moves::default()), Err(Inconsistent::Overflow));
+    assert_eq!(fold([&most(1, i64::MIN), &most(2, -1)], &Moves::default()), Err(Inconsistent::Overflow));
     let mut three = block(1, 100, &[]);
     three.credit_delta = [1, 2, 3].map(|n| (script(n), i64::MAX)).to_vec();
-    assert_eq!(fold([&three]), Err(Inconsistent::Overflow));
+    assert_eq!(fold([&three], &Moves::default()), Err(Inconsistent::Overflow));
     let mut reserves = [block(1, 100, &[]), block(2, 101, &[])];
     reserves.iter_mut().for_each(|block| block.reserve = Amount::MAX);
-    assert_eq!(fold(&reserves), Err(Inconsistent::Overflow));
+    assert_eq!(fold(&reserves, &Moves::default()), Err(Inconsistent::Overflow));
 }
 
 proptest! {
@@ -229,7 +252,7 @@ proptest! {
                 kept.push(found);
             }
         }
-        let expected = fold(kept.iter().rev()).unwrap();
-        prop_assert_eq!(ledger.credits(u32::MAX).unwrap(), expected);
+        let expected = fold(kept.iter().rev(), &Moves::default()).unwrap();
+        prop_assert_eq!(ledger.credits(u32::MAX, &Moves::default()).unwrap(), expected);
     }
 }

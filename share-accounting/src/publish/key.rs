@@ -2,10 +2,13 @@
 
 use super::head::Head;
 use bitcoin::Network;
+use bitcoin::hex::FromHex;
 use rand_core::OsRng;
 use signed_note::{Note, Signer, StandardSigner, StandardVerifier, Verifier, VerifierList, generate_key};
 use tlog_tiles::{Checkpoint, Hash};
 
+/// In front of a log's id in the name that it has if its operator chooses none.
+pub const NAME_HEAD: &str = "sluice/";
 /// In front of the chain's name in a checkpoint.
 const NETWORK: &str = "network ";
 
@@ -103,6 +106,11 @@ impl LogVerifier {
     /// [`KeyError::Public`].
     pub fn parse(key: &str) -> Result<Self, KeyError> {
         StandardVerifier::new(key).map(Self).map_err(|_| KeyError::Public(key.to_owned()))
+    }
+
+    /// The id of the log, which its name says unless the operator has chosen another.
+    pub fn log_id(&self) -> Option<[u8; 16]> {
+        FromHex::from_hex(self.0.name().strip_prefix(NAME_HEAD)?).ok()
     }
 
     /// The head that a checkpoint is of, and the chain.

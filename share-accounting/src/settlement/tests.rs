@@ -21,7 +21,7 @@ fn settlement(proposal: Proposal, fee: u64) -> Settlement {
 
 /// Of what is owed at one block alone.
 fn proposed(owed: &Credits, reserves: &[Reserve], before: &Settlements) -> Option<Proposal> {
-    propose(owed, owed, reserves.iter().copied(), before, &params())
+    propose(owed, owed, reserves.iter().copied(), before, &Moves::default(), &params())
 }
 
 #[test]
@@ -52,7 +52,8 @@ fn what_has_been_paid_since_or_is_locked_is_not_settled() {
     let (matured, newest) =
         (credits(&[(1, 10_000), (2, 20_000), (4, 9_000)]), credits(&[(1, 9_000), (2, 90_000)]));
     let before = Settlements { locked: Arc::new(credits(&[(2, 14_000)])), ..Settlements::default() };
-    let proposal = propose(&matured, &newest, [reserve(1, 100_000)], &before, &params()).unwrap();
+    let proposal =
+        propose(&matured, &newest, [reserve(1, 100_000)], &before, &Moves::default(), &params()).unwrap();
     assert_eq!(proposal.credits, [(script(1), 9_000), (script(2), 6_000)]);
 }
 
@@ -205,7 +206,14 @@ impl Life {
                 let at = self.owed.len().saturating_sub(1 + ago);
                 let reserves = self.reserves[..self.counts[at]].iter().copied();
                 let params = params();
-                let proposal = propose(&self.owed[at], self.newest(), reserves, &self.settlements, &params);
+                let proposal = propose(
+                    &self.owed[at],
+                    self.newest(),
+                    reserves,
+                    &self.settlements,
+                    &Moves::default(),
+                    &params,
+                );
                 let Some(proposal) = proposal else { return };
                 if self.settlements.open().is_some() {
                     return;

@@ -1,6 +1,7 @@
 //! What a log can be wrong about.
 
 use bitcoin::{Amount, BlockHash, ScriptBuf};
+use std::borrow::Cow;
 use std::fmt;
 use stratum::class::SizeClass;
 use stratum::pot::Pot;
@@ -26,7 +27,7 @@ impl fmt::Display for Finding {
 pub enum Lie {
     /// Entries contradict each other; nothing behind this one can be checked.
     #[error("the log contradicts itself: {0}")]
-    Inconsistent(&'static str),
+    Inconsistent(Cow<'static, str>),
     /// Rules that no payout can follow.
     #[error("rules that cannot be followed: {0}")]
     Rules(String),

@@ -23,6 +23,7 @@ pub use lie::{Finding, Lie};
 
 use crate::books::Books;
 use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PlanEntry, Reserve};
+use crate::moves::Moves;
 use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
@@ -31,6 +32,7 @@ use plans::Plans;
 use shares::Shares;
 use statistics::Statistics;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use stratum::target::Work;
 use survey::Survey;
 
@@ -75,6 +77,10 @@ pub struct Report {
     /// The block that each job builds on, and the network target that it names, with the first entry that says so. A
     /// node can tell whether it is that of the chain.
     pub targets: BTreeMap<(BlockHash, u32), u64>,
+    /// Payees that have moved to another address, each by a signature of the old one, and the log that these are signed for.
+    pub moves: Arc<Moves>,
+    /// Whether the log's id was not known: they may be signed for another log.
+    pub moves_of_any_log: bool,
     /// What chance says of the shares.
     pub statistics: Statistics,
     /// Scripts by their numbers in the statistics.
@@ -104,11 +110,16 @@ impl Report {
     }
 }
 
-/// Audits a log that `read` gives from its first entry on, twice; the second time it may have grown.
+/// Audits a log that `read` gives from its first entry on, twice; the second time it may have grown. Without `log_id`
+/// payees may have signed their moves for another log.
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn audit<I, E>(network: Network, mut read: impl FnMut() -> Result<I, E>) -> Result<Report, E>
+pub fn audit<I, E>(
+    network: Network,
+    log_id: Option<[u8; 16]>,
+    mut read: impl FnMut() -> Result<I, E>,
+) -> Result<Report, E>
 where
     I: Iterator<Item = Result<(u64, Entry), E>>,
 {
@@ -120,6 +131,8 @@ where
         entries += 1;
     }
     let mut audit = Audit::new(network, survey);
+    audit.books.moves = Moves::of(log_id).into();
+    audit.report.moves_of_any_log = log_id.is_none();
     // A pool that runs goes on writing: what came since is left for another time.
     for entry in read()?.take(usize::try_from(entries).unwrap_or(usize::MAX)) {
         let (index, entry) = entry?;
@@ -146,7 +159,7 @@ struct Audit {
 
 impl Audit {
     fn new(network: Network, survey: Survey) -> Self {
-        let mut books = Books::new(Work(u128::MAX));
+        let mut books = Books::new(network, Work(u128::MAX));
         // No window of this log is larger, so none reaches back to what the books have let go.
         let _ = books.window.resize(survey.largest_window());
         Self {
@@ -209,7 +222,7 @@ impl Audit {
                 self.jobs.note(chain);
                 self.shares.note(chain);
             }
-            Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) => {}
+            Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) | Entry::Move(_) => {}
         }
         true
     }
@@ -219,7 +232,7 @@ impl Audit {
             Entry::Params(params) => params.split.check().map_err(|error| Lie::Rules(error.to_string()))?,
             // Longer ones are paid by no plan.
             Entry::Payee(payee) if !(1..=252).contains(&payee.script.len()) => {
-                return Err(Lie::Inconsistent("payee script is empty or too long to be paid"));
+                return Err(Lie::Inconsistent("payee script is empty or too long to be paid".into()));
             }
             _ => {}
         }
@@ -241,6 +254,7 @@ impl Audit {
         report.root = tree.root();
         report.total_work = books.total_work.0;
         report.settlements = books.settlements;
+        report.moves = books.moves;
         report.findings.sort_by_key(|finding| finding.index);
         report
     }

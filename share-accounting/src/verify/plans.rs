@@ -157,9 +157,10 @@ impl Plans {
         let weighed = self.weighed.as_mut().expect("weighed just above");
         let network = self.network;
         let (payable, committed) = weighed.ledgers.entry(ledger_block).or_insert_with(|| {
+            let owed = books.moves.credits(&ledger.owed);
             let payable = match books.settlements.locked() {
-                locked if locked.is_empty() => ledger.owed.clone(),
-                locked => Arc::new(settlement::payable(&ledger.owed, locked)),
+                locked if locked.is_empty() => owed,
+                locked => Arc::new(settlement::payable(&owed, &books.moves.credits(locked))),
             };
             let (log_size, weights, credits) = (place.log_size, &weighed.weights, &*payable);
             let params = ParamsHash::of(&params);
@@ -168,7 +169,7 @@ impl Plans {
             (payable, commitment)
         });
         let expected = expected(claim, &weighed.weights, payable, &params)?;
-        let owed = changed(&ledger.owed, &expected.credit_delta).ok_or(Lie::Money)?;
+        let owed = changed(&books.moves.credits(&ledger.owed), &expected.credit_delta).ok_or(Lie::Money)?;
         for (block, coinbase) in self.solved.remove(&place.job).into_iter().flatten() {
             let (owed, before) = (owed.clone(), Some(ledger_block));
             let reserve = expected.reserve_in(coinbase);
@@ -207,7 +208,9 @@ impl Plans {
         }
         let mut reserves: Vec<_> = self.chain(*matured).filter_map(|(_, ledger)| ledger.reserve).collect();
         reserves.reverse();
-        let expected = settlement::propose(&old.owed, &newest.owed, reserves, &books.settlements, params);
+        let (old, newest) = (books.moves.credits(&old.owed), books.moves.credits(&newest.owed));
+        let (before, moves) = (&books.settlements, &books.moves);
+        let expected = settlement::propose(&old, &newest, reserves, before, moves, params);
         let expected = expected.unwrap_or(Proposal { credits: Vec::new(), reserve: Vec::new(), owed: 0 });
         if let Some(place) = first_difference(credits, &expected.credits) {
             let show = |credits: &[(ScriptBuf, u64)]| match credits.get(place) {
@@ -228,17 +231,18 @@ impl Plans {
     /// A settlement is paid: then all of it is owed by the ledger of the newest job, too, if that is later in the chain
     /// than the ledger that the settlement names. The books are those from before.
     pub fn check_paid(&self, settlement: u64, books: &Books, report: &mut Report) {
-        let (locked, made) = (books.settlements.locked(), books.settlements.all().get(&settlement));
-        let Some(made) = made else { return };
+        let Some(made) = books.settlements.all().get(&settlement) else { return };
         let named = made.settlement.ledger_block;
         let is_later = self.chain(self.newest).any(|(hash, _)| hash == named);
         let Some(Ledger { owed, .. }) = self.ledgers.get(if is_later { &self.newest } else { &named }) else {
             return;
         };
+        let (owed, locked) = (books.moves.credits(owed), books.moves.credits(books.settlements.locked()));
         let paid_before = made.settlement.credits.iter().find_map(|(script, _)| {
+            let script = books.moves.payee(script);
             let locked = locked.get(script).copied()?;
             let owed = owed.get(script).copied().unwrap_or(0);
-            (owed < locked).then(|| Lie::PaidTwice { script: script.clone(), locked, owed })
+            (owed < locked).then(|| Lie::PaidTwice { script: script.to_owned(), locked, owed })
         });
         if let Some(lie) = paid_before {
             report.found(settlement, lie);

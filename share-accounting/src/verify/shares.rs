@@ -99,7 +99,7 @@ impl Shares {
     pub fn take(&mut self, index: u64, share: &Share, jobs: &mut Jobs, books: &Books, report: &mut Report) {
         let registry = &books.registry;
         let Some(roll) = roll_of(share) else {
-            return report.found(index, Lie::Inconsistent("an extranonce of a size that no job has"));
+            return report.found(index, Lie::Inconsistent("an extranonce of a size that no job has".into()));
         };
         let Some(body) = jobs.find(share.job, share.extranonce.as_bytes().len()) else {
             if share.credited {

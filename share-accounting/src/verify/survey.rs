@@ -153,7 +153,7 @@ impl Survey {
                 self.jobs.note(chain);
                 self.made.note(chain);
             }
-            Entry::Share(_) | Entry::Settlement(_) => {}
+            Entry::Share(_) | Entry::Settlement(_) | Entry::Move(_) => {}
         }
     }
 

@@ -5,8 +5,8 @@ mod history;
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
 use crate::entry::{ChainEntry, ChainEvent};
-use crate::entry::{PlanEntry, Settlement, Share};
-use crate::testing::script;
+use crate::entry::{Move, PlanEntry, Settlement, Share};
+use crate::testing::{SIGNERS, script};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, TxOut};
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ const HARD: i8 = -16;
 
 fn audited(entries: &[Entry]) -> Report {
     let read = || Ok::<_, Infallible>((0..).zip(entries).map(|(index, entry)| Ok((index, entry.clone()))));
-    let Ok(report) = audit(Network::Regtest, read);
+    let Ok(report) = audit(Network::Regtest, None, read);
     report
 }
 
@@ -585,6 +585,71 @@ fn lie_a_job_for_one_payee_while_others_have_worked() {
     assert_crooked(&Crook { weights: Box::new(grab), ..honest() }, "pays one payee alone");
 }
 
+/// A pool that owes something to payees 200 and 201, of whom the first has moved to 3 and goes on mining as before.
+fn moved_on(crook: &Crook) -> (Vec<Entry>, usize) {
+    let mut history = History::new(params(40));
+    history.class = SizeClass::B255;
+    let solo = history.plan(200, &honest());
+    history.mine(&solo, 200, POT);
+    let mut job = history.plan(200, &honest());
+    for n in 0..60 {
+        if history.mine(&job, 200 + n % 2, POT) || n % 5 == 0 {
+            job = history.next(&job, 1);
+        }
+    }
+    assert!(history.move_payee(200, 3) && !history.move_payee(200, 4) && !history.move_payee(202, 3));
+    history.class = SizeClass::B755;
+    history.replace(&job);
+    let job = history.plan(1, crook);
+    for n in 0..30 {
+        history.mine(&job, 200 + n % 2, POT);
+    }
+    let entries = history.entries();
+    let at = entries.iter().position(|entry| matches!(entry, Entry::Move(_))).unwrap();
+    (entries, at)
+}
+
+#[test]
+fn what_was_earned_and_owed_under_an_old_address_is_paid_to_the_new_one() {
+    let (entries, at) = moved_on(&honest());
+    let report = audited(&entries);
+    assert!(report.is_proven(), "{:#?}", report.findings);
+    assert_eq!(report.moves.len(), 1);
+    let paid = |entries: &[Entry], to: u8| {
+        let jobs = entries.iter().filter_map(|entry| match entry {
+            Entry::Job(job) => Some(jobs::coinbase(job).unwrap().0.output),
+            _ => None,
+        });
+        jobs.flatten().any(|output| output.script_pubkey == script(to))
+    };
+    assert!(paid(&entries[..at], 200) && !paid(&entries[..at], 3));
+    assert!(!paid(&entries[at..], 200) && paid(&entries[at..], 3));
+}
+
+#[test]
+fn lie_a_payee_moves_without_its_owners_signature() {
+    let (entries, at) = moved_on(&honest());
+    let bent: [fn(&mut Move); 3] =
+        [|moved| moved.to = script(250), |moved| moved.from = script(201), |moved| moved.log_id = [0; 16]];
+    for bend in bent {
+        let mut entries = entries.clone();
+        let Entry::Move(moved) = &mut entries[at] else { unreachable!("it was found there") };
+        bend(moved);
+        assert_lie(&entries, at, "the signature is not that of the address's owner");
+    }
+}
+
+#[test]
+fn lie_a_job_pays_an_address_that_has_moved() {
+    let back = |weights: &mut BTreeMap<ScriptBuf, Work>| {
+        let work = weights.remove(&script(3)).unwrap();
+        weights.insert(script(200), work);
+    };
+    let found = lies(&moved_on(&Crook { weights: Box::new(back), ..honest() }).0);
+    assert!(!found.is_empty(), "{found:#?}");
+    assert!(found.iter().all(|lie| lie.contains(&format!("{:x}", script(3)))), "{found:#?}");
+}
+
 /// A step of a pool's life.
 #[derive(Debug, Clone)]
 enum Step {
@@ -610,13 +675,23 @@ enum Step {
     Wait {
         seconds: u64,
     },
+    /// A payee is paid to another address from now on, if it can be.
+    Move {
+        from: u8,
+        to: u8,
+    },
+}
+
+fn payee_number() -> impl Strategy<Value = u8> {
+    prop_oneof![1_u8..6, SIGNERS.start..SIGNERS.start + 3]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let classes = prop::sample::select(&SizeClass::ALL[..]);
     prop_oneof![
-        12 => (1_u8..9, -4_i8..1).prop_map(|(to, harder)| Step::Mine { to, harder }),
-        1 => (1_u8..9).prop_map(|to| Step::Stale { to }),
+        2 => (SIGNERS.start..SIGNERS.start + 3, payee_number()).prop_map(|(from, to)| Step::Move { from, to }),
+        12 => (payee_number(), -4_i8..1).prop_map(|(to, harder)| Step::Mine { to, harder }),
+        1 => payee_number().prop_map(|to| Step::Stale { to }),
         4 => classes.prop_map(|class| Step::Plan { class }),
         1 => Just(Step::Orphan),
         1 => Just(Step::Tip),
@@ -642,6 +717,9 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
             }
             Step::Stale { to } => history.mine_stale(&job, to),
             Step::Wait { seconds } => history.pass(seconds),
+            Step::Move { from, to } => {
+                history.move_payee(from, to);
+            }
             Step::Plan { class } => {
                 history.class = class;
                 job = history.next(&job, 1);

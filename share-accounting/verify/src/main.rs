@@ -72,7 +72,7 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
         anyhow::bail!("there is no share log in {}", args.dir.display());
     };
     let network = header.network;
-    let report = audit(network, shown(|| Reader::open(&args.dir)))?;
+    let report = audit(network, Some(header.log_id), shown(|| Reader::open(&args.dir)))?;
     answer(&args.common, network, &report, None)
 }
 
@@ -80,7 +80,8 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
 fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     let verifier = LogVerifier::parse(&args.key)?;
     let mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
-    let report = audit(mirror.network(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
+    let report =
+        audit(mirror.network(), verifier.log_id(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
     anyhow::ensure!(
         report.root == mirror.head().root || !report.is_honest(),
         "the copy has changed meanwhile"

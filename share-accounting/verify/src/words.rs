@@ -51,6 +51,11 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "{shares} late shares without credit, whose jobs are long gone: they weigh nothing"
         ));
     }
+    if !report.moves.is_empty() && report.moves_of_any_log {
+        unproven.push(
+            "that payees have signed for this log that they move: its name does not say its id".to_owned(),
+        );
+    }
     if report.settlements_left_out > 0 {
         let settlements = report.settlements_left_out;
         unproven.push(format!(
@@ -103,6 +108,12 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
              log notes when work was replaced"
         ),
     ];
+    let moved = report.moves.len();
+    if moved > 0 {
+        proven.push(format!(
+            "{moved} payees are paid to another address since, which the owner of the old one has signed"
+        ));
+    }
     if let Some(fates) = fates {
         let count = |of: fn(&State) -> bool| fates.iter().filter(|fate| of(&fate.state)).count();
         let in_chain = count(|state| matches!(state, State::InChain { .. }));
@@ -269,6 +280,7 @@ impl Answer<'_> {
             "lies_total": self.lies_total(),
             "lies": lies.collect::<Value>(),
             "settlements": self.settlements(),
+            "payees_moved": report.moves.len(),
             "reserve_sats": self.chain.and_then(|chain| chain.custody.held.sats()),
             "not_proven": self.unproven(),
         });

@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
         rest = &rest[bytes..];
     }
     let read = || Ok::<_, Infallible>((0..).zip(&entries).map(|(index, entry)| Ok((index, entry.clone()))));
-    let Ok(report) = audit(Network::Regtest, read);
+    let Ok(report) = audit(Network::Regtest, None, read);
     assert!(report.entries <= entries.len() as u64);
     // The job pays nobody.
     assert!(!report.is_honest());

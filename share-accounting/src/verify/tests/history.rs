@@ -1,14 +1,14 @@
 //! A pool's life in miniature: real accounting, real judgement, real work, and jobs made by the rules, unless the pool
 //! is a crooked one.
 
-use crate::accounting::{Accounting, AccountingThread, Settings};
+use crate::accounting::{Accounting, AccountingThread, Adjustments, Settings};
 use crate::commitment::{Committed, ParamsHash};
 use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement};
 use crate::log::Reader;
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::payout::{self, Room};
 use crate::settlement;
-use crate::testing::{commit, payee, script};
+use crate::testing::{commit, moved, payee, script};
 use crate::window::Span;
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -179,9 +179,9 @@ impl History {
         let (log_size, mut log_root, mut weights) = (snapshot.log_size, snapshot.log_root, snapshot.weights);
         (crook.weights)(&mut weights);
         (crook.log_root)(&mut log_root);
-        let owed = &self.credits[&self.ledger_block];
+        let owed = snapshot.moves.gathered(self.owed_at(self.ledger_block));
         let before =
-            if crook.forgets_locks { owed.clone() } else { settlement::payable(owed, &snapshot.locked) };
+            if crook.forgets_locks { owed.clone() } else { settlement::payable(&owed, &snapshot.locked) };
         let mut rules = self.params.split.clone();
         (crook.split)(&mut rules);
         let value = Amount::from_sat(VALUE);
@@ -258,39 +258,57 @@ impl History {
 
     /// Settles what was owed at a pool block, as the ledger gives it and a crook bends it; `false` if that is nothing.
     pub fn settle(&self, matured: BlockHash, fee_bp: u16, bend: impl Fn(&mut Settlement)) -> bool {
-        let settlements = self.accounting.settlements(Duration::from_secs(60)).unwrap();
+        let adjustments = self.adjustments();
+        let Adjustments { settlements, moves } = &adjustments;
         let (mut reserves, mut block) = (Vec::new(), matured);
         while let Some((before, reserve)) = self.blocks.get(&block) {
             reserves.extend(*reserve);
             block = *before;
         }
         reserves.reverse();
-        let (old, newest) = (&self.credits[&matured], &self.credits[&self.ledger_block]);
-        let proposal = settlement::propose(old, newest, reserves, &settlements, &self.params);
+        let old = moves.gathered(self.owed_at(matured));
+        let newest = moves.gathered(self.owed_at(self.ledger_block));
+        let proposal = settlement::propose(&old, &newest, reserves, settlements, moves, &self.params);
         let Some(settlement::Proposal { credits, reserve, .. }) = proposal else { return false };
         let mut settlement =
             Settlement { matured, ledger_block: self.ledger_block, fee: 0, credits, reserve };
         settlement.fee = settlement::fee_max(settlement.total(), fee_bp);
         bend(&mut settlement);
-        self.accounting.settle(settlement).unwrap();
+        self.accounting.settle(settlement, &adjustments).unwrap();
         true
+    }
+
+    fn adjustments(&self) -> Adjustments {
+        self.accounting.adjustments(Duration::from_secs(60)).unwrap()
+    }
+
+    /// By the scripts that were paid then.
+    fn owed_at(&self, ledger_block: BlockHash) -> impl Iterator<Item = (&ScriptBuf, u64)> {
+        self.credits[&ledger_block].iter().map(|(script, sats)| (script, *sats))
+    }
+
+    /// A payee moves, if it can; whether it did.
+    pub fn move_payee(&self, from: u8, to: u8) -> bool {
+        let moved = moved(self.accounting.log_id(), from, script(to));
+        self.accounting.move_payee(moved, Duration::from_secs(60)).is_ok()
     }
 
     /// The settlement that waits to be paid.
     pub fn open_settlement(&self) -> Option<u64> {
-        self.accounting.settlements(Duration::from_secs(60)).unwrap().open().map(|(index, _)| index)
+        self.adjustments().settlements.open().map(|(index, _)| index)
     }
 
     /// Whether what settlements take is owed at a pool block: else one has to be withdrawn.
     pub fn is_owed_at(&self, ledger_block: BlockHash) -> bool {
-        let (owed, settlements) =
-            (&self.credits[&ledger_block], self.accounting.settlements(Duration::from_secs(60)).unwrap());
-        settlements.locked().iter().all(|(script, sats)| owed.get(script).is_some_and(|owed| owed >= sats))
+        let Adjustments { settlements, moves } = self.adjustments();
+        let owed = moves.gathered(self.owed_at(ledger_block));
+        let locked = moves.credits(settlements.locked());
+        locked.iter().all(|(script, sats)| owed.get(script).is_some_and(|owed| owed >= sats))
     }
 
     /// The open settlement is paid, in some block.
     pub fn settled(&self) {
-        let settlements = self.accounting.settlements(Duration::from_secs(60)).unwrap();
+        let Adjustments { settlements, .. } = self.adjustments();
         let (index, made) = settlements.open().unwrap();
         let txid = made.settlement.transaction(&made.reserve_script).compute_txid();
         self.event(ChainEvent::SettlementPaid { settlement: index, block: self.tip, txid });

@@ -1,0 +1,142 @@
+//! Payees that have moved to another address. Pure.
+//!
+//! A move is for good: an address moves once in a log, and nobody moves to one that has left itself. So a signature
+//! cannot be used again, there are no circles, and whoever is paid in the end is known at once. Nothing in the log is
+//! rewritten: work and credits stay where they were booked, and are gathered under the new address when something is
+//! computed from them.
+
+use crate::bip322::{self, Unsigned};
+use crate::entry::Move;
+use bitcoin::hex::DisplayHex;
+use bitcoin::{Address, Network, Script, ScriptBuf};
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::sync::Arc;
+
+/// Who is paid in whose place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// By the old script: the newest one.
+    moved: BTreeMap<ScriptBuf, ScriptBuf>,
+    /// The log that all of them are signed for.
+    log_id: Option<[u8; 16]>,
+}
+
+/// Why a payee does not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// Such a script cannot sign, or be paid.
+    #[error("{0} is no address")]
+    NoAddress(&'static str),
+    /// There is no way back.
+    #[error("{0} has moved to another one already, for good")]
+    HasMoved(&'static str),
+    /// Nothing would change.
+    #[error("the old and the new address are the same")]
+    Same,
+    /// Moves of one log are signed for that log.
+    #[error("it was signed for another log")]
+    OtherLog,
+    /// It is not the old address's owner who wants this.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
+}
+
+/// What the owner of the old address signs (BIP 322): one line, as wallets show it.
+pub fn message(log_id: &[u8; 16], from: &Address, to: &Address) -> String {
+    format!(
+        "Sluice log {}: pay to {to} from now on, for good, whatever is owed to {from}",
+        log_id.to_lower_hex_string()
+    )
+}
+
+impl Moves {
+    /// None yet, of this log, if it is known which that is; else the first one says so.
+    pub fn of(log_id: Option<[u8; 16]>) -> Self {
+        Self { moved: BTreeMap::new(), log_id }
+    }
+
+    /// Whether a payee may move.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, moved: &Move, network: Network) -> Result<(), MoveError> {
+        let Move { log_id, from, to, signature } = moved;
+        let address =
+            |script, which| Address::from_script(script, network).map_err(|_| MoveError::NoAddress(which));
+        let (old, new) = (address(from, "the old one")?, address(to, "the new one")?);
+        if from == to {
+            return Err(MoveError::Same);
+        }
+        for (script, which) in [(from, "the old address"), (to, "the new address")] {
+            if self.moved.contains_key(script) {
+                return Err(MoveError::HasMoved(which));
+            }
+        }
+        if self.log_id.is_some_and(|known| known != *log_id) {
+            return Err(MoveError::OtherLog);
+        }
+        Ok(bip322::verify(&old, &message(log_id, &old, &new), signature)?)
+    }
+
+    /// Takes a move's entry.
+    ///
+    /// # Errors
+    /// As [`Moves::check`]; then nothing has changed.
+    pub fn note(&mut self, moved: &Move, network: Network) -> Result<(), MoveError> {
+        self.check(moved, network)?;
+        self.log_id = Some(moved.log_id);
+        for newest in self.moved.values_mut().filter(|newest| **newest == moved.from) {
+            newest.clone_from(&moved.to);
+        }
+        self.moved.insert(moved.from.clone(), moved.to.clone());
+        Ok(())
+    }
+
+    /// The log that they are signed for; `None` if there are none and it is not known.
+    pub fn log_id(&self) -> Option<[u8; 16]> {
+        self.log_id
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.moved.len()
+    }
+
+    /// Whether nobody has moved.
+    pub fn is_empty(&self) -> bool {
+        self.moved.is_empty()
+    }
+
+    /// Who is paid for a script: itself, unless it has moved.
+    pub fn payee<'a>(&'a self, script: &'a Script) -> &'a Script {
+        self.moved.get(script).map_or(script, ScriptBuf::as_script)
+    }
+
+    /// Sums by who is paid.
+    pub fn gathered<'a, T>(
+        &self,
+        sums: impl IntoIterator<Item = (&'a ScriptBuf, T)>,
+    ) -> BTreeMap<ScriptBuf, T>
+    where
+        T: AddAssign + Default,
+    {
+        let mut gathered = BTreeMap::<ScriptBuf, T>::new();
+        for (script, sum) in sums {
+            *gathered.entry(self.payee(script).to_owned()).or_default() += sum;
+        }
+        gathered
+    }
+
+    /// Credits by who is paid.
+    pub fn credits(&self, credits: &Arc<BTreeMap<ScriptBuf, u64>>) -> Arc<BTreeMap<ScriptBuf, u64>> {
+        if credits.keys().all(|script| !self.moved.contains_key(script)) {
+            return credits.clone();
+        }
+        Arc::new(self.gathered(credits.iter().map(|(script, sats)| (script, *sats))))
+    }
+}
+
+#[cfg(test)]
+mod tests;
