@@ -2,8 +2,11 @@
 
 use crate::forward::{Current, WAITING_MAX};
 use crate::health::{Health, ProxyPages};
+use crate::journal::Journal;
+use crate::link::Upstream;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
+use crate::receipts;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::switchboard::{Surroundings, Switchboard};
@@ -24,6 +27,9 @@ use tracing::info;
 
 /// How often it is checked that no part has died.
 const PULSE: Duration = Duration::from_millis(500);
+
+/// Time for the last lines of the journal.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 ///
@@ -51,7 +57,8 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
 
     let (show, current) = watch::channel(Current::default());
     let Shards { entrances, verdicts, threads } = start_shards(&settings, &rates, &metrics, &current, &stop)?;
-    let surroundings = Surroundings { shards: verdicts, health, metrics: metrics.clone() };
+    let (journal, written) = start_journal(&settings, &metrics, &health)?.unzip();
+    let surroundings = Surroundings { shards: verdicts, health, metrics: metrics.clone(), journal };
     // Links outlive the shards: verdicts are waited for.
     let cut = CancellationToken::new();
     let switchboard = Switchboard::new(settings.upstreams.clone(), surroundings, show).run(cut.clone());
@@ -79,6 +86,11 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
     let ended = tokio::time::timeout(settings.shutdown_grace, joined).await.is_ok();
     cut.cancel();
+    if let Some(written) = written {
+        // The links hold the journal, until they have said what became of their last shares. One that lingers has none.
+        let joined = tokio::task::spawn_blocking(move || written.join());
+        let _ = tokio::time::timeout(LAST_MOMENT, joined).await;
+    }
     match died {
         Some(part) => bail!("the {part} has failed: this is a bug, please report it with the lines above"),
         None if !ended => bail!("shares still waited for upstream's verdict when shutdown_grace_s was over"),
@@ -87,6 +99,24 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// The journal, if there is a place for it, and its thread. What it has written goes on to those who fetch receipts.
+fn start_journal(
+    settings: &Settings,
+    metrics: &Metrics,
+    health: &Arc<Health>,
+) -> anyhow::Result<Option<(Journal, JoinHandle<()>)>> {
+    let Some(dir) = &settings.data_dir else { return Ok(None) };
+    let folder = |upstream: &Upstream| dir.join(format!("{}_{}", upstream.server.host, upstream.server.port));
+    let logs = settings
+        .upstreams
+        .iter()
+        .enumerate()
+        .filter_map(|(place, upstream)| upstream.log.clone().map(|log| (place, folder(upstream), log)));
+    let written = receipts::start(logs, settings.receipts_every, metrics.clone(), health.clone())?;
+    let folders = settings.upstreams.iter().map(folder).collect();
+    Ok(Some(Journal::start(folders, metrics.clone(), written)?))
 }
 
 struct Shards {

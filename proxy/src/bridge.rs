@@ -5,6 +5,7 @@
 //! nothing for a machine but the bytes before it (design §5).
 
 use crate::forward::{ChannelName, Share, Waiting};
+use bitcoin::BlockHash;
 use std::sync::Arc;
 use stratum::class::SizeClass;
 use stratum::encoded::EncodedJob;
@@ -98,7 +99,7 @@ pub fn upstream(body: &JobBody) -> Upstream {
 }
 
 /// A machine's share as it goes upstream.
-pub fn share(upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> Share {
+pub fn share(upstream: Upstream, roll: &Roll, hash: BlockHash, waiting: Option<Waiting>) -> Share {
     let padding = [0; Bytes32::MAX];
     let extranonce =
         [&padding[..upstream.padding_bytes.into()], &roll.extranonce1.0, roll.extranonce2.as_bytes()]
@@ -110,6 +111,7 @@ pub fn share(upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> Share
         ntime: roll.ntime,
         nonce: roll.nonce,
         version: roll.version,
+        hash,
         waiting,
     }
 }

@@ -42,6 +42,9 @@ pub struct Overrides {
     /// Let machines' own users say who is paid, as `pass_users`.
     #[arg(long, env = "SLUICE_PROXY_PASS_USERS")]
     pub pass_users: bool,
+    /// Folder for the journal and for receipts, as `data_dir`.
+    #[arg(long, env = "SLUICE_PROXY_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<String>,
     /// Log level or filter, instead of `log.filter`.
     #[arg(long, env = "SLUICE_PROXY_LOG", value_name = "LEVEL")]
     pub log: Option<String>,

@@ -74,6 +74,8 @@ pub struct Share {
     pub nonce: u32,
     /// The whole header version.
     pub version: u32,
+    /// Of its header.
+    pub hash: BlockHash,
     /// Who waits for the verdict. Nobody, if the machine was answered already: the share may be a block all the same.
     pub waiting: Option<Waiting>,
 }

@@ -20,6 +20,8 @@ struct State {
     has_work: bool,
     /// Why each upstream is away; `None` while it is not.
     trouble: Vec<Option<String>>,
+    /// What is wrong with each one's receipts.
+    receipts: Vec<Vec<String>>,
 }
 
 /// The answer of /health.
@@ -40,8 +42,8 @@ pub struct Report {
 impl Health {
     /// Nothing is connected. `upstreams` are as people know them.
     pub fn new(upstreams: Vec<String>) -> Self {
-        let trouble = vec![None; upstreams.len()];
-        let state = State { used: None, has_work: false, trouble };
+        let (trouble, receipts) = (vec![None; upstreams.len()], vec![Vec::new(); upstreams.len()]);
+        let state = State { used: None, has_work: false, trouble, receipts };
         Self { names: upstreams, state: Mutex::new(state) }
     }
 
@@ -58,6 +60,11 @@ impl Health {
     /// This upstream gives work.
     pub fn connected(&self, upstream: usize) {
         self.state().trouble[upstream] = None;
+    }
+
+    /// What is wrong with the receipts of this upstream, one sentence each.
+    pub fn receipts(&self, upstream: usize, wrong: Vec<String>) {
+        self.state().receipts[upstream] = wrong;
     }
 
     /// This upstream is away: why.
@@ -88,10 +95,13 @@ impl Pages for ProxyPages {
             (None, true) => reasons.push("no upstream: machines keep the last work for a while".to_owned()),
             (None, false) => reasons.push("no upstream: machines have no work".to_owned()),
         }
-        // A better one that is away is worth a word, and no alarm.
+        // A better one that is away, or one that owes receipts, is worth a word here, and the machines mine.
         let ok = reasons.is_empty();
         for (name, trouble) in self.health.names.iter().zip(&state.trouble) {
             reasons.extend(trouble.as_ref().map(|why| format!("{name}: {why}")));
+        }
+        for (name, wrong) in self.health.names.iter().zip(&state.receipts) {
+            reasons.extend(wrong.iter().map(|why| format!("{name}: {why}")));
         }
         let upstream = state.used.map(|at| self.health.names[at].clone());
         let (machines, hashes_per_s) = (self.rates.machines(), self.rates.hashes_per_s());

@@ -6,7 +6,11 @@ mod session;
 use self::session::{Channel, Sent, Session, Standing, fault, gone, read, write};
 use crate::bridge::{NEEDED_BYTES, WANTED_BYTES};
 use crate::forward::{ACCOUNTS_MAX, Account, Judged, Share, Waiting, Wish, reject};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::receipts::LogAddress;
+use share_accounting::entry::Extranonce;
+use share_accounting::publish::journal::{Fate, Line, Rolled};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use stratum::share::Reject;
 use stratum::v2::client::{self, Client, Event, Job, Kind, OPENS_MAX, Request, RequestId, Settings};
 use stratum::v2::codec::{Str255, U256};
 use stratum::v2::error_code;
+use stratum_net::clock::unix_ms;
 use stratum_net::outbound::{self, Server};
 use stratum_net::outbox::Outbox;
 use tokio::net::TcpStream;
@@ -53,6 +58,8 @@ pub struct Upstream {
     pub server: Server,
     /// Who is paid, as that pool writes it; `None` if machines say so themselves.
     pub user: Option<Str255>,
+    /// Where it publishes its share log, if it does.
+    pub log: Option<LogAddress>,
 }
 
 /// What a link tells.
@@ -82,6 +89,10 @@ pub enum News {
 pub struct Link {
     /// Where to.
     pub upstream: Upstream,
+    /// Its place among the upstreams.
+    pub place: usize,
+    /// What has become of each share, if that is written down.
+    pub journal: Option<Journal>,
     /// Names the connection; no other has this number.
     pub number: u32,
     /// What shards want.
@@ -144,8 +155,8 @@ impl Link {
             heard: now,
         };
         let ended = self.drive(&mut session, &stream, events).await;
-        for sent in session.channels.into_values().flat_map(|channel| channel.sent) {
-            self.lose(sent.waiting);
+        for Channel { account, sent, .. } in session.channels.into_values() {
+            self.lose_all(&account, sent);
         }
         ended
     }
@@ -336,7 +347,7 @@ impl Link {
 
     async fn closed(&self, session: &mut Session, channel: u32, reason: &Str255) -> Result<(), String> {
         let Some(channel) = session.channels.remove(&channel) else { return Ok(()) };
-        channel.sent.into_iter().for_each(|sent| self.lose(sent.waiting));
+        self.lose_all(&channel.account, channel.sent);
         match self.upstream.user {
             Some(_) => Err(format!("it has closed the channel: {reason}")),
             None => {
@@ -349,13 +360,22 @@ impl Link {
     }
 
     fn submit(&mut self, session: &mut Session, share: Share, out: &mut Vec<Event>) {
-        let Share { channel_id, job_id, extranonce, ntime, nonce, version, waiting } = share;
+        let Share { channel_id, job_id, extranonce, ntime, nonce, version, hash, waiting } = share;
         let sent = session.channels.get_mut(&channel_id).and_then(|channel| {
             let job = channel.jobs.iter().rev().find(|job| job.id == job_id)?.clone();
+            let whole = [job.extranonce_prefix.as_bytes(), extranonce.as_bytes()].concat();
+            let rolled =
+                Extranonce::new(&whole).map(|extranonce| Rolled { extranonce, ntime, nonce, version });
             let share = client::Share { job, extranonce, ntime, nonce, version };
             match session.client.submit(&share, out) {
                 Ok(sequence_number) => {
-                    channel.sent.push_back(Sent { sequence_number, waiting, since: Instant::now() });
+                    channel.sent.push_back(Sent {
+                        sequence_number,
+                        waiting,
+                        hash,
+                        rolled,
+                        since: Instant::now(),
+                    });
                     Some(())
                 }
                 Err(error) => {
@@ -371,21 +391,23 @@ impl Link {
 
     /// All shares up to this one are accepted, but for those that were rejected.
     fn accepted(&self, session: &mut Session, channel: u32, last: u32) {
-        let Some(Channel { sent, .. }) = session.channels.get_mut(&channel) else { return };
+        let Some(Channel { account, sent, .. }) = session.channels.get_mut(&channel) else { return };
         let covered = |sent: &Sent| last.wrapping_sub(sent.sequence_number) < u32::MAX / 2;
         while let Some(sent) = sent.pop_front_if(|sent| covered(sent)) {
             self.verdict(sent.waiting, Ok(()));
             self.metrics.upstream_accepted();
+            self.note(account, &sent, Fate::Accepted);
         }
     }
 
     fn rejected(&self, session: &mut Session, channel: u32, sequence_number: u32, code: &Str255) {
-        let Some(Channel { sent, .. }) = session.channels.get_mut(&channel) else { return };
+        let Some(Channel { account, sent, .. }) = session.channels.get_mut(&channel) else { return };
         let at = sent.iter().position(|sent| sent.sequence_number == sequence_number);
         if let Some(sent) = at.and_then(|at| sent.remove(at)) {
             debug!(upstream = %self.upstream.server, %code, "share rejected upstream");
             self.verdict(sent.waiting, Err(reject(code)));
             self.metrics.upstream_rejected();
+            self.note(account, &sent, Fate::Rejected { code: code.to_string() });
         }
     }
 
@@ -399,6 +421,22 @@ impl Link {
                 self.metrics.upstream_unconfirmed();
             }
         }
+    }
+
+    /// The shares of a channel that has ended.
+    fn lose_all(&self, account: &Account, sent: impl IntoIterator<Item = Sent>) {
+        for sent in sent {
+            self.lose(sent.waiting);
+            self.note(account, &sent, Fate::Lost);
+        }
+    }
+
+    /// Writes down what has become of a share that was sent.
+    fn note(&self, account: &Account, sent: &Sent, fate: Fate) {
+        let Some(journal) = &self.journal else { return };
+        let user = self.upstream.user.as_ref().map_or(account.as_bytes(), |user| user.as_bytes());
+        let user = String::from_utf8_lossy(user).into_owned();
+        journal.note(self.place, Line { at: unix_ms(), user, hash: sent.hash, fate, rolled: sent.rolled });
     }
 
     /// A share will not be judged upstream.

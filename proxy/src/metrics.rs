@@ -20,6 +20,9 @@ pub struct Metrics {
     verdicts: Counters,
     unconfirmed: IntCounter,
     late: IntCounter,
+    journal_left_out: IntCounter,
+    receipts: Counters,
+    receipts_expected: IntGauge,
     ended: IntCounter,
     waiting: IntGauge,
     machines: IntGauge,
@@ -64,6 +67,23 @@ impl Metrics {
             late: counter(
                 "sluice_proxy_late_total",
                 "Shares good enough for upstream that came after a new block.",
+            ),
+            journal_left_out: counter(
+                "sluice_proxy_journal_left_out_total",
+                "Shares that are not in the journal because the disk could not take them.",
+            ),
+            receipts: Counters::new(
+                &registry,
+                Opts::new(
+                    "sluice_proxy_receipts_total",
+                    "Shares that upstream has acknowledged, by what was found of them in its log.",
+                ),
+                "result",
+                ["kept", "missing", "unwatched"],
+            ),
+            receipts_expected: plain(
+                "sluice_proxy_receipts_expected",
+                "Acknowledged shares that wait to be found in the log.",
             ),
             ended: counter("sluice_proxy_upstream_ends_total", "Connections upstream that ended or failed."),
             waiting: plain("sluice_proxy_upstream_waiting", "Shares that wait for upstream's verdict."),
@@ -119,6 +139,31 @@ impl Metrics {
     /// A share came after a new block.
     pub fn late(&self) {
         self.late.inc();
+    }
+
+    /// A share is not in the journal.
+    pub fn journal_left_out(&self) {
+        self.journal_left_out.inc();
+    }
+
+    /// So many shares were found in the log.
+    pub fn receipts_kept(&self, count: usize) {
+        self.receipts.add("kept", count);
+    }
+
+    /// So many are not there.
+    pub fn receipts_missing(&self, count: usize) {
+        self.receipts.add("missing", count);
+    }
+
+    /// So many are not looked for.
+    pub fn receipts_unwatched(&self, count: usize) {
+        self.receipts.add("unwatched", count);
+    }
+
+    /// So many are waited for.
+    pub fn receipts_expected(&self, count: usize) {
+        self.receipts_expected.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A connection upstream ended.

@@ -2,7 +2,10 @@
 
 use crate::cli::Overrides;
 use crate::link::Upstream;
+use crate::receipts::LogAddress;
+use share_accounting::publish::key::LogVerifier;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 use stratum::v2::codec::Str255;
 use stratum_net::limits::Limits;
@@ -30,6 +33,10 @@ pub struct Settings {
     pub http_listen: SocketAddr,
     /// Whether machines' own users say who is paid, instead of the upstreams'.
     pub pass_users: bool,
+    /// Where shares are written down, and receipts kept.
+    pub data_dir: Option<PathBuf>,
+    /// How often logs are asked for receipts, while shares wait for theirs.
+    pub receipts_every: Duration,
     /// Pools, best first.
     pub upstreams: Vec<Upstream>,
     /// Share difficulty of machines; never harder than upstream needs.
@@ -65,6 +72,9 @@ impl Settings {
         if let Some(listen) = &overrides.listen {
             reader.lay_over("v1.listen", vec![listen.as_str()]);
         }
+        if let Some(dir) = &overrides.data_dir {
+            reader.lay_over("data_dir", dir.as_str());
+        }
         if overrides.pass_users {
             reader.lay_over("pass_users", true);
         }
@@ -90,13 +100,16 @@ impl Settings {
     pub fn resolve(mut reader: Reader) -> Result<Self, Mistakes> {
         let r = &mut reader;
         let pass_users = r.or("pass_users", false);
+        let data_dir = r.optional("data_dir");
         let settings = Self {
             pass_users,
             shards: shards(r),
             shutdown_grace: Duration::from_secs(r.in_range("shutdown_grace_s", 10, 1..=300)),
             v1_listen: v1_listen(r),
             http_listen: http_listen(r, 3381),
-            upstreams: upstreams(r, pass_users),
+            upstreams: upstreams(r, pass_users, data_dir.is_some()),
+            data_dir,
+            receipts_every: Duration::from_secs(r.in_range("receipts_every_s", 30, 1..=3_600)),
             difficulty: difficulty(r),
             idle_max: Duration::from_secs(r.in_range("v1.idle_max_s", 900, 60..=86_400)),
             version_mask: version_mask(r, "v1.version_mask", "1fffe000"),
@@ -109,7 +122,7 @@ impl Settings {
     }
 }
 
-fn upstreams(r: &mut Reader, pass_users: bool) -> Vec<Upstream> {
+fn upstreams(r: &mut Reader, pass_users: bool, has_data_dir: bool) -> Vec<Upstream> {
     let tables = r.tables("upstream");
     if tables.is_empty() {
         r.mistake("upstream", "missing: add an [[upstream]] table with url and user");
@@ -121,6 +134,7 @@ fn upstreams(r: &mut Reader, pass_users: bool) -> Vec<Upstream> {
     for mut table in tables {
         let server = table.parsed::<Server>("url");
         let user = user(&mut table, pass_users);
+        let log = log_address(&mut table, has_data_dir);
         if server.is_none() {
             // A wrong one has been noted.
             table.or_missing(
@@ -130,7 +144,7 @@ fn upstreams(r: &mut Reader, pass_users: bool) -> Vec<Upstream> {
         }
         r.merge("upstream", table);
         if let Some(server) = server {
-            upstreams.push(Upstream { server, user });
+            upstreams.push(Upstream { server, user, log });
         }
     }
     upstreams
@@ -156,6 +170,35 @@ fn user(table: &mut Reader, pass_users: bool) -> Option<Str255> {
             table.mistake("user", "it has 1 to 255 bytes");
             None
         }
+    }
+}
+
+fn log_address(table: &mut Reader, has_data_dir: bool) -> Option<LogAddress> {
+    let (url, key) = (table.optional::<String>("log_url"), table.optional::<String>("log_key"));
+    if let Some(url) = url.as_ref().filter(|url| !url.starts_with("http://")) {
+        table.mistake("log_url", format!("{url} is no http:// address, as in http://HOST:PORT/log"));
+    }
+    if let Some(Err(error)) = key.as_deref().map(LogVerifier::parse) {
+        table.mistake("log_key", error.to_string());
+    }
+    match (url, key) {
+        (Some(_), Some(_)) if !has_data_dir => {
+            table.mistake("log_url", "receipts need a place: set data_dir, too");
+            None
+        }
+        (Some(url), Some(key)) => Some(LogAddress { url, key }),
+        (Some(_), None) => {
+            table.mistake(
+                "log_key",
+                "missing: the key that signs the log, as the pool gives it out on /log/key",
+            );
+            None
+        }
+        (None, Some(_)) => {
+            table.mistake("log_url", "missing: where the pool publishes its log, as in http://HOST:PORT/log");
+            None
+        }
+        (None, None) => None,
     }
 }
 
@@ -202,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn receipts_need_an_address_a_key_and_a_place() {
+        let key = share_accounting::publish::key::LogKey::generate("sluice/x").0.public().to_owned();
+        let with = |more: &str| good() + more;
+        let address = format!("log_url = \"http://pool:3380/log\"\nlog_key = \"{key}\"\n");
+        let settings = Settings::resolve(Reader::text(&format!("data_dir = \"x\"\n{}", with(&address))));
+        assert_eq!(settings.unwrap().upstreams[0].log.as_ref().unwrap().key, key);
+        assert!(mistakes(&with(&address)).contains("upstream.log_url: receipts need a place: set data_dir"));
+        assert!(mistakes(&with("log_url = \"https://x\"\n")).contains("upstream.log_key: missing"));
+        let wrong = mistakes(&with("log_url = \"https://x\"\nlog_key = \"x\"\n"));
+        assert!(
+            wrong.contains("https://x is no http:// address") && wrong.contains("is no key of a log"),
+            "{wrong}"
+        );
+        assert!(mistakes(&with(&format!("log_key = \"{key}\"\n"))).contains("upstream.log_url: missing"));
+    }
+
+    #[test]
     fn flags_name_upstreams_without_a_file() {
         let overrides = Overrides {
             config: None,
@@ -210,6 +270,7 @@ mod tests {
             upstream: vec![format!("stratum2+tcp://a:1/{KEY}"), format!("stratum2+tcp://b:2/{KEY}")],
             user: Some("me".to_owned()),
             pass_users: false,
+            data_dir: None,
             log: None,
         };
         let settings = Settings::load(&overrides).unwrap();
@@ -221,6 +282,7 @@ mod tests {
             listen: None,
             http_listen: None,
             config: None,
+            data_dir: None,
             log: None,
             ..overrides
         })

@@ -5,6 +5,7 @@ use crate::bridge;
 use crate::forward::{Account, ChannelName, Current, Judged, Route, WAITING_MAX, Waiting, Wish, WorkSet};
 use crate::metrics::Metrics;
 use crate::rates::Rate;
+use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -101,7 +102,7 @@ impl Shard {
             Outcome::Accepted(share) if block.is_some() || worth(&share) => {
                 let (upstream, pot) = (bridge::upstream(share.body()), share.pot());
                 let waiting = asked.map(|(key, ticket)| Waiting { shard: self.number, key, ticket, pot });
-                let forwarded = self.forward(upstream, share.roll(), waiting);
+                let forwarded = self.forward(upstream, share.roll(), share.hash(), waiting);
                 return (!forwarded).then_some(Err(Reject::LostUpstream));
             }
             Outcome::Accepted(share) => return Some(Ok(share.pot())),
@@ -120,14 +121,20 @@ impl Shard {
         };
         // Whatever policy says of a block, upstream may make one of it.
         if let Some(solution) = block {
-            self.forward(bridge::upstream(&solution.body), &solution.roll, None);
+            self.forward(bridge::upstream(&solution.body), &solution.roll, solution.hash, None);
         }
         Some(Err(reject))
     }
 
     /// Sends a share upstream, if its connection is still there.
-    fn forward(&mut self, upstream: Upstream, roll: &Roll, waiting: Option<Waiting>) -> bool {
-        let share = bridge::share(upstream, roll, waiting);
+    fn forward(
+        &mut self,
+        upstream: Upstream,
+        roll: &Roll,
+        hash: BlockHash,
+        waiting: Option<Waiting>,
+    ) -> bool {
+        let share = bridge::share(upstream, roll, hash, waiting);
         let link = ChannelName::from(upstream.channel).link;
         let route = self.routes.iter().rev().find(|route| route.link == link);
         // The queue has room for all that may wait for verdicts; what nobody waits for may find it full.

@@ -4,6 +4,7 @@ use crate::bridge::{self, Unusable};
 use crate::choice::{Choice, Do};
 use crate::forward::{ACCOUNTS_MAX, Account, Current, Judged, Route, WAITING_MAX, WorkSet};
 use crate::health::Health;
+use crate::journal::Journal;
 use crate::link::{Link, News, Told, Upstream};
 use crate::metrics::Metrics;
 use bitcoin::BlockHash;
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub health: Arc<Health>,
     /// For Prometheus.
     pub metrics: Metrics,
+    /// For the owner's books, if there are any.
+    pub journal: Option<Journal>,
 }
 
 /// Who decides. It lives as long as the process.
@@ -146,6 +149,8 @@ impl Switchboard {
         let stop = CancellationToken::new();
         let link = Link {
             upstream: self.upstreams[at].clone(),
+            place: at,
+            journal: self.surroundings.journal.clone(),
             number,
             wishes: from_shards,
             told: self.told.0.clone(),

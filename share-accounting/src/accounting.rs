@@ -8,16 +8,16 @@ use crate::log::{Log, LogError};
 use crate::moves::{MoveError, Moves};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
-use crate::registry::Registry;
 use crate::settlement::{Credits, Settlements};
+use crate::shared::{Counters, Shared};
 use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
 use bitcoin::{Network, ScriptBuf};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stratum::share::JudgedShare;
@@ -202,64 +202,6 @@ pub struct Adjustments {
     pub moves: Arc<Moves>,
 }
 
-/// Counters since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Commits that became durable.
-    pub commits: u64,
-    /// Commits that failed.
-    pub commits_failed: u64,
-    /// Whether the newest commit failed: the log cannot be written at the moment.
-    pub failing: bool,
-    /// Time spent in commits that became durable, in nanoseconds.
-    pub commit_ns_total: u64,
-    /// The last of them, in nanoseconds.
-    pub commit_ns_last: u64,
-    /// Entries in the log.
-    pub log_entries: u64,
-    /// Shares made durable.
-    pub shares: u64,
-    /// Shares whose commit failed.
-    pub shares_failed: u64,
-    /// Batches that wait.
-    pub queue_batches: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    pub commits: AtomicU64,
-    pub commits_failed: AtomicU64,
-    pub failing: AtomicBool,
-    pub commit_ns_total: AtomicU64,
-    pub commit_ns_last: AtomicU64,
-    pub log_entries: AtomicU64,
-    pub shares: AtomicU64,
-    pub shares_failed: AtomicU64,
-    pub queued: AtomicUsize,
-    /// Whoever asks for payees does not ask the thread.
-    pub payees: RwLock<Payees>,
-}
-
-/// Payee indexes by script, and the entry that registers each.
-#[derive(Debug, Default)]
-pub(crate) struct Payees {
-    by_script: HashMap<ScriptBuf, Vec<u32>>,
-    entries: Vec<u64>,
-}
-
-impl Shared {
-    /// Adds the payees from an index on, which are in the log.
-    pub fn note_payees(&self, registry: &Registry, from: usize) {
-        if from < registry.len() {
-            let mut payees = self.payees.write().unwrap_or_else(PoisonError::into_inner);
-            for (index, script, entry) in registry.payees_from(from) {
-                payees.by_script.entry(script.clone()).or_default().push(index);
-                payees.entries.push(entry);
-            }
-        }
-    }
-}
-
 /// Handle to the accounting thread; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Accounting {
@@ -441,31 +383,17 @@ impl Accounting {
 
     /// Payee indexes of a script, which its shares name; none if it has no share in the log.
     pub fn payees_of(&self, script: &ScriptBuf) -> Vec<u32> {
-        let payees = self.shared.payees.read().unwrap_or_else(PoisonError::into_inner);
-        payees.by_script.get(script).cloned().unwrap_or_default()
+        self.shared.payees().by_script.get(script).cloned().unwrap_or_default()
     }
 
     /// Index of the entry that registers a payee index.
     pub fn payee_entry(&self, payee: u32) -> Option<u64> {
-        let payees = self.shared.payees.read().unwrap_or_else(PoisonError::into_inner);
-        payees.entries.get(payee as usize).copied() // u32 fits usize
+        self.shared.payees().entries.get(payee as usize).copied() // u32 fits usize
     }
 
     /// Counters since the start.
     pub fn counters(&self) -> Counters {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let shared = &self.shared;
-        Counters {
-            commits: read(&shared.commits),
-            commits_failed: read(&shared.commits_failed),
-            failing: shared.failing.load(Ordering::Relaxed),
-            commit_ns_total: read(&shared.commit_ns_total),
-            commit_ns_last: read(&shared.commit_ns_last),
-            log_entries: read(&shared.log_entries),
-            shares: read(&shared.shares),
-            shares_failed: read(&shared.shares_failed),
-            queue_batches: shared.queued.load(Ordering::Relaxed) as u64, // usize fits u64
-        }
+        self.shared.counters()
     }
 }
 

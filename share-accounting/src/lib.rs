@@ -31,6 +31,7 @@ pub mod payout;
 pub mod publish;
 mod registry;
 pub mod settlement;
+mod shared;
 #[cfg(test)]
 mod testing;
 pub mod tree;
@@ -43,3 +44,4 @@ pub use accounting::{
     SettleError, Snapshot, WindowAnswer, WindowError,
 };
 pub use books::weights_at;
+pub use shared::Counters;

@@ -5,7 +5,7 @@
 //! is no timer, so an idle server answers after one sync and a busy one after at most two.
 
 use crate::accounting::{
-    Adjustments, Batch, CommitError, CommitResult, MovingError, SettleError, Shared, Snapshot, WindowError,
+    Adjustments, Batch, CommitError, CommitResult, MovingError, SettleError, Snapshot, WindowError,
 };
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
@@ -14,6 +14,7 @@ use crate::log::Log;
 use crate::log::append::AppendError;
 use crate::moves::MoveError;
 use crate::publish::{Head, Logged, Teller};
+use crate::shared::Shared;
 use crate::window::Span;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ mod moving;
 mod paid_block;
 mod proxy_kill;
 mod published;
+mod receipts;
 mod regtest;
 mod road;
 mod settlement;

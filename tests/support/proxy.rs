@@ -4,6 +4,7 @@ use super::served::Served;
 use super::{binary, free_ports};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use stratum::v2::keys::AuthorityKey;
@@ -71,6 +72,18 @@ difficulty.pot_start = -32
         self = self.upstream(place, key);
         self.toml.push_str(&format!("user = \"{user}\"\n"));
         self
+    }
+
+    /// Says where the last upstream publishes its log, and has receipts kept.
+    pub fn with_receipts(mut self, url: &str, key: &str) -> Self {
+        self.toml.push_str(&format!("log_url = \"{url}\"\nlog_key = \"{key}\"\n"));
+        let dir = self.data_dir().display().to_string();
+        self.set("data_dir", &format!("{dir:?}")).set("receipts_every_s", "1")
+    }
+
+    /// Its folder, if it keeps anything.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("proxy")
     }
 
     /// Starts the proxy and waits until machines have work.

@@ -2,6 +2,8 @@
 
 use super::{JOBS_MAX, JOBS_PER_PERIOD_MAX, JOBS_PERIOD, SILENCE, UPDATE_EVERY};
 use crate::forward::{Account, Waiting};
+use bitcoin::BlockHash;
+use share_accounting::publish::journal::Rolled;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -18,6 +20,10 @@ pub(super) struct Sent {
     pub(super) sequence_number: u32,
     /// Who waits for it still.
     pub(super) waiting: Option<Waiting>,
+    /// Of its header.
+    pub(super) hash: BlockHash,
+    /// What its entry in a log is known by; nothing where more is rolled than a log has room for.
+    pub(super) rolled: Option<Rolled>,
     pub(super) since: Instant,
 }
 

@@ -11,7 +11,7 @@ fn dead() -> Upstream {
     let port = listener.local_addr().unwrap().port();
     let authority = AuthoritySecret::from_bytes([1; 32]).unwrap().public();
     let server = Server { host: "127.0.0.1".to_owned(), port, authority };
-    Upstream { server, user: Some(Str255::from_static("user")) }
+    Upstream { server, user: Some(Str255::from_static("user")), log: None }
 }
 
 /// Work of a connection that is gone.
@@ -24,7 +24,8 @@ fn last_work() -> Current {
 fn surroundings(upstreams: &[Upstream]) -> Surroundings {
     let names = upstreams.iter().map(|upstream| upstream.server.to_string()).collect();
     let health = Arc::new(Health::new(names));
-    Surroundings { shards: vec![mpsc::channel(1).0], health, metrics: Metrics::new(Registry::new()) }
+    let (shards, metrics) = (vec![mpsc::channel(1).0], Metrics::new(Registry::new()));
+    Surroundings { shards, health, metrics, journal: None }
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ pub struct Share {
 }
 
 /// At most [`EXTRANONCE_ROOM`] bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Extranonce {
     length: u8,
     bytes: [u8; EXTRANONCE_ROOM],

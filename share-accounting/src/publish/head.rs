@@ -5,6 +5,7 @@ use bitcoin::BlockHash;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use tlog_tiles::{Hash, check_tree};
 
 /// Shares whose hashes wait to be taken; beyond it the oldest are forgotten, and can be asked for by index alone.
 const HASHES_WAITING_MAX: usize = 1 << 18;
@@ -16,6 +17,18 @@ pub struct Head {
     pub size: u64,
     /// Root of the tree over them.
     pub root: TreeHash,
+}
+
+impl Head {
+    /// Whether a log with this head goes on from one with an earlier head, by the proof that it does (RFC 6962 §2.1.2).
+    /// Every log goes on from the empty one.
+    pub fn goes_on_from(&self, earlier: &Head, proof: &[TreeHash]) -> bool {
+        if earlier.size == 0 || self == earlier {
+            return true;
+        }
+        let proof = proof.iter().copied().map(Hash).collect();
+        check_tree(&proof, self.size, Hash(self.root), earlier.size, Hash(earlier.root)).is_ok()
+    }
 }
 
 /// A share that was logged: hash of its header, and index of its entry.

@@ -2,6 +2,7 @@
 //!
 //! - [`tiles`]: the files
 //! - [`key`]: signed heads; [`receipt`]: proofs under one, for miners to keep
+//! - [`journal`]: what a proxy writes down, to be held against the log
 //! - `head`: what the accounting thread tells
 //!
 //! A thread of its own follows the log, up to where the accounting thread says that it is durable. The head is signed
@@ -14,6 +15,7 @@
 //! Not here: HTTP, and where the key is kept.
 
 mod head;
+pub mod journal;
 pub mod key;
 mod last;
 pub mod receipt;

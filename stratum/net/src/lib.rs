@@ -5,7 +5,7 @@
 //! - [`driver`]: one connection's life, socket ⇄ session; [`outbox`]: what waits to be sent to a peer
 //! - [`shard`]: one thread with one single-threaded runtime, [`connections`]: those it owns, [`serve`]: its life;
 //!   `fan_out`: who is told of new work when; [`priority`]: who goes before whom
-//! - [`http`]: /health and /metrics; [`outbound`]: encrypted connections to a server of others
+//! - [`http`]: /health and /metrics; [`fetch`]: what others serve; [`outbound`]: encrypted connections to a server of others
 //! - [`settings`]: layered settings that report every mistake at once; [`logging`]; [`metrics`];
 //!   [`shutdown`]; [`clock`]; [`wake`]
 //!
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod connections;
 pub mod driver;
 mod fan_out;
+pub mod fetch;
 pub mod handshake;
 pub mod http;
 pub mod limits;

@@ -38,9 +38,15 @@ impl Counters {
 
     /// Counts one event.
     pub fn inc(&self, value: &'static str) {
+        self.add(value, 1);
+    }
+
+    /// Counts so many events.
+    pub fn add(&self, value: &'static str, count: usize) {
+        let count = count as u64; // usize fits u64
         match self.ready.iter().find(|(known, _)| *known == value) {
-            Some((_, counter)) => counter.inc(),
-            None => self.family.with_label_values(&[value]).inc(),
+            Some((_, counter)) => counter.inc_by(count),
+            None => self.family.with_label_values(&[value]).inc_by(count),
         }
     }
 }

@@ -145,7 +145,7 @@ impl Bridge {
         let judged = share.job.header(&roll);
         let verdict = self.judge.check(share, self.now, 1_800_000_000_000);
         // Sent whatever it is worth: the shard sends less.
-        let sent = bridge::share(upstream, &roll, None);
+        let sent = bridge::share(upstream, &roll, BlockHash::all_zeros(), None);
         if let Some(job) = self.jobs.iter().rev().find(|job| job.id == sent.job_id) {
             let share = client::Share {
                 job: job.clone(),

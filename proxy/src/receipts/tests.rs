@@ -1,0 +1,229 @@
+use super::expected::MISSING_AFTER;
+use super::*;
+use bitcoin::hashes::Hash;
+use bitcoin::hex::DisplayHex;
+use bitcoin::{BlockHash, Network};
+use prometheus::Registry;
+use serde_json::json;
+use share_accounting::entry::{Extranonce, Share};
+use share_accounting::publish::key::LogKey;
+use share_accounting::publish::receipt::Receipt;
+use share_accounting::tree::{Tree, leaves};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Mutex;
+use stratum::pot::Pot;
+use stratum::target::Work;
+
+const PAYEE: &str = "tb1qpayee";
+
+/// A pool that answers what it is told to: bodies by the beginnings of their addresses.
+struct Pool {
+    url: String,
+    key: (LogKey, String),
+    answers: Arc<Mutex<HashMap<&'static str, String>>>,
+}
+
+fn share(nonce: u32, credited: bool) -> Share {
+    Share {
+        pot: Pot::try_from(10).unwrap(),
+        site: 0,
+        payee: 0,
+        job: 0,
+        ntime: 5,
+        nonce,
+        version: 6,
+        extranonce: Extranonce::new(&[7; 12]).unwrap(),
+        credited,
+        block_candidate: false,
+        received_unix_ms: 0,
+        total_work: Work(0),
+    }
+}
+
+fn bytes(share: &Share) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Entry::Share(share.clone()).encode(&mut bytes);
+    bytes
+}
+
+fn line(nonce: u32, at: u64) -> Line {
+    let hash = BlockHash::from_byte_array([nonce as u8; 32]);
+    let rolled = Some(Rolled::from(&share(nonce, true)));
+    Line { at, user: format!("{PAYEE}.farm"), hash, fate: Fate::Accepted, rolled }
+}
+
+impl Pool {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/log", listener.local_addr().unwrap());
+        let answers = Arc::new(Mutex::new(HashMap::<&str, String>::new()));
+        let told = answers.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).unwrap();
+                let path = request.split(' ').nth(1).unwrap().strip_prefix("/log/").unwrap();
+                let answers = told.lock().unwrap();
+                let body = answers.iter().find(|(start, _)| path.starts_with(**start));
+                let (status, body) = body.map_or(("404 no", ""), |(_, body)| ("200 OK", body));
+                let length = body.len();
+                write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                )
+                .unwrap();
+            }
+        });
+        Self { url, key: LogKey::generate("test/log"), answers }
+    }
+
+    fn says(&self, start: &'static str, body: String) {
+        self.answers.lock().unwrap().insert(start, body);
+    }
+
+    /// Publishes a log of one entry or two.
+    fn publish(&self, log: &[Share]) {
+        let entries: Vec<_> = log.iter().map(bytes).collect();
+        let hashes = leaves(&entries.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let root = hashes.iter().copied().collect::<Tree>().root();
+        let checkpoint = self.key.0.sign(&Head { size: log.len() as u64, root }, Network::Signet);
+        let siblings =
+            |at: usize| hashes.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, hash)| *hash).collect();
+        let receipts = entries.iter().enumerate();
+        let receipts = receipts.map(|(at, entry)| Receipt {
+            index: at as u64,
+            entry: entry.clone(),
+            path: siblings(at),
+        });
+        let receipts = Receipts { checkpoint, receipts: receipts.collect(), next: log.len() as u64 };
+        self.says("receipts", serde_json::to_string(&receipts).unwrap());
+        self.says("checkpoint", receipts.checkpoint);
+        let proof = hashes.last().unwrap().to_lower_hex_string();
+        self.says("consistency?from=1&to=2", json!([proof]).to_string());
+    }
+
+    fn log(&self, dir: &Path) -> Log {
+        let address = LogAddress { url: self.url.clone() + "/", key: self.key.0.public().to_owned() };
+        Log::open(dir.to_owned(), address).unwrap()
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(Registry::new())
+}
+
+fn long_ago() -> u64 {
+    unix_ms() - MISSING_AFTER.as_millis() as u64 - 1_000
+}
+
+#[test]
+fn receipts_are_kept_and_found_again_after_a_restart() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = pool.log(dir.path());
+    assert!(log.expect(&line(1, unix_ms())));
+    log.round(&metrics());
+    assert!(log.trouble.as_ref().is_some_and(|reason| reason.contains("404")), "{:?}", log.trouble);
+    pool.publish(&[share(1, true)]);
+    log.round(&metrics());
+    assert_eq!((log.expected(), &log.trouble, &log.missing), (0, &None, &None));
+    let file = dir.path().join(format!("receipts/{PAYEE}.000000000000-000000000001.json"));
+    let kept: Receipts = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(kept.head(&log.verifier).unwrap().size, 1);
+
+    // The run before has journalled one that is kept, and one that is not.
+    let lines = line(1, unix_ms()).text() + &line(2, unix_ms()).text();
+    std::fs::write(dir.path().join("shares.jsonl"), lines).unwrap();
+    let mut log = pool.log(dir.path());
+    assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(1)));
+    pool.publish(&[share(1, true), share(2, true)]);
+    log.round(&metrics());
+    assert_eq!((log.expected(), &log.trouble, log.head.map(|head| head.size)), (0, &None, Some(2)));
+}
+
+#[test]
+fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    pool.publish(&[share(1, true)]);
+    let mut log = pool.log(dir.path());
+    // From before anybody has looked: not watched.
+    log.expect(&line(8, long_ago()));
+    log.round(&metrics());
+    assert_eq!((log.expected(), &log.missing), (0, &None));
+    log.expect(&line(9, unix_ms()));
+    log.round(&metrics());
+    assert_eq!((log.expected(), &log.missing), (1, &None), "it may still come");
+    log.expect(&line(9, long_ago()));
+    log.round(&metrics());
+    assert!(
+        log.missing.as_ref().is_some_and(|told| told.contains("not among the 1 entries")),
+        "{:?}",
+        log.missing
+    );
+    assert_eq!(log.expected(), 0);
+
+    let mut log = pool.log(dir.path());
+    log.expect(&line(2, unix_ms()));
+    pool.publish(&[share(1, true), share(2, false)]);
+    log.round(&metrics());
+    assert!(log.missing.as_ref().is_some_and(|told| told.contains("without credit")), "{:?}", log.missing);
+}
+
+#[test]
+fn lie_a_head_that_does_not_go_on_from_the_one_before_is_kept_and_no_more_is_asked() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = pool.log(dir.path());
+    log.expect(&line(1, unix_ms()));
+    pool.publish(&[share(1, true)]);
+    log.round(&metrics());
+    pool.publish(&[share(7, true), share(2, true)]);
+    log.expect(&line(2, unix_ms()));
+    log.round(&metrics());
+    assert!(
+        log.trouble.as_ref().is_some_and(|told| told.contains("two logs are shown")),
+        "{:?}",
+        log.trouble
+    );
+    assert!(log.is_false && !log.expect(&line(3, unix_ms())));
+    let kept = |name: &str| std::fs::read(dir.path().join("receipts").join(name)).unwrap();
+    let sizes = ["checkpoint", "checkpoint.other"].map(|name| log.verifier.head(&kept(name)).unwrap().0.size);
+    assert_eq!(sizes, [1, 2]);
+}
+
+#[test]
+fn an_old_head_and_what_is_not_signed_say_nothing() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = pool.log(dir.path());
+    pool.publish(&[share(1, true), share(2, true)]);
+    log.expect(&line(1, unix_ms()));
+    log.round(&metrics());
+    log.expect(&line(3, long_ago()));
+    pool.publish(&[share(1, true)]);
+    log.round(&metrics());
+    assert!(log.trouble.as_ref().is_some_and(|told| told.contains("does not go on")), "{:?}", log.trouble);
+    let forger =
+        Pool { url: pool.url.clone(), answers: pool.answers.clone(), key: LogKey::generate("test/log") };
+    forger.publish(&[share(1, true), share(2, true)]);
+    log.round(&metrics());
+    assert!(
+        log.trouble.as_ref().is_some_and(|told| told.contains("not signed with the log's key")),
+        "{:?}",
+        log.trouble
+    );
+    assert_eq!((log.expected(), &log.missing), (1, &None));
+    // Another key in the settings is another log.
+    let address = LogAddress { url: pool.url.clone(), key: forger.key.0.public().to_owned() };
+    let error = format!("{:#}", Log::open(dir.path().to_owned(), address).err().unwrap());
+    assert!(error.contains("another log needs another folder"), "{error}");
+}
+
+#[test]
+fn only_what_can_be_an_address_is_asked_for() {
+    assert_eq!(payee_of("bc1qx.rig.1"), Some("bc1qx"));
+    for user in ["", ".x", "../../etc/passwd.x", "a/b", "a&from=0", "ä", &"x".repeat(91)] {
+        assert_eq!(payee_of(user), None, "{user}");
+    }
+}
