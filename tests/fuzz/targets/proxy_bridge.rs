@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::Network;
+use bitcoin::{BlockHash, Network};
 use bitcoin::hashes::Hash;
 use libfuzzer_sys::fuzz_target;
 use proxy::bridge;
