@@ -1,6 +1,6 @@
 //! What the accounting thread tells of the log: how far it is durable.
 
-use crate::tree::TreeHash;
+use crate::tree::{self, TreeHash};
 use bitcoin::BlockHash;
 use std::collections::VecDeque;
 use std::mem;
@@ -20,6 +20,9 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of a log without entries.
+    pub const EMPTY: Self = Self { size: 0, root: tree::EMPTY };
+
     /// Whether a log with this head goes on from one with an earlier head, by the proof that it does (RFC 6962 §2.1.2).
     /// Every log goes on from the empty one.
     pub fn goes_on_from(&self, earlier: &Head, proof: &[TreeHash]) -> bool {

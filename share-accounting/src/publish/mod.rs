@@ -1,7 +1,7 @@
 //! The log as everybody gets it: files of entries and hashes, a signed head, and proofs.
 //!
 //! - [`tiles`]: the files
-//! - [`key`]: signed heads; [`receipt`]: proofs under one, for miners to keep
+//! - [`key`]: signed heads; [`cosign`]: and those that witnesses have signed, too; [`receipt`]: proofs under one, for miners to keep
 //! - [`journal`]: what a proxy writes down, to be held against the log
 //! - `head`: what the accounting thread tells
 //!
@@ -14,6 +14,7 @@
 //!
 //! Not here: HTTP, and where the key is kept.
 
+pub mod cosign;
 mod head;
 pub mod journal;
 pub mod key;
