@@ -7,8 +7,11 @@
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
 //! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
 //! but one without such events keeps all its jobs. All settlements are kept.
+//!
+//! [`light`] reads a small part of a published log instead, chosen by chance, and asks it some of the same questions.
 
 pub mod lie;
+pub mod light;
 
 mod jobs;
 mod plans;
@@ -22,7 +25,7 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PlanEntry, Reserve};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PayeeEntry, PlanEntry, Reserve};
 use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
@@ -130,6 +133,12 @@ where
     Ok(audit.finish())
 }
 
+/// That a payee can be paid: longer scripts are by no plan.
+fn check_payee(payee: &PayeeEntry) -> Result<(), Lie> {
+    let is_payable = (1..=252).contains(&payee.script.len());
+    is_payable.then_some(()).ok_or(Lie::Inconsistent("payee script is empty or too long to be paid"))
+}
+
 /// So many bytes of entries fill the lanes of the hash, and the processor's nearest cache not yet.
 const UNHASHED_BYTES: usize = 16 << 10;
 
@@ -217,10 +226,7 @@ impl Audit {
     fn book(&mut self, index: u64, entry: &Entry) -> Result<(), Lie> {
         match entry {
             Entry::Params(params) => params.split.check().map_err(|error| Lie::Rules(error.to_string()))?,
-            // Longer ones are paid by no plan.
-            Entry::Payee(payee) if !(1..=252).contains(&payee.script.len()) => {
-                return Err(Lie::Inconsistent("payee script is empty or too long to be paid"));
-            }
+            Entry::Payee(payee) => check_payee(payee)?,
             _ => {}
         }
         self.books.apply(index, entry).map_err(|inconsistent| Lie::Inconsistent(inconsistent.what))
