@@ -29,7 +29,7 @@ use std::fmt::{Debug, Display};
 
 /// Samples that catch one part in a hundred of made-up work with 95 %.
 pub const SAMPLES_DEFAULT: u32 = 300;
-/// The chance to miss made-up work that [`LightReport::real_parts`] is told for.
+/// The chance to miss made-up work that [`LightReport::real_part`] is told for.
 pub const MISSED: f64 = 0.05;
 
 /// Tells the entry that registers a payee index; `None` if nobody can say. Whatever is told is looked up.
@@ -84,8 +84,8 @@ impl LightReport {
         self.is_honest() && self.not_hashed == 0
     }
 
-    /// The part of the credited work that is real at least, or chance has missed what is not with [`MISSED`].
-    pub fn real_parts(&self) -> f64 {
+    /// The part of the credited work that is real at least; were it less, chance would hide that with [`MISSED`] only.
+    pub fn real_part(&self) -> f64 {
         // The part p that is missed by each of n numbers with (1 - p)^n.
         if self.samples == 0 { 0.0 } else { MISSED.powf(1.0 / f64::from(self.samples)) }
     }

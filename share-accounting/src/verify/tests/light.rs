@@ -119,7 +119,7 @@ fn an_honest_log_passes_with_a_part_of_it_fetched() {
     let report = site.sampled(300, 7).unwrap();
     assert!(report.is_proven(), "{report:#?}");
     assert_eq!((report.samples, report.total_work), (300, audited(&entries).total_work));
-    assert!(report.shares > 100 && report.real_parts() > 0.99, "{report:?}");
+    assert!(report.shares > 100 && report.real_part() > 0.99, "{report:?}");
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn roots_of_earlier_heads_and_single_entries_follow_from_the_tiles() {
     }
     let empty = Site::of(&[]);
     let report = empty.sampled(300, 1).unwrap();
-    assert!(report.is_proven() && report.samples == 0 && report.real_parts() == 0.0);
+    assert!(report.is_proven() && report.samples == 0 && report.real_part() == 0.0);
 }
 
 /// Shares that nobody has worked on, with other entries between, some of them in long rows.

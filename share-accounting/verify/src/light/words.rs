@@ -39,7 +39,7 @@ impl LightAnswer<'_> {
 
     /// The least part of the work that is real, in percent, rounded down to what is shown.
     fn real_percent(&self) -> f64 {
-        (self.report.real_parts() * 1_000.0).floor() / 10.0
+        (self.report.real_part() * 1_000.0).floor() / 10.0
     }
 
     /// What was found about each entry.
