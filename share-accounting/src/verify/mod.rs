@@ -8,10 +8,12 @@
 //! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
 //! but one without such events keeps all its jobs. All settlements are kept.
 //!
-//! [`light`] reads a small part of a published log instead, chosen by chance, and asks it some of the same questions.
+//! [`light`] reads a small part of a published log instead, chosen by chance, and asks it some of the same questions;
+//! [`listing`] checks nothing, and puts together what stands of a share in several entries.
 
 pub mod lie;
 pub mod light;
+pub mod listing;
 
 mod jobs;
 mod plans;

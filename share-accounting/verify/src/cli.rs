@@ -23,6 +23,25 @@ pub enum Command {
     /// A log as a pool publishes it, with signed heads: a copy in a folder, which can be brought up to date before. Run
     /// again and again on one folder it proves that nothing was taken back or altered since.
     Published(PublishedArgs),
+    /// Writes the shares of a log as a Parquet file, one row each, for tools that read tables. Checks nothing.
+    #[cfg(feature = "export")]
+    Export(ExportArgs),
+}
+
+/// Of `export`.
+#[cfg(feature = "export")]
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Folder with the log's segments; with --key the folder of a copy, as `published` has made it.
+    pub dir: PathBuf,
+    /// The file to write; one that is there is replaced.
+    pub out: PathBuf,
+    /// The key that signs the log's heads: what is under the copy's head is written.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Write the shares of the newest segment, too: a pool that runs may not have made the last of them durable.
+    #[arg(long, conflicts_with = "key")]
+    pub newest: bool,
 }
 
 /// Of `log`.

@@ -5,6 +5,7 @@
 //!   answer
 //! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
 //!   promised of it; [`light`]: samples of it, without a copy
+//! - `export`, with the feature of that name: shares as a table
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;
 //! 64: wrong usage.
@@ -13,6 +14,8 @@
 mod chain;
 mod cli;
 mod custody;
+#[cfg(feature = "export")]
+mod export;
 mod fetch;
 mod kept;
 mod light;
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
     let answered = match &cli.command {
         Command::Log(args) => check_log(args),
         Command::Published(args) => check_published(args),
+        #[cfg(feature = "export")]
+        Command::Export(args) => export::export(args).map(|()| Verdict::Proven),
     };
     match answered {
         Ok(Verdict::Proven) => ExitCode::SUCCESS,
