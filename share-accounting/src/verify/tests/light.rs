@@ -396,6 +396,27 @@ proptest! {
         }
     }
 
+    /// A hostile pool signs any size, and its tiles may hold anything: nothing of that is believed, and nothing panics.
+    #[test]
+    fn no_signed_size_makes_the_tiles_panic(
+        size in prop_oneof![1_u64..70_000, (0_u32..49, 0_u64..3).prop_map(|(bit, less)| (1 << bit) - less.min(1 << bit)), any::<u64>()],
+        index in any::<u64>(),
+        byte in any::<u8>(),
+    ) {
+        let fetch = |place: &Place| match place.row {
+            Row::Level(_) => Ok::<_, io::Error>(vec![byte; place.width * 32]),
+            Row::Entries => Ok([0, 1, byte].repeat(place.width)),
+        };
+        if let Ok(log) = SignedLog::new(Head { size, root: [byte; 32] }, &fetch) {
+            let index = index % size;
+            // With one entry the tile is the root.
+            prop_assert_eq!(log.root(size).is_ok(), size == 1);
+            prop_assert!(!log.holds(index, b"").is_ok_and(|held| held));
+            prop_assert!(log.entry(index).is_err());
+            let _ = log.root(index);
+        }
+    }
+
     #[test]
     fn no_honest_history_is_called_a_lie_by_samples(
         window in 1_u64..80,
