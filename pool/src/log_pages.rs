@@ -100,6 +100,7 @@ pub fn routes(pages: LogPages) -> Router {
         .route("/log/inclusion", get(inclusion))
         .route("/log/consistency", get(consistency))
         .route("/log/receipt/{index}", get(receipt))
+        .route("/log/payee/{index}", get(payee))
         .route("/log/share/{hash}", get(share))
         .route("/log/receipts", get(receipts))
         .with_state(pages)
@@ -133,6 +134,12 @@ async fn consistency(State(pages): State<LogPages>, Query(asked): Query<Consiste
 async fn receipt(State(pages): State<LogPages>, Path(index): Path<u64>) -> Answer {
     let receipt = pages.aside.clone().run(move || pages.published.receipt(index)).await??;
     Ok(json(ALWAYS_ASK, &receipt))
+}
+
+/// The entry that registers a payee index: light verifiers ask for those of the shares that they have drawn.
+async fn payee(State(pages): State<LogPages>, Path(index): Path<u32>) -> Answer {
+    let entry = pages.accounting.payee_entry(index).ok_or(NoAnswer::NotThere("such payee"))?;
+    receipt(State(pages), Path(entry)).await
 }
 
 async fn share(State(pages): State<LogPages>, Path(hash): Path<String>) -> Answer {

@@ -10,6 +10,7 @@ mod hostile_v2;
 mod idle;
 mod keys;
 mod kill;
+mod light;
 mod moving;
 mod paid_block;
 mod proxy_kill;

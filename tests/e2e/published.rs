@@ -22,14 +22,14 @@ use std::process::{Command, Output};
 use std::thread;
 use tempfile::TempDir;
 
-fn mine(pool: &Pool, node: &Node, shares: usize) {
+pub fn mine(pool: &Pool, node: &Node, shares: usize) {
     for number in 1..=5 {
         let mut miner = Miner::connect(pool.v1(), &address(number, node.network), "xminer-1.0");
         (0..shares).for_each(|_| drop(miner.mine_accepted_share()));
     }
 }
 
-fn key(pool: &Pool) -> String {
+pub fn key(pool: &Pool) -> String {
     pool.http("/log/key").unwrap().trim().to_owned()
 }
 
@@ -40,7 +40,7 @@ fn size(pool: &Pool) -> u64 {
 }
 
 /// Has a copy brought up to date from a pool and checked.
-fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
+pub fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let key = key(pool);
     let mut command = Command::new(binary("sluice-verify"));
@@ -48,7 +48,7 @@ fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
     command.args(more).output().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -165,7 +165,7 @@ fn lie_a_share_dropped_after_its_receipt() {
 }
 
 /// Serves the files of a folder, as any web server would.
-fn serve_files(dir: &Path) -> SocketAddr {
+pub fn serve_files(dir: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let dir = dir.to_owned();
@@ -242,6 +242,10 @@ fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
         (format!("/log/receipt/{}", size - 1), "200 OK"),
         (format!("/log/receipt/{}", u64::MAX), "404 Not Found"),
         ("/log/receipt/x".to_owned(), "400 Bad Request"),
+        ("/log/payee/0".to_owned(), "200 OK"),
+        ("/log/payee/4".to_owned(), "200 OK"),
+        ("/log/payee/5".to_owned(), "404 Not Found"),
+        ("/log/payee/-1".to_owned(), "400 Bad Request"),
         (format!("/log/inclusion?index=0&size={size}"), "200 OK"),
         (format!("/log/inclusion?index={size}&size={size}"), "404 Not Found"),
         (format!("/log/consistency?from=1&to={size}"), "200 OK"),

@@ -7,8 +7,13 @@
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
 //! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
 //! but one without such events keeps all its jobs. All settlements are kept.
+//!
+//! [`light`] reads a small part of a published log instead, chosen by chance, and asks it some of the same questions;
+//! [`listing`] checks nothing, and puts together what stands of a share in several entries.
 
 pub mod lie;
+pub mod light;
+pub mod listing;
 
 mod jobs;
 mod plans;
@@ -22,7 +27,7 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PlanEntry, Reserve};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PayeeEntry, PlanEntry, Reserve};
 use crate::moves::Moves;
 use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
@@ -143,6 +148,12 @@ where
     Ok(audit.finish())
 }
 
+/// That a payee can be paid: longer scripts are by no plan.
+fn check_payee(payee: &PayeeEntry) -> Result<(), Lie> {
+    let is_payable = (1..=252).contains(&payee.script.len());
+    is_payable.then_some(()).ok_or(Lie::Inconsistent("payee script is empty or too long to be paid".into()))
+}
+
 /// So many bytes of entries fill the lanes of the hash, and the processor's nearest cache not yet.
 const UNHASHED_BYTES: usize = 16 << 10;
 
@@ -230,10 +241,7 @@ impl Audit {
     fn book(&mut self, index: u64, entry: &Entry) -> Result<(), Lie> {
         match entry {
             Entry::Params(params) => params.split.check().map_err(|error| Lie::Rules(error.to_string()))?,
-            // Longer ones are paid by no plan.
-            Entry::Payee(payee) if !(1..=252).contains(&payee.script.len()) => {
-                return Err(Lie::Inconsistent("payee script is empty or too long to be paid".into()));
-            }
+            Entry::Payee(payee) => check_payee(payee)?,
             _ => {}
         }
         self.books.apply(index, entry).map_err(|inconsistent| Lie::Inconsistent(inconsistent.what))

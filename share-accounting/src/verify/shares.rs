@@ -8,8 +8,9 @@ use crate::books::Books;
 use crate::entry::{ChainEntry, ChainEvent, EXTRANONCE_ROOM, Share};
 use crate::registry::Registry;
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Script, Txid};
+use bitcoin::{BlockHash, Script, ScriptBuf, Txid};
 use sha256d::Header;
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -85,11 +86,56 @@ fn job_of(body: Arc<JobBody>, tag: PayeeTag, pot: Pot) -> Job {
     Job { body, tag, pot, superseded_at: None }
 }
 
+/// An extranonce that no roll has.
+const NO_EXTRANONCE: Lie = Lie::Inconsistent(Cow::Borrowed("an extranonce of a size that no job has"));
+
+/// Checks one share by itself, on the job that it names; gives the hash of its header. `scripts` are those that its
+/// work may be of instead.
+///
+/// # Errors
+/// What it says that is not so.
+pub(super) fn check_alone<'a>(
+    share: &Share,
+    script: &Script,
+    jobs: &mut Jobs,
+    scripts: impl Iterator<Item = &'a ScriptBuf>,
+) -> Result<BlockHash, Lie> {
+    let roll = roll_of(share).ok_or(NO_EXTRANONCE)?;
+    let job = job_with(share, script, jobs).ok_or(Lie::UnknownJob(share.job))?;
+    let digest = sha256d::sha256d(&job.header(&roll));
+    let hash = BlockHash::from_byte_array(digest);
+    if !job.pot.target().is_met_by(&digest) {
+        let no_work = Lie::NoWork { hash, pot: job.pot };
+        return Err(whose_work(&job, &roll, script, scripts).unwrap_or(no_work));
+    }
+    check_block(job.body.network_target.is_met_by(&digest), share.block_candidate, hash)?;
+    Ok(hash)
+}
+
+/// That the log calls a share a block if it is one, and else does not.
+fn check_block(is_block: bool, said: bool, hash: BlockHash) -> Result<(), Lie> {
+    match (is_block, said) {
+        (true, false) => Err(Lie::HiddenBlock(hash)),
+        (false, true) => Err(Lie::NoBlock(hash)),
+        _ => Ok(()),
+    }
+}
+
+/// The job that a share names, as its payee has it.
+fn job_with(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<Job> {
+    let body = jobs.find(share.job, share.extranonce.as_bytes().len())?;
+    Some(job_of(body, PayeeTag::of(script), share.pot))
+}
+
+/// The hash of one share's header.
+pub(super) fn header_hash(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<BlockHash> {
+    let (roll, job) = (roll_of(share)?, job_with(share, script, jobs)?);
+    Some(BlockHash::from_byte_array(sha256d::sha256d(&job.header(&roll))))
+}
+
 /// The hashes of one share's header and coinbase.
 pub(super) fn hashes(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<(BlockHash, Txid)> {
-    let roll = roll_of(share)?;
-    let body = jobs.find(share.job, share.extranonce.as_bytes().len())?;
-    let job = job_of(body, PayeeTag::of(script), share.pot);
+    let (roll, job) = (roll_of(share)?, job_with(share, script, jobs)?);
     let header = BlockHash::from_byte_array(sha256d::sha256d(&job.header(&roll)));
     Some((header, Txid::from_byte_array(sha256d::sha256d(&job.coinbase(&roll)))))
 }
@@ -99,7 +145,7 @@ impl Shares {
     pub fn take(&mut self, index: u64, share: &Share, jobs: &mut Jobs, books: &Books, report: &mut Report) {
         let registry = &books.registry;
         let Some(roll) = roll_of(share) else {
-            return report.found(index, Lie::Inconsistent("an extranonce of a size that no job has".into()));
+            return report.found(index, NO_EXTRANONCE);
         };
         let Some(body) = jobs.find(share.job, share.extranonce.as_bytes().len()) else {
             if share.credited {
@@ -175,7 +221,10 @@ impl Shares {
         let hash = BlockHash::from_byte_array(digest);
         if !job.pot.target().is_met_by(&digest) {
             // Among very many the reason of each does not matter, and to look for it takes long.
-            let reason = (report.findings_total < FINDINGS_MAX as u64).then(|| whose_work(share, registry));
+            let reason = (report.findings_total < FINDINGS_MAX as u64).then(|| {
+                let scripts = (0..registry.scripts()).map(|number| registry.script(number));
+                whose_work(job, &share.roll, registry.script(share.script), scripts)
+            });
             return report.found(index, reason.flatten().unwrap_or(Lie::NoWork { hash, pot: job.pot }));
         }
         if self.forgotten.contains(&job.body.prev_hash) {
@@ -194,10 +243,8 @@ impl Shares {
         if is_block {
             report.blocks.insert(index, hash);
         }
-        match (is_block, share.block_candidate) {
-            (true, false) => report.found(index, Lie::HiddenBlock(hash)),
-            (false, true) => report.found(index, Lie::NoBlock(hash)),
-            _ => {}
+        if let Err(lie) = check_block(is_block, share.block_candidate, hash) {
+            report.found(index, lie);
         }
     }
 
@@ -227,20 +274,24 @@ const TELLING_POT_MIN: i8 = -20;
 
 /// Whether the work is another payee's, or was meant to be easier or harder: then it was booked wrongly. If both could
 /// be, the one that chance explains least.
-fn whose_work(share: &Waiting, registry: &Registry) -> Option<Lie> {
-    let meets = |job: &Job| job.pot.target().is_met_by(&sha256d::sha256d(&job.header(&share.roll)));
-    let booked = &share.job;
+fn whose_work<'a>(
+    booked: &Job,
+    roll: &Roll,
+    booked_script: &Script,
+    scripts: impl Iterator<Item = &'a ScriptBuf>,
+) -> Option<Lie> {
+    let meets = |job: &Job| job.pot.target().is_met_by(&sha256d::sha256d(&job.header(roll)));
     let hardest_first = (TELLING_POT_MIN..=Pot::MAX.get()).rev().filter_map(|pot| Pot::try_from(pot).ok());
     let mut other_pots = hardest_first.filter(|pot| *pot != booked.pot);
     let mined = other_pots.find(|pot| meets(&Job { pot: *pot, ..booked.clone() }));
     if let Some(mined) = mined.filter(|mined| *mined > booked.pot) {
         return Some(Lie::OtherPot { booked: booked.pot, mined });
     }
-    let mut others = (0..registry.scripts()).filter(|number| *number != share.script);
-    let tagged = |number| Job { tag: PayeeTag::of(registry.script(number)), ..booked.clone() };
-    let script = |number| registry.script(number).clone();
-    match others.find(|number| meets(&tagged(*number))) {
-        Some(worked) => Some(Lie::OtherPayee { booked: script(share.script), worked: script(worked) }),
+    let mut others = scripts.filter(|script| script.as_script() != booked_script);
+    match others.find(|script| meets(&Job { tag: PayeeTag::of(script), ..booked.clone() })) {
+        Some(worked) => {
+            Some(Lie::OtherPayee { booked: booked_script.to_owned(), worked: ScriptBuf::clone(worked) })
+        }
         None => mined.map(|mined| Lie::OtherPot { booked: booked.pot, mined }),
     }
 }

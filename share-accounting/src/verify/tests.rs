@@ -1,6 +1,7 @@
 //! Lies are caught, each by its name, and no honest history is called a lie.
 
 mod history;
+mod light;
 
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;

@@ -3,7 +3,9 @@
 //! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`], [`custody`]: what a node says of
 //!   the blocks, and of the reserve; [`words`]: the
 //!   answer
-//! - [`mirror`]: a copy of a published log; [`receipts`]: what miners were promised of it
+//! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
+//!   promised of it; [`light`]: samples of it, without a copy
+//! - `export`, with the feature of that name: shares as a table
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;
 //! 64: wrong usage.
@@ -12,6 +14,11 @@
 mod chain;
 mod cli;
 mod custody;
+#[cfg(feature = "export")]
+mod export;
+mod fetch;
+mod kept;
+mod light;
 mod mirror;
 mod progress;
 mod receipts;
@@ -20,7 +27,8 @@ mod words;
 use bitcoin::Network;
 use clap::Parser;
 use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
-use mirror::{Mirror, SignedLie};
+use kept::SignedLie;
+use mirror::Mirror;
 use progress::Shown;
 use receipts::Checked;
 use share_accounting::log::Reader;
@@ -43,6 +51,8 @@ fn main() -> ExitCode {
     let answered = match &cli.command {
         Command::Log(args) => check_log(args),
         Command::Published(args) => check_published(args),
+        #[cfg(feature = "export")]
+        Command::Export(args) => export::export(args).map(|()| Verdict::Proven),
     };
     match answered {
         Ok(Verdict::Proven) => ExitCode::SUCCESS,
@@ -79,7 +89,10 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
 /// Audits what a pool has published.
 fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     let verifier = LogVerifier::parse(&args.key)?;
-    let mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
+    if let (true, Some(url)) = (args.light, &args.url) {
+        return light::check(args, url, &verifier);
+    }
+    let mut mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
     let report =
         audit(mirror.network(), verifier.log_id(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
     anyhow::ensure!(
@@ -88,7 +101,7 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     );
     let receipts = match &args.receipts {
         None => Checked::default(),
-        Some(dir) => receipts::check(dir, &mirror, &verifier)?,
+        Some(dir) => receipts::check(dir, &mut mirror, &verifier)?,
     };
     answer(&args.common, mirror.network(), &report, Some(&receipts))
 }

@@ -3,6 +3,8 @@
 //! Nothing of it is believed but what the signed head covers. A head that was once seen stays in the folder: the next
 //! one must go on from it.
 
+use crate::fetch::{check_address, fetch};
+use crate::kept::{Kept, SignedLie, old_head, write};
 use anyhow::{Context, bail, ensure};
 use bitcoin::Network;
 use share_accounting::entry::Entry;
@@ -12,45 +14,13 @@ use share_accounting::publish::tiles::{Place, Row, WIDTH, split_bundle};
 use share_accounting::tree::{Tree, TreeHash, leaves};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// Longest answer of a server: a full bundle of the longest entries has less.
-const ANSWER_BYTES_MAX: usize = 20 << 20;
-const HEADERS_BYTES_MAX: usize = 64 << 10;
-const PATIENCE_S: u64 = 30;
 
 /// The copy, with a head that is signed.
 pub struct Mirror {
     dir: PathBuf,
     head: Head,
     network: Network,
-}
-
-/// What a pool has signed, and what cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum SignedLie {
-    /// Two heads that no one log has.
-    #[error(
-        "two logs were shown: the first {size} entries under a signed head, kept in {kept}, are not the first {size} under \
-         the one that is shown now, kept in {now}"
-    )]
-    TwoLogs {
-        /// Entries under the smaller one.
-        size: u64,
-        /// Where the head that was seen before is.
-        kept: String,
-        /// Where the other is.
-        now: String,
-    },
-    /// No entry.
-    #[error("entry {index} under the signed head is none: {what}")]
-    NoEntry {
-        /// Its index.
-        index: u64,
-        /// What is wrong with it.
-        what: String,
-    },
 }
 
 impl Mirror {
@@ -60,12 +30,7 @@ impl Mirror {
     /// [`SignedLie`] if the head does not go on from the one that was seen before; else what could not be had, or what
     /// does not fit together.
     pub fn open(dir: &Path, url: Option<&str>, verifier: &LogVerifier) -> anyhow::Result<Self> {
-        let kept = dir.join("checkpoint");
-        let seen = match fs::read(&kept) {
-            Ok(note) => Some(verifier.head(&note).with_context(|| kept.display().to_string())?),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| kept.display().to_string()),
-        };
+        let seen = Kept::new(dir).seen(verifier)?;
         let at = |(head, network), dir: &Path| Self { dir: dir.to_owned(), head, network };
         match (seen, url) {
             (None, None) => bail!("there is no published log in {}", dir.display()),
@@ -78,13 +43,8 @@ impl Mirror {
                 );
                 Ok(mirror)
             }
-            (_, Some(url)) if !url.starts_with("http://") => {
-                bail!(
-                    "{url} is no http:// address, which is all that is understood here (what is fetched is signed): fetch the \
-                     folder with another program and leave --url out"
-                )
-            }
             (seen, Some(url)) => {
+                check_address(url)?;
                 let note = fetch(url, "checkpoint")?;
                 let shown = verifier.head(&note).with_context(|| format!("{url}/checkpoint"))?;
                 let fresh = at(shown, dir);
@@ -101,12 +61,9 @@ impl Mirror {
         let roots = self.roots(&[shown.size].into())?;
         ensure!(self.is_whole(), "the entries in {} are not those of its signed head", self.dir.display());
         if roots[&shown.size] == shown.root {
-            let (seen, now) = (self.head.size, shown.size);
-            bail!(
-                "an old head of {now} entries is shown, although there were {seen} before: ask again, or elsewhere"
-            );
+            return Err(old_head(shown, &self.head));
         }
-        Err(self.two_logs(shown.size, note)?.into())
+        Err(Kept::new(&self.dir).two_logs(shown.size, note)?.into())
     }
 
     fn bring_up_to_date(self, url: &str, seen: Option<Head>, note: &[u8]) -> anyhow::Result<Self> {
@@ -125,7 +82,7 @@ impl Mirror {
         } else {
             self.compare(seen, note, &self)?;
         }
-        write(&self.dir.join("checkpoint"), note)?;
+        Kept::new(&self.dir).keep(note)?;
         self.remove_old_parts();
         Ok(self)
     }
@@ -134,17 +91,10 @@ impl Mirror {
     fn compare(&self, seen: Option<Head>, note: &[u8], whole: &Self) -> anyhow::Result<()> {
         match seen {
             Some(seen) if whole.roots(&[seen.size].into())?[&seen.size] != seen.root => {
-                Err(self.two_logs(seen.size, note)?.into())
+                Err(Kept::new(&self.dir).two_logs(seen.size, note)?.into())
             }
             _ => Ok(()),
         }
-    }
-
-    /// Keeps the other head, as evidence.
-    fn two_logs(&self, size: u64, note: &[u8]) -> anyhow::Result<SignedLie> {
-        let (kept, now) = (self.dir.join("checkpoint"), self.dir.join("checkpoint.other"));
-        write(&now, note)?;
-        Ok(SignedLie::TwoLogs { size, kept: kept.display().to_string(), now: now.display().to_string() })
     }
 
     /// What is signed.
@@ -271,34 +221,4 @@ impl Mirror {
         ensure!(next.is_none(), "the log has fewer entries than that");
         Ok(roots)
     }
-}
-
-fn fetch(url: &str, path: &str) -> anyhow::Result<Vec<u8>> {
-    let address = format!("{}/{path}", url.trim_end_matches('/'));
-    let request = minreq::get(&address)
-        .with_timeout(PATIENCE_S)
-        .with_max_headers_size(HEADERS_BYTES_MAX)
-        .with_max_status_line_length(HEADERS_BYTES_MAX);
-    let mut answer = request.send_lazy().with_context(|| address.clone())?;
-    if answer.status_code != 200 {
-        bail!("{address} answers {} {}", answer.status_code, answer.reason_phrase);
-    }
-    let mut bytes = Vec::new();
-    for byte in answer.by_ref() {
-        bytes.push(byte.with_context(|| address.clone())?.0);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            bail!("{address} answers more than {ANSWER_BYTES_MAX} bytes");
-        }
-    }
-    Ok(bytes)
-}
-
-/// Whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let context = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(context)?;
-    }
-    let unfinished = path.with_extension("new");
-    fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path)).with_context(context)
 }

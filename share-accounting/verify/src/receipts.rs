@@ -1,13 +1,39 @@
 //! Receipts that miners kept, held against the log.
 
-use crate::mirror::{Mirror, SignedLie};
+use crate::kept::SignedLie;
+use crate::mirror::Mirror;
 use anyhow::{Context, bail};
 use share_accounting::publish::Head;
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::{Receipt, Receipts};
-use std::collections::BTreeMap;
+use share_accounting::tree::TreeHash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+/// A log under a signed head, of which it can be said whether it holds what was receipted.
+pub trait Holder {
+    /// Entries under the head.
+    fn size(&self) -> u64;
+    /// Whether an entry below the head is these bytes.
+    fn holds(&mut self, index: u64, entry: &[u8]) -> anyhow::Result<bool>;
+    /// Roots over so many of the first entries.
+    fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>>;
+}
+
+impl Holder for Mirror {
+    fn size(&self) -> u64 {
+        self.head().size
+    }
+
+    fn holds(&mut self, index: u64, entry: &[u8]) -> anyhow::Result<bool> {
+        Ok(self.entry(index)? == entry)
+    }
+
+    fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
+        Mirror::roots(self, sizes)
+    }
+}
 
 /// What the receipts say.
 #[derive(Debug, Default)]
@@ -42,21 +68,21 @@ impl std::fmt::Display for Dropped {
 /// # Errors
 /// [`SignedLie`] if one is under a head that no log with these entries has; or a file is no receipt of this log, which
 /// says nothing about the log.
-pub fn check(dir: &Path, mirror: &Mirror, verifier: &LogVerifier) -> anyhow::Result<Checked> {
+pub fn check(dir: &Path, log: &mut impl Holder, verifier: &LogVerifier) -> anyhow::Result<Checked> {
     let mut checked = Checked::default();
     let mut heads = BTreeMap::new();
     for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let head = check_file(&text, mirror, verifier, &mut checked);
+            let head = check_file(&text, log, verifier, &mut checked);
             let head = head.with_context(|| path.display().to_string())?;
             heads.entry((head.size, head.root)).or_insert(path);
         }
     }
     checked.dropped.sort_by_key(|dropped| dropped.index);
-    let sizes = heads.keys().map(|(size, _)| *size).filter(|size| *size <= mirror.head().size).collect();
-    let roots = mirror.roots(&sizes)?;
+    let sizes = heads.keys().map(|(size, _)| *size).filter(|size| *size <= log.size()).collect();
+    let roots = log.roots(&sizes)?;
     // One that names what was dropped says more.
     let other = heads.iter().find(|((size, root), _)| roots.get(size).is_some_and(|ours| ours != root));
     match other {
@@ -71,7 +97,7 @@ pub fn check(dir: &Path, mirror: &Mirror, verifier: &LogVerifier) -> anyhow::Res
 /// Notes what a file's receipts say; the head that they are under.
 fn check_file(
     text: &str,
-    mirror: &Mirror,
+    log: &mut impl Holder,
     verifier: &LogVerifier,
     checked: &mut Checked,
 ) -> anyhow::Result<Head> {
@@ -79,9 +105,9 @@ fn check_file(
     let head = receipts.head(verifier)?;
     for Receipt { index, entry, .. } in &receipts.receipts {
         // The head of the receipt may be newer than the log at hand, as long as this goes on to it.
-        if *index < mirror.head().size && mirror.entry(*index)? == *entry {
+        if *index < log.size() && log.holds(*index, entry)? {
             checked.included += 1;
-        } else if *index < mirror.head().size || head.size <= mirror.head().size {
+        } else if *index < log.size() || head.size <= log.size() {
             checked.dropped.push(Dropped { index: *index, size: head.size });
         } else {
             bail!("it is newer than the log at hand: bring that up to date");

@@ -12,7 +12,7 @@ use std::fmt::Write;
 const UNLIKELY: f64 = 1e-6;
 
 /// What no log can show of itself.
-const NEVER_PROVEN: &[&str] = &[
+pub const NEVER_PROVEN: &[&str] = &[
     "that no acknowledged share is missing: only its miner's receipts or its proxy's journal can show one",
     "that nobody was shown another log: compare the root with what others were shown",
     "the order of shares within one commit, and the times that the pool wrote beside them",
@@ -20,6 +20,14 @@ const NEVER_PROVEN: &[&str] = &[
     "that the pool has noted each new tip, on which it depends what is too late",
     "that what is owed will be paid: the holder of the reserve's key must sign for it",
 ];
+
+/// Adds lines below a title.
+pub fn list(text: &mut String, title: &str, lines: &[String]) {
+    let _ = writeln!(text, "{title}");
+    for line in lines {
+        let _ = writeln!(text, "  - {line}");
+    }
+}
 
 /// All there is to say.
 pub struct Answer<'a> {
@@ -224,24 +232,18 @@ impl Answer<'_> {
     /// For people.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut list = |title: &str, lines: &[String]| {
-            let _ = writeln!(text, "{title}");
-            for line in lines {
-                let _ = writeln!(text, "  - {line}");
-            }
-        };
         let report = self.report;
         if self.is_honest() {
             let title = if self.is_proven() { "proven:" } else { "not all could be checked; proven so far:" };
-            list(title, &self.proven());
-            list("not proven:", &self.unproven());
-            list("what chance says, which proves nothing:", &self.hints());
+            list(&mut text, title, &self.proven());
+            list(&mut text, "not proven:", &self.unproven());
+            list(&mut text, "what chance says, which proves nothing:", &self.hints());
             return text;
         }
         let others = self.others().map(|(entry, words)| format!("entry {entry}: {words}"));
         let lies: Vec<_> = others.chain(report.findings.iter().map(ToString::to_string)).collect();
         let total = self.lies_total();
-        list(&format!("{total} things are wrong:"), &lies);
+        list(&mut text, &format!("{total} things are wrong:"), &lies);
         if let Some(more) = total.checked_sub(lies.len() as u64).filter(|more| *more > 0) {
             let _ = writeln!(text, "  and {more} more");
         }
