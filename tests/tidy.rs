@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stratum-net", &["stratum"]),
     ("template", &["stratum-net", "stratum"]),
     ("share-accounting", &["stratum", "sha256d"]),
-    ("verify", &["share-accounting", "template", "stratum"]),
+    ("verify", &["share-accounting", "template", "stratum-net", "stratum"]),
     ("pool", &["stratum-net", "template", "share-accounting", "stratum"]),
     ("proxy", &["stratum-net", "template", "share-accounting", "stratum"]),
 ];

@@ -17,10 +17,11 @@ use crate::rehearsal::Rehearsal;
 use crate::settings::Settings;
 use crate::settler::Settler;
 use crate::shard::{Exits, RETURNS_QUEUE_LEN, SessionSettings, Shard};
+use crate::witnesses::Witnesses;
 use crate::work::{Current, Planner, check_room};
 use anyhow::{Context, anyhow, bail};
 use prometheus::Registry;
-use share_accounting::entry::Params;
+use share_accounting::entry::{self, Params};
 use share_accounting::ledger::Ledger;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::publish::Published;
@@ -133,6 +134,10 @@ struct Core {
     settler: JoinHandle<()>,
     /// Ends the settler when dropped.
     settling: SyncSender<()>,
+    /// Nobody waits for it: a witness may take half a minute to answer.
+    witnesses: JoinHandle<()>,
+    /// Ends those who ask witnesses when dropped.
+    witnessing: SyncSender<()>,
     /// Breaks off what the director, the rehearsal and the settler ask the nodes.
     questions: Vec<Canceller>,
 }
@@ -183,6 +188,14 @@ impl Core {
             Settler::new(settings, params, &nodes[0], log, shown, watched, metrics.clone())?;
         questions.push(canceller);
         let settler = thread("settler", move || settler.run())?;
+        let publish = &settings.publish;
+        let (witnesses, witnessing) = Witnesses::new(
+            publish.witnesses.clone(),
+            publish.witnesses_needed,
+            published.clone(),
+            metrics.clone(),
+        );
+        let witnesses = thread("witnesses", move || witnesses.run())?;
         let submitter = Arc::new(submitter);
         Ok(Self {
             accounting,
@@ -203,6 +216,8 @@ impl Core {
             rehearsing,
             settler,
             settling,
+            witnesses,
+            witnessing,
             questions,
         })
     }
@@ -234,6 +249,8 @@ impl Core {
             Some("block submitter")
         } else if self.settler.is_finished() {
             Some("settler")
+        } else if self.witnesses.is_finished() {
+            Some("asker of witnesses")
         } else if self.feed.is_finished() {
             Some("template source")
         } else {
@@ -250,7 +267,7 @@ impl Core {
             Err(_) => warn!("a shard did not end in time: its blocks are submitted at the next start"),
         }
         self.questions.iter().for_each(Canceller::cancel);
-        drop((self.rehearsing, self.settling));
+        drop((self.rehearsing, self.settling, self.witnessing));
         let _ = self.news.send(News::Stop);
         for thread in [self.rehearsal, self.settler, self.director, self.events] {
             // A panic has been printed by its thread.
@@ -272,6 +289,11 @@ fn accounting_settings(settings: &Settings) -> share_accounting::Settings {
             stale_credit_ms,
             split: settings.payout.params.clone(),
             settlement_fee_bp: settings.settlement.fee_bp,
+            witnesses: entry::Witnesses {
+                needed: settings.publish.witnesses_needed,
+                keys: settings.publish.witnesses.iter().map(|witness| witness.key.to_string()).collect(),
+            }
+            .if_needed(),
         },
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     }

@@ -11,7 +11,7 @@
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
 //! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed;
-//!   [`moving`]: payees that move to another address; [`aside`]: a few questions at once
+//!   [`witnesses`]: have its heads cosigned; [`moving`]: payees that move to another address; [`aside`]: a few questions at once
 //! - [`app`]: starts the parts, connects them, stops them; [`http`], [`health`], [`metrics`]: how it is doing
 //!
 //! What this crate does not do: it judges no share (`stratum::share`), writes no log entry
@@ -43,6 +43,7 @@ pub mod rehearsal;
 pub mod settings;
 pub mod settler;
 pub mod shard;
+pub mod witnesses;
 pub mod work;
 
 #[cfg(test)]

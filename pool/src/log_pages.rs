@@ -95,6 +95,7 @@ struct ReceiptsOf {
 pub fn routes(pages: LogPages) -> Router {
     Router::new()
         .route("/log/checkpoint", get(checkpoint))
+        .route("/log/cosigned", get(cosigned))
         .route("/log/key", get(key))
         .route("/log/tile/{*place}", get(tile))
         .route("/log/inclusion", get(inclusion))
@@ -108,6 +109,12 @@ pub fn routes(pages: LogPages) -> Router {
 
 async fn checkpoint(State(pages): State<LogPages>) -> Answer {
     let (_, note) = pages.published.checkpoint()?;
+    Ok(answer("text/plain; charset=utf-8", ALWAYS_ASK, note.into()))
+}
+
+async fn cosigned(State(pages): State<LogPages>) -> Answer {
+    let note =
+        pages.published.cosigned().ok_or(NoAnswer::NotThere("head that enough witnesses have cosigned"))?;
     Ok(answer("text/plain; charset=utf-8", ALWAYS_ASK, note.into()))
 }
 

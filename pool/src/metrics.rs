@@ -23,6 +23,8 @@ pub struct Metrics {
     blocks: Counters,
     alarms: IntCounter,
     reserve_ratio: GaugeVec,
+    /// Witnesses that have cosigned the head that they were asked for last.
+    pub witnesses: IntGauge,
     /// Age of the work that miners have, in seconds.
     pub template_age_s: Gauge,
     /// Height of the block that miners work on.
@@ -51,7 +53,12 @@ impl Metrics {
         let reserve_ratio = GaugeVec::new(reserve_ratio, &["class"]).expect("a valid metric name");
         let info = gauge(&registry, "sluice_pool_build_info", "Version of the server.", &["version"]);
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let witnesses = plain(
+            "sluice_pool_witnesses",
+            "Witnesses that have cosigned the head of the share log that they were asked for last.",
+        );
         Self {
+            witnesses: register(&registry, witnesses),
             shard: ShardMetrics::new(&registry, "sluice_pool", &PROTOCOLS),
             shares: PROTOCOLS.map(|protocol| (protocol, shares(&registry, protocol))),
             share_check: histogram(

@@ -88,7 +88,9 @@ mod tests {
         let published = dir.path().join("published");
         let open = |origin: Option<&str>, log_id| {
             let key_file = dir.path().join("data/log.key");
-            log_key(&Publish { key_file, origin: origin.map(str::to_owned) }, &published, log_id)
+            let origin = origin.map(str::to_owned);
+            let publish = Publish { key_file, origin, witnesses: Vec::new(), witnesses_needed: 0 };
+            log_key(&publish, &published, log_id)
         };
         let refused = |origin, log_id| format!("{:#}", open(origin, log_id).unwrap_err());
         let key = open(None, ID).unwrap();

@@ -1,10 +1,12 @@
 //! Settings: taken from file, environment and flags, checked as a whole, typed from here on.
 
 use crate::cli::Overrides;
+use crate::witnesses::Witness;
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, ScriptBuf};
 use serde::Deserialize;
 use share_accounting::payout::{Donation, Params};
+use share_accounting::publish::cosign::WitnessVerifier;
 use share_accounting::settlement::FEE_BP_MAX;
 use share_accounting::window::Span;
 use std::net::SocketAddr;
@@ -17,6 +19,9 @@ use stratum_net::settings::sections::{
 };
 use stratum_net::settings::{Mistakes, Reader};
 use template::coinbase::CoinbaseStyle;
+
+/// Witnesses that can be named.
+const WITNESSES_MAX: usize = 16;
 
 /// All settings, resolved.
 #[derive(Debug, Clone)]
@@ -87,6 +92,10 @@ pub struct Publish {
     pub key_file: PathBuf,
     /// Its name; without one it is named by its id.
     pub origin: Option<String>,
+    /// Who cosigns its heads.
+    pub witnesses: Vec<Witness>,
+    /// So many of them have to: a rule of the log. None, if 0.
+    pub witnesses_needed: u8,
 }
 
 /// One Bitcoin node.
@@ -249,7 +258,39 @@ fn publish(r: &mut Reader, data_dir: &Path) -> Publish {
         let text = format!("\"{name}\" is no name of a log: up to 200 letters, no spaces, no plus");
         r.mistake("publish.origin", text);
     }
-    Publish { key_file: r.or("publish.key_file", data_dir.join("log.key")), origin }
+    let key_file = r.or("publish.key_file", data_dir.join("log.key"));
+    let witnesses = witnesses(r);
+    let witnesses_needed = r.in_range("publish.witnesses_needed", 0, 0..=WITNESSES_MAX as u64); // 16
+    let witnesses_needed = u8::try_from(witnesses_needed).expect("at most 16");
+    if usize::from(witnesses_needed) > witnesses.len() {
+        let text = format!("{witnesses_needed} are more than publish.witnesses names");
+        r.mistake("publish.witnesses_needed", text);
+    }
+    Publish { key_file, origin, witnesses, witnesses_needed }
+}
+
+fn witnesses(r: &mut Reader) -> Vec<Witness> {
+    const KEY: &str = "publish.witnesses";
+    let texts = r.or(KEY, Vec::<String>::new());
+    if texts.len() > WITNESSES_MAX {
+        r.mistake(KEY, format!("{} are too many: at most {WITNESSES_MAX}", texts.len()));
+    }
+    let mut witnesses = Vec::<Witness>::new();
+    for text in texts {
+        let parts = text.split_once(' ').filter(|(url, _)| url.starts_with("http://"));
+        let Some((url, key)) = parts else {
+            r.mistake(KEY, format!("\"{text}\" is none: \"http://HOST:PORT KEY\" is wanted"));
+            continue;
+        };
+        match key.parse::<WitnessVerifier>() {
+            Ok(key) if witnesses.iter().any(|known| known.key == key) => {
+                r.mistake(KEY, format!("{key} is there twice: one witness counts once"));
+            }
+            Ok(key) => witnesses.push(Witness { url: url.to_owned(), key }),
+            Err(error) => r.mistake(KEY, error.to_string()),
+        }
+    }
+    witnesses
 }
 
 fn nodes(r: &mut Reader) -> Vec<Node> {
@@ -419,7 +460,7 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
     #[test]
     fn all_mistakes_come_at_once() {
         let text = mistakes(
-            "network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n[publish]\norigin = \"my log\"\n",
+            "network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n[publish]\norigin = \"my log\"\nwitnesses = [\"x\", \"http://a y\"]\nwitnesses_needed = 1\n",
         );
         for part in [
             "network: \"sgnet\" is no network",
@@ -430,6 +471,9 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
             "payout.fee_address: missing",
             "payout.reserve_address: missing",
             "publish.origin: \"my log\" is no name of a log",
+            "publish.witnesses: \"x\" is none",
+            "publish.witnesses: \"y\" is no key of a witness",
+            "publish.witnesses_needed: 1 are more than",
             "colour: unknown setting (value 1)",
         ] {
             assert!(text.contains(part), "{part} not in:\n{text}");

@@ -38,7 +38,14 @@ pub fn split() -> payout::Params {
 
 /// The same with a window of eight network difficulties, as the log has them.
 pub fn rules() -> entry::Params {
-    entry::Params { site: 0, span: Span::default(), stale_credit_ms: 0, split: split(), settlement_fee_bp: 0 }
+    entry::Params {
+        site: 0,
+        span: Span::default(),
+        stale_credit_ms: 0,
+        split: split(),
+        settlement_fee_bp: 0,
+        witnesses: Default::default(),
+    }
 }
 
 /// A planner with these rules, for miners that roll `mask`.

@@ -2,7 +2,7 @@
 
 use crate::accounting::{Accounting, Batch, CommitResult, Settings};
 use crate::bip322;
-use crate::entry::{Move, Params};
+use crate::entry::{Move, Params, Witnesses};
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::moves::message;
 use crate::{payout, window::Span};
@@ -129,6 +129,7 @@ pub fn params() -> Params {
             reserve_script: script(251),
         },
         settlement_fee_bp: 200,
+        witnesses: Witnesses::default(),
     }
 }
 

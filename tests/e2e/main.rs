@@ -24,3 +24,4 @@ mod stop;
 mod transcripts;
 mod v2_kill;
 mod verify;
+mod witness;

@@ -74,7 +74,8 @@ fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     let copy = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary("sluice-verify"));
     command.arg("published").arg(copy.path()).args(["--url", &url, "--key", &key, "--json"]);
-    let output = command.arg("--receipts").arg(folder.join("receipts")).output().unwrap();
+    command.arg("--receipts").arg(folder.join("receipts")).arg("--journal").arg(&folder);
+    let output = command.output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{answer:#}");
     assert!(answer["receipts_included"].as_f64().unwrap() >= before + after, "{answer:#}");

@@ -196,7 +196,14 @@ pub fn settings(dir: &Path) -> Settings {
     Settings {
         dir: dir.to_owned(),
         network: Network::Signet,
-        params: Params { site: 1, span: Span::default(), stale_credit_ms: 0, split, settlement_fee_bp: 0 },
+        params: Params {
+            site: 1,
+            span: Span::default(),
+            stale_credit_ms: 0,
+            split,
+            settlement_fee_bp: 0,
+            witnesses: Default::default(),
+        },
         segment_bytes: SEGMENT_BYTES_DEFAULT,
     }
 }

@@ -21,12 +21,65 @@ pub struct Params {
     /// The most that the network's fee takes of what a settlement pays, in basis points; at most
     /// [`FEE_BP_MAX`]; 0: nothing is settled.
     pub settlement_fee_bp: u16,
+    /// Who has to cosign the log's heads.
+    pub witnesses: Witnesses,
+}
+
+/// Most witnesses that rules name.
+const WITNESSES_MAX: u8 = 16;
+/// Longest key of a witness, in bytes.
+const KEY_BYTES_MAX: usize = 512;
+
+/// Witnesses of which some have to cosign the log's heads ([`crate::publish::cosign`]).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Witnesses {
+    /// So many of them; 0: there are none.
+    pub needed: u8,
+    /// Their public keys.
+    pub keys: Vec<String>,
+}
+
+impl Witnesses {
+    /// Those that nobody needs are no rule.
+    pub fn if_needed(self) -> Self {
+        if self.needed == 0 { Self::default() } else { self }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(self.needed);
+        out.push(u8::try_from(self.keys.len()).expect("checked at start: at most 16 witnesses"));
+        for key in &self.keys {
+            assert!(key.len() <= KEY_BYTES_MAX, "a witness's key of {} bytes", key.len());
+            out.extend((key.len() as u16).to_le_bytes()); // asserted: at most 512
+            out.extend(key.as_bytes());
+        }
+    }
+
+    fn take(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+        let (needed, count) = (fields.u8()?, fields.u8()?);
+        if !(1..=WITNESSES_MAX).contains(&count) || !(1..=count).contains(&needed) {
+            return Err(DecodeError::Field("number of witnesses"));
+        }
+        let key = |_| {
+            let length = usize::from(fields.u16()?);
+            if length > KEY_BYTES_MAX {
+                return Err(DecodeError::Field("length of a witness's key"));
+            }
+            let key = String::from_utf8(fields.bytes(length)?.to_vec());
+            key.map_err(|_| DecodeError::Field("witness's key"))
+        };
+        Ok(Self { needed, keys: (0..count).map(key).collect::<Result<_, _>>()? })
+    }
 }
 
 impl Params {
-    /// Rules without settlements have the layout from before there were any.
+    /// Rules without settlements or witnesses have the layout from before there were any.
     pub(super) fn version(&self) -> u8 {
-        if self.settlement_fee_bp == 0 { 1 } else { 2 }
+        match (self.settlement_fee_bp, self.witnesses.needed) {
+            (0, 0) => 1,
+            (_, 0) => 2,
+            _ => 3,
+        }
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {
@@ -46,6 +99,9 @@ impl Params {
         if self.version() > 1 {
             out.extend(self.settlement_fee_bp.to_le_bytes());
         }
+        if self.version() > 2 {
+            self.witnesses.put(out);
+        }
     }
 
     pub(super) fn take(fields: &mut Fields<'_>, version: u8) -> Result<Self, DecodeError> {
@@ -62,9 +118,10 @@ impl Params {
         let settlement_fee_bp = match version {
             1 => 0,
             _ => Some(fields.u16()?)
-                .filter(|bp| (1..=FEE_BP_MAX).contains(bp))
+                .filter(|bp| (u16::from(version == 2)..=FEE_BP_MAX).contains(bp))
                 .ok_or(DecodeError::Field("settlement fee"))?,
         };
-        Ok(Self { site, span, stale_credit_ms, split, settlement_fee_bp })
+        let witnesses = if version > 2 { Witnesses::take(fields)? } else { Witnesses::default() };
+        Ok(Self { site, span, stale_credit_ms, split, settlement_fee_bp, witnesses })
     }
 }

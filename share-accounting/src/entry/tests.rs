@@ -89,6 +89,7 @@ fn params() -> impl Strategy<Value = Entry> {
         [script(), script()],
         donations,
         0_u16..=FEE_BP_MAX,
+        (0_u8..4, vec("[a-z+/]{0,40}", 3)),
     )
         .prop_map(
             |(
@@ -101,6 +102,7 @@ fn params() -> impl Strategy<Value = Entry> {
                 [fee_script, reserve_script],
                 donations,
                 settlement_fee_bp,
+                (needed, keys),
             )| {
                 let donations =
                     donations.into_iter().map(|(bp, script)| payout::Donation { bp, script }).collect();
@@ -110,6 +112,7 @@ fn params() -> impl Strategy<Value = Entry> {
                     stale_credit_ms,
                     split: payout::Params { fee_bp, fee_script, donations, min_payout, reserve_script },
                     settlement_fee_bp,
+                    witnesses: Witnesses { needed, keys }.if_needed(),
                 })
             },
         )
@@ -211,7 +214,7 @@ fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(Entry::decode(&[8]), Err(DecodeError::UnknownKind(8)));
     assert_eq!(Entry::decode(&[0]), Err(DecodeError::UnknownKind(0)));
     assert_eq!(Entry::decode(&[5, 2]), Err(DecodeError::UnknownVersion { kind: 5, version: 2 }));
-    assert_eq!(Entry::decode(&[4, 3]), Err(DecodeError::UnknownVersion { kind: 4, version: 3 }));
+    assert_eq!(Entry::decode(&[4, 4]), Err(DecodeError::UnknownVersion { kind: 4, version: 4 }));
     assert_eq!(Entry::decode(&[5, 1, 1, 0]), Err(DecodeError::Field("reserved bytes")));
     let share = |at: usize, byte| {
         let mut bytes = [0; SHARE_BYTES];

@@ -108,6 +108,11 @@ impl LogVerifier {
         StandardVerifier::new(key).map(Self).map_err(|_| KeyError::Public(key.to_owned()))
     }
 
+    /// The log that it is of.
+    pub fn origin(&self) -> &str {
+        self.0.name()
+    }
+
     /// The id of the log, which its name says unless the operator has chosen another.
     pub fn log_id(&self) -> Option<[u8; 16]> {
         FromHex::from_hex(self.0.name().strip_prefix(NAME_HEAD)?).ok()

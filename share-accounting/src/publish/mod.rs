@@ -58,6 +58,8 @@ struct Shown {
     public_key: String,
     signed: RwLock<Option<Arc<Signed>>>,
     hashes: RwLock<Hashes>,
+    /// The newest head that witnesses have cosigned, too.
+    cosigned: RwLock<Option<String>>,
     /// Why nothing is signed any more.
     refused: OnceLock<String>,
 }
@@ -147,6 +149,16 @@ impl Published {
     pub fn checkpoint(&self) -> Result<(Head, String), NoAnswer> {
         let signed = self.signed()?;
         Ok((signed.head, signed.note.clone()))
+    }
+
+    /// The newest head that enough witnesses have cosigned, as a note.
+    pub fn cosigned(&self) -> Option<String> {
+        self.0.cosigned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This is it.
+    pub fn cosigned_is(&self, note: String) {
+        *self.0.cosigned.write().unwrap_or_else(PoisonError::into_inner) = Some(note);
     }
 
     /// A tile or a bundle of entries.
@@ -302,6 +314,7 @@ pub fn start(places: Places<'_>, key: LogKey, heads: Heads) -> io::Result<(Publi
         public_key: key.public().to_owned(),
         signed: RwLock::new(None),
         hashes: RwLock::default(),
+        cosigned: RwLock::default(),
         refused: OnceLock::new(),
     });
     let published = Published(Arc::clone(&shown));

@@ -27,7 +27,7 @@ mod tips;
 pub use lie::{Finding, Lie};
 
 use crate::books::Books;
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, PayeeEntry, PlanEntry, Reserve};
+use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params, PayeeEntry, PlanEntry, Reserve};
 use crate::moves::Moves;
 use crate::settlement::Settlements;
 use crate::tree::{Tree, TreeHash};
@@ -86,6 +86,8 @@ pub struct Report {
     pub moves: Arc<Moves>,
     /// Whether the log's id was not known: they may be signed for another log.
     pub moves_of_any_log: bool,
+    /// The rules that are in force in the end.
+    pub params: Option<Params>,
     /// What chance says of the shares.
     pub statistics: Statistics,
     /// Scripts by their numbers in the statistics.
@@ -263,6 +265,7 @@ impl Audit {
         report.total_work = books.total_work.0;
         report.settlements = books.settlements;
         report.moves = books.moves;
+        report.params = books.params;
         report.findings.sort_by_key(|finding| finding.index);
         report
     }

@@ -1,7 +1,9 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand};
+use share_accounting::publish::cosign::WitnessVerifier;
 use share_accounting::verify::light::SAMPLES_DEFAULT;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Recomputes what a Sluice pool's share log claims: every share is hashed again, every payout computed again to the
@@ -23,6 +25,9 @@ pub enum Command {
     /// A log as a pool publishes it, with signed heads: a copy in a folder, which can be brought up to date before. Run
     /// again and again on one folder it proves that nothing was taken back or altered since.
     Published(PublishedArgs),
+    /// Cosigns the heads of pools' logs, each only if it goes on from the one before: whoever sees its word sees the log
+    /// that it sees (c2sp.org/tlog-witness). Runs until it is killed.
+    Witness(WitnessArgs),
     /// Writes the shares of a log as a Parquet file, one row each, for tools that read tables. Checks nothing.
     #[cfg(feature = "export")]
     Export(ExportArgs),
@@ -42,6 +47,23 @@ pub struct ExportArgs {
     /// Write the shares of the newest segment, too: a pool that runs may not have made the last of them durable.
     #[arg(long, conflicts_with = "key")]
     pub newest: bool,
+}
+
+/// Of `witness`.
+#[derive(Debug, Args)]
+pub struct WitnessArgs {
+    /// Folder for its key, made at the first start, and for the newest head of each log. One that is lost or put back to
+    /// an older state makes the witness worthless.
+    pub dir: PathBuf,
+    /// Its name, as its key bears it: best an address without http://.
+    #[arg(long)]
+    pub name: String,
+    /// Keys that sign logs' heads, as pools give them out on /log/key.
+    #[arg(long = "log", required = true, value_name = "KEY")]
+    pub logs: Vec<String>,
+    /// Where pools ask.
+    #[arg(long, default_value = "127.0.0.1:3390", value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
 }
 
 /// Of `log`.
@@ -67,6 +89,12 @@ pub struct PublishedArgs {
     /// Folder with receipts (*.json), as /log/receipt and /log/receipts gave them: each must be in the log.
     #[arg(long, value_name = "DIR")]
     pub receipts: Option<PathBuf>,
+    /// Journal of a proxy (`shares*.jsonl`): each share that it says was acknowledged must be in the log, and earn.
+    #[arg(long, value_name = "DIR", conflicts_with = "light")]
+    pub journal: Option<PathBuf>,
+    /// Key of a witness of your trust, that has to have cosigned a head of the log; again for further ones.
+    #[arg(long = "witness", value_name = "KEY", conflicts_with = "light")]
+    pub witnesses: Vec<WitnessVerifier>,
     /// For a slow line: fetch a part of the log, drawn by chance, instead of all of it. Shows that credited work is real,
     /// and nothing of payouts. Needs --url.
     #[arg(long, requires = "url", conflicts_with_all = ["rpc", "cookie_file"])]

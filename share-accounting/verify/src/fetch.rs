@@ -1,11 +1,10 @@
 //! What a server has at an address, by HTTP.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use stratum_net::fetch::{self, FetchError};
 
 /// Longest answer of a server: a full bundle of the longest entries has less.
 const ANSWER_BYTES_MAX: usize = 20 << 20;
-const HEADERS_BYTES_MAX: usize = 64 << 10;
-const PATIENCE_S: u64 = 30;
 
 /// That an address can be asked.
 pub fn check_address(url: &str) -> anyhow::Result<()> {
@@ -24,23 +23,9 @@ pub fn fetch(url: &str, path: &str) -> anyhow::Result<Vec<u8>> {
 
 /// What is there; `None` if nothing is.
 pub fn fetch_if_there(url: &str, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    let address = format!("{}/{path}", url.trim_end_matches('/'));
-    let request = minreq::get(&address)
-        .with_timeout(PATIENCE_S)
-        .with_max_headers_size(HEADERS_BYTES_MAX)
-        .with_max_status_line_length(HEADERS_BYTES_MAX);
-    let mut answer = request.send_lazy().with_context(|| address.clone())?;
-    match answer.status_code {
-        200 => {}
-        404 => return Ok(None),
-        other => bail!("{address} answers {other} {}", answer.reason_phrase),
+    match fetch::get(&format!("{}/{path}", url.trim_end_matches('/')), ANSWER_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(FetchError::Status { status: 404, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    let mut bytes = Vec::new();
-    for byte in answer.by_ref() {
-        bytes.push(byte.with_context(|| address.clone())?.0);
-        if bytes.len() > ANSWER_BYTES_MAX {
-            bail!("{address} answers more than {ANSWER_BYTES_MAX} bytes");
-        }
-    }
-    Ok(Some(bytes))
 }

@@ -5,6 +5,7 @@
 //!   answer
 //! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
 //!   promised of it; [`light`]: samples of it, without a copy
+//! - [`journal`]: what a proxy has written down of it; [`cosigned`]: what witnesses say of it; [`witness`]: to be one
 //! - `export`, with the feature of that name: shares as a table
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;
@@ -13,20 +14,24 @@
 
 mod chain;
 mod cli;
+mod cosigned;
 mod custody;
 #[cfg(feature = "export")]
 mod export;
 mod fetch;
+mod journal;
 mod kept;
 mod light;
 mod mirror;
 mod progress;
 mod receipts;
+mod witness;
 mod words;
 
 use bitcoin::Network;
 use clap::Parser;
 use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
+use journal::Journalled;
 use kept::SignedLie;
 use mirror::Mirror;
 use progress::Shown;
@@ -36,7 +41,7 @@ use share_accounting::publish::key::LogVerifier;
 use share_accounting::verify::{Report, audit};
 use std::io::Write;
 use std::process::ExitCode;
-use words::Answer;
+use words::{Answer, Promised};
 
 const EXIT_LIE: u8 = 1;
 const EXIT_UNCHECKED: u8 = 2;
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
     let answered = match &cli.command {
         Command::Log(args) => check_log(args),
         Command::Published(args) => check_published(args),
+        Command::Witness(args) => witness::run(args).map(|()| Verdict::Proven),
         #[cfg(feature = "export")]
         Command::Export(args) => export::export(args).map(|()| Verdict::Proven),
     };
@@ -103,7 +109,17 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
         None => Checked::default(),
         Some(dir) => receipts::check(dir, &mut mirror, &verifier)?,
     };
-    answer(&args.common, mirror.network(), &report, Some(&receipts))
+    let journal = match &args.journal {
+        None => Journalled::default(),
+        Some(dir) => journal::check(dir, &mirror)?,
+    };
+    if let Some(url) = &args.url {
+        cosigned::fetch(&args.dir, url)?;
+    }
+    let wanted = &args.witnesses;
+    let witnessed = cosigned::check(&args.dir, &mirror, &verifier, report.params.as_ref(), wanted)?;
+    let promised = Promised { receipts, journal, witnessed };
+    answer(&args.common, mirror.network(), &report, Some(&promised))
 }
 
 /// Shows how far each of the two readings of an audit is.
@@ -117,13 +133,13 @@ fn answer(
     args: &Common,
     network: Network,
     report: &Report,
-    receipts: Option<&Checked>,
+    promised: Option<&Promised>,
 ) -> anyhow::Result<Verdict> {
     let chain = match &args.node {
         None => None,
         Some(node) => Some(chain::ask_node(node, network, report)?),
     };
-    let answer = Answer { report, chain: chain.as_ref(), receipts };
+    let answer = Answer { report, chain: chain.as_ref(), promised };
     let text = if args.json { answer.json() } else { answer.text() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(match (answer.is_honest(), answer.is_proven()) {

@@ -15,6 +15,7 @@ use share_accounting::tree::{Tree, TreeHash, leaves};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The copy, with a head that is signed.
 pub struct Mirror {
@@ -95,6 +96,14 @@ impl Mirror {
             }
             _ => Ok(()),
         }
+    }
+
+    /// When its head was brought into the folder.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn kept_at(&self) -> anyhow::Result<SystemTime> {
+        Ok(fs::metadata(self.dir.join("checkpoint"))?.modified()?)
     }
 
     /// What is signed.

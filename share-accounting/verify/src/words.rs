@@ -1,7 +1,9 @@
 //! The answer, for people and for programs.
 
 use crate::chain::{Chain, Fate, State};
+use crate::cosigned::Witnessed;
 use crate::custody::{Custody, Held};
+use crate::journal::Journalled;
 use crate::receipts::Checked;
 use bitcoin::hex::DisplayHex;
 use serde_json::{Value, json};
@@ -34,8 +36,16 @@ pub struct Answer<'a> {
     pub report: &'a Report,
     /// What a node says, if one was asked.
     pub chain: Option<&'a Chain>,
-    /// What miners were promised, of a log that has signed heads.
-    pub receipts: Option<&'a Checked>,
+    /// What others know of a log that has signed heads.
+    pub promised: Option<&'a Promised>,
+}
+
+/// What miners were promised of a log, and what witnesses say of it.
+#[derive(Debug, Default)]
+pub struct Promised {
+    pub receipts: Checked,
+    pub journal: Journalled,
+    pub witnessed: Witnessed,
 }
 
 /// What else is not proven, of this log.
@@ -135,6 +145,60 @@ fn proven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     proven
 }
 
+impl Promised {
+    /// Promises that were kept.
+    fn kept(&self, proven: &mut Vec<String>) {
+        let (receipts, journal) = (self.receipts.included, self.journal.included);
+        if receipts > 0 {
+            proven.push(format!("the entries of {receipts} receipts are in the log"));
+        }
+        if journal > 0 {
+            let new = self.journal.too_new;
+            proven.push(format!(
+                "{journal} shares that the journal calls acknowledged are in the log and earn; {new} are too new to say"
+            ));
+        }
+        let Witnessed { size, by, .. } = &self.witnessed;
+        if !by.is_empty() {
+            let names: Vec<_> = by.iter().map(|(name, unix_s)| format!("{name} at {unix_s}")).collect();
+            proven.push(format!(
+                "witnesses have cosigned the head of {size} entries (Unix time): {}",
+                names.join(", ")
+            ));
+        }
+    }
+
+    /// Promises that were not.
+    fn broken(&self) -> impl Iterator<Item = (Option<u64>, String)> {
+        let missing = self.journal.missing.iter().map(|hash| {
+            (None, format!("share {hash}, which the journal calls acknowledged, is not in the log"))
+        });
+        let uncredited = self.journal.uncredited.iter().map(|(entry, hash)| {
+            (Some(*entry), format!("share {hash}, which the journal calls acknowledged, has no credit"))
+        });
+        missing.chain(uncredited)
+    }
+}
+
+impl Witnessed {
+    /// What is missing of them.
+    fn lacking(&self) -> Option<String> {
+        let Self { needed: (needed, of), of_the_rules, absent, .. } = self;
+        (!self.is_enough()).then(|| {
+            let others = if absent.is_empty() { String::new() } else { format!("; {} have not", absent.join(", ")) };
+            format!(
+                "that witnesses see this log: {of_the_rules} of {of} that the rules name have cosigned a head of it, {needed} have \
+                 to{others}"
+            )
+        })
+    }
+
+    fn json(&self) -> Value {
+        let by = self.by.iter().map(|(name, unix_s)| json!({"witness": name, "unix_s": unix_s}));
+        json!({"entries": self.size, "by": by.collect::<Value>(), "needed": self.needed.0, "of": self.needed.1})
+    }
+}
+
 impl Answer<'_> {
     /// Whether nothing is wrong.
     pub fn is_honest(&self) -> bool {
@@ -144,7 +208,8 @@ impl Answer<'_> {
     /// Whether nothing had to be left out, too.
     pub fn is_proven(&self) -> bool {
         let is_known = self.chain.is_none_or(|chain| chain.custody.is_known());
-        self.is_honest() && self.report.is_proven() && is_known
+        let is_witnessed = self.promised.is_none_or(|promised| promised.witnessed.is_enough());
+        self.is_honest() && self.report.is_proven() && is_known && is_witnessed
     }
 
     fn lies_total(&self) -> u64 {
@@ -152,11 +217,12 @@ impl Answer<'_> {
     }
 
     /// Lies that the log does not show by itself, and their entries.
-    fn others(&self) -> impl Iterator<Item = (u64, String)> {
-        let dropped = self.receipts.into_iter().flat_map(|receipts| &receipts.dropped);
+    fn others(&self) -> impl Iterator<Item = (Option<u64>, String)> {
+        let dropped = self.promised.into_iter().flat_map(|promised| &promised.receipts.dropped);
         let wrong = self.chain.into_iter().flat_map(|chain| chain.wrong.iter().chain(&chain.custody.wrong));
-        let dropped = dropped.map(|dropped| (dropped.index, dropped.to_string()));
-        dropped.chain(wrong.cloned())
+        let dropped = dropped.map(|dropped| (Some(dropped.index), dropped.to_string()));
+        let wrong = wrong.map(|(entry, words)| (Some(*entry), words.clone()));
+        dropped.chain(wrong).chain(self.promised.into_iter().flat_map(Promised::broken))
     }
 
     fn fates(&self) -> Option<&[Fate]> {
@@ -173,17 +239,16 @@ impl Answer<'_> {
             ));
         }
         proven.extend(self.chain.map(|chain| &chain.custody).and_then(held));
-        if let Some(receipts) = self.receipts {
+        if let Some(promised) = self.promised {
             proven.insert(1, "these entries are under the head that the pool has signed".to_owned());
-            if receipts.included > 0 {
-                proven.push(format!("the entries of {} receipts are in the log", receipts.included));
-            }
+            promised.kept(&mut proven);
         }
         proven
     }
 
     fn unproven(&self) -> Vec<String> {
         let mut unproven = unproven(self.report, self.fates());
+        unproven.extend(self.promised.and_then(|promised| promised.witnessed.lacking()));
         let Some(custody) = self.chain.map(|chain| &chain.custody) else { return unproven };
         for index in &custody.not_paid {
             unproven
@@ -240,7 +305,10 @@ impl Answer<'_> {
             list(&mut text, "what chance says, which proves nothing:", &self.hints());
             return text;
         }
-        let others = self.others().map(|(entry, words)| format!("entry {entry}: {words}"));
+        let others = self.others().map(|(entry, words)| match entry {
+            Some(entry) => format!("entry {entry}: {words}"),
+            None => words,
+        });
         let lies: Vec<_> = others.chain(report.findings.iter().map(ToString::to_string)).collect();
         let total = self.lies_total();
         list(&mut text, &format!("{total} things are wrong:"), &lies);
@@ -261,9 +329,9 @@ impl Answer<'_> {
 
     /// For programs.
     pub fn json(&self) -> String {
-        let Self { report, receipts, .. } = *self;
+        let Self { report, promised, .. } = *self;
         let fates = self.fates();
-        let found = report.findings.iter().map(|finding| (finding.index, finding.lie.to_string()));
+        let found = report.findings.iter().map(|finding| (Some(finding.index), finding.lie.to_string()));
         let lies = self.others().chain(found).map(|(entry, what)| json!({"entry": entry, "what": what}));
         let answer = json!({
             "proven": self.is_proven(),
@@ -276,7 +344,9 @@ impl Answer<'_> {
             "jobs_left_out": report.jobs_left_out,
             "jobs_of_unknown_age": report.jobs_of_unknown_age,
             "not_hashed": report.not_hashed,
-            "receipts_included": receipts.map(|receipts| receipts.included),
+            "receipts_included": promised.map(|promised| promised.receipts.included),
+            "journal_included": promised.map(|promised| promised.journal.included),
+            "cosigned": promised.map(|promised| promised.witnessed.json()),
             "blocks": report.blocks.iter().map(|(entry, hash)| block(*entry, &hash.to_string(), fates)).collect::<Value>(),
             "statistics": statistics(report),
             "lies_total": self.lies_total(),

@@ -3,7 +3,7 @@
 
 use crate::accounting::{Accounting, AccountingThread, Adjustments, Settings};
 use crate::commitment::{Committed, ParamsHash};
-use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement};
+use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement, Witnesses};
 use crate::log::Reader;
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::payout::{self, Room};
@@ -105,6 +105,7 @@ pub fn params(shares: u64) -> Params {
             reserve_script: script(251),
         },
         settlement_fee_bp: 200,
+        witnesses: Witnesses::default(),
     }
 }
 

@@ -1,0 +1,116 @@
+//! Witnesses cosign the heads of a pool's log, and who trusts one sees whether it sees the same log.
+
+use serde_json::{Value, json};
+use sluice_tests::support::miner::Miner;
+use sluice_tests::support::node::Node;
+use sluice_tests::support::pool::{Pool, PoolBuilder, address};
+use sluice_tests::support::{binary, free_ports, wait_for};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A running witness; killed when dropped.
+struct Witness {
+    process: Child,
+    key: String,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Witness {
+    fn start(name: &str, log_key: &str) -> Self {
+        let [port] = free_ports();
+        Self::at(name, log_key, port, TempDir::new().unwrap())
+    }
+
+    fn at(name: &str, log_key: &str, port: u16, dir: TempDir) -> Self {
+        let mut command = Command::new(binary("sluice-verify"));
+        command.arg("witness").arg(dir.path()).args(["--name", name, "--log", log_key]);
+        command.args(["--listen", &format!("127.0.0.1:{port}")]).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let key = line.trim().strip_prefix("witness ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { process, key, port, dir }
+    }
+
+    fn setting(&self) -> String {
+        format!("\"http://127.0.0.1:{} {}\"", self.port, self.key)
+    }
+
+    fn kill(mut self) -> (u16, TempDir) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        (self.port, std::mem::replace(&mut self.dir, TempDir::new().unwrap()))
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn mine(pool: &Pool, node: &Node) {
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");
+    (0..5).for_each(|_| drop(miner.mine_accepted_share()));
+}
+
+/// Entries under the head that enough witnesses have cosigned.
+fn cosigned(pool: &Pool) -> Option<u64> {
+    pool.http("/log/cosigned")?.lines().nth(1)?.parse().ok()
+}
+
+fn verify(pool: &Pool, copy: &Path, log_key: &str, witnesses: &[&str]) -> (Option<i32>, Value) {
+    let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
+    let mut command = Command::new(binary("sluice-verify"));
+    command.arg("published").arg(copy).args(["--json", "--url", &url, "--key", log_key]);
+    witnesses.iter().for_each(|key| drop(command.args(["--witness", key])));
+    let output = command.output().unwrap();
+    let answer = serde_json::from_slice(&output.stdout);
+    (output.status.code(), answer.unwrap_or_else(|_| panic!("{}", output.stderr.escape_ascii())))
+}
+
+#[test]
+fn heads_are_cosigned_by_as_many_witnesses_as_the_rules_want_and_again_after_restarts() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).easiest().start();
+    let log_key = pool.http("/log/key").unwrap().trim().to_owned();
+    let [one, two, three] =
+        ["one.example", "two.example", "three.example"].map(|name| Witness::start(name, &log_key));
+    let all = format!("[{}, {}, {}]", one.setting(), two.setting(), three.setting());
+    let third = three.key.clone();
+    three.kill();
+    let (_, builder) = pool.stop();
+    let pool = builder.set("publish.witnesses", &all).set("publish.witnesses_needed", "2").start();
+    mine(&pool, &node);
+    let size = wait_for("a cosigned head", || cosigned(&pool));
+    let copy = TempDir::new().unwrap();
+    let (code, answer) = verify(&pool, copy.path(), &log_key, &[&one.key, &two.key]);
+    assert_eq!(
+        (code, &answer["cosigned"]["needed"], &answer["cosigned"]["of"]),
+        (Some(0), &json!(2), &json!(3)),
+        "{answer:#}"
+    );
+    assert_eq!(answer["cosigned"]["by"].as_array().unwrap().len(), 2, "{answer:#}");
+    let (code, answer) = verify(&pool, copy.path(), &log_key, &[&third]);
+    assert!(code == Some(2) && answer["not_proven"].to_string().contains("three.example"), "{answer:#}");
+
+    // A witness that comes back knows what it has cosigned, and a pool that does asks it.
+    let (port, dir) = one.kill();
+    let one = Witness::at("one.example", &log_key, port, dir);
+    let pool = pool.kill().start();
+    mine(&pool, &node);
+    let later = wait_for("another cosigned head", || cosigned(&pool).filter(|later| *later > size));
+    assert_eq!(pool.metric("sluice_pool_witnesses"), 2.0, "of {later} entries");
+    // One is too few.
+    two.kill();
+    mine(&pool, &node);
+    wait_for("the pool to miss a witness", || (pool.metric("sluice_pool_witnesses") == 1.0).then_some(()));
+    let fresh = TempDir::new().unwrap();
+    let (code, answer) = verify(&pool, fresh.path(), &log_key, &[&one.key]);
+    assert_eq!(code, Some(0), "the last head that two have cosigned is shown: {answer:#}");
+    assert_eq!(answer["cosigned"]["entries"], json!(cosigned(&pool)), "{answer:#}");
+}
