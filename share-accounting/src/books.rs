@@ -1,6 +1,7 @@
 //! What the log adds up to: payees, credited work, the window. Built by replay, kept by the writer.
 
-use crate::entry::{ChainEvent, Entry, Params};
+use crate::entry::{ChainEvent, DecodeError, Entry, Params};
+use crate::journal::{self, Journal};
 use crate::log::{LogError, Reader};
 use crate::registry::Registry;
 use crate::settlement::Settlements;
@@ -12,7 +13,7 @@ use stratum::pot::Pot;
 use stratum::target::{Target, Work};
 
 /// The state that follows from the entries so far, and from nothing else.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Books {
     pub registry: Registry,
     pub window: Window,
@@ -23,6 +24,17 @@ pub(crate) struct Books {
     pub params: Option<Params>,
     pub epoch: Option<u16>,
     pub settlements: Settlements,
+    /// What all but window, work and size would follow from again.
+    pub journal: Journal,
+}
+
+/// The books at a moment, without what follows from the journal.
+#[derive(Debug)]
+pub(crate) struct BooksCopy {
+    pub window: Window,
+    pub total_work: Work,
+    pub size: u64,
+    pub journal: Journal,
 }
 
 /// Intact entries that contradict each other: a bug, or a forged log.
@@ -50,6 +62,17 @@ pub enum ReplayError {
     TooShort(u64),
 }
 
+/// Why bytes are no journal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error(transparent)]
+    Entry(#[from] DecodeError),
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistent),
+    #[error("an entry that is out of order, or never kept")]
+    Order,
+}
+
 impl Books {
     /// Books of an empty log with a window of the given size.
     pub fn new(window: Work) -> Self {
@@ -61,6 +84,7 @@ impl Books {
             params: None,
             epoch: None,
             settlements: Settlements::default(),
+            journal: Journal::default(),
         }
     }
 
@@ -95,8 +119,42 @@ impl Books {
             }
             Entry::Job(_) => {}
         }
+        if stays(entry) {
+            self.journal.push(index, entry);
+        }
         self.size += 1;
         Ok(())
+    }
+
+    /// Books registrations from a payee index on, which are in the log now; the registry has them already.
+    pub fn keep_payees(&mut self, from: usize) {
+        for (index, payee) in self.registry.entries_from(from) {
+            self.journal.push(index, &Entry::Payee(payee));
+        }
+    }
+
+    /// What they can be made from again; takes microseconds, however long the window is.
+    pub fn copy(&self) -> BooksCopy {
+        let Self { window, total_work, size, journal, .. } = self;
+        BooksCopy { window: window.clone(), total_work: *total_work, size: *size, journal: journal.clone() }
+    }
+
+    /// Books of what a [`Journal`] of these bytes holds, without any work.
+    ///
+    /// # Errors
+    /// It is none, or contradicts itself.
+    pub fn of_journal(mut bytes: &[u8]) -> Result<Self, JournalError> {
+        let mut books = Self::new(Work(u128::MAX));
+        while !bytes.is_empty() {
+            let (index, entry, rest) = journal::first(bytes)?;
+            if index < books.size || index == u64::MAX || !stays(&entry) {
+                return Err(JournalError::Order);
+            }
+            books.size = index;
+            books.apply(index, &entry)?;
+            bytes = rest;
+        }
+        Ok(books)
     }
 
     /// Books one share; `None` if the sum of work overflows.
@@ -112,6 +170,21 @@ impl Books {
     pub fn weights(&self) -> BTreeMap<ScriptBuf, Work> {
         let weights = self.window.weights().into_iter();
         weights.map(|(number, work)| (self.registry.script(number).clone(), work)).collect()
+    }
+}
+
+/// Whether the books follow from an entry even once its work has left the window: so it stays in the journal.
+fn stays(entry: &Entry) -> bool {
+    match entry {
+        Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) => true,
+        Entry::Chain(chain) => matches!(
+            chain.event,
+            ChainEvent::EpochStart { .. }
+                | ChainEvent::SettlementPaid { .. }
+                | ChainEvent::SettlementWithdrawn { .. }
+                | ChainEvent::SettlementFailed { .. }
+        ),
+        Entry::Share(_) | Entry::Job(_) => false,
     }
 }
 

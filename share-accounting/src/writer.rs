@@ -7,13 +7,13 @@
 use crate::accounting::{Batch, CommitError, CommitResult, SettleError, Shared, Snapshot, WindowError};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
+use crate::checkpoint::{Checkpoint, Keeper};
 use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Settlement, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
 use crate::publish::{Head, Logged, Teller};
 use crate::settlement::Settlements;
 use crate::window::Span;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -94,7 +94,7 @@ struct Exhausted;
 
 pub(crate) struct Writer {
     log: Log,
-    log_dir: PathBuf,
+    keeper: Keeper,
     books: Books,
     span: Span,
     worker_salt: [u8; 16],
@@ -111,7 +111,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub fn new(
         log: Log,
-        log_dir: PathBuf,
+        keeper: Keeper,
         books: Books,
         span: Span,
         worker_salt: [u8; 16],
@@ -122,7 +122,7 @@ impl Writer {
         shared.note_payees(&books.registry, 0);
         let (jobs, payees) = (ByAddress::default(), ByAddress::default());
         let staged = Staged::default();
-        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged, teller }
+        Self { log, keeper, books, span, worker_salt, jobs, payees, shared, staged, teller }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
@@ -145,10 +145,12 @@ impl Writer {
                 }
                 Message::Stop => {
                     self.drain(messages);
-                    return;
+                    break;
                 }
             }
         }
+        // While the directory is still ours.
+        self.keeper.finish();
     }
 
     /// Commits what was queued before the stop; what comes later is given back or told so.
@@ -196,6 +198,7 @@ impl Writer {
         staged.total_work = self.books.total_work;
         let result = self.commit_staged(shares, &mut staged);
         if result.is_ok() {
+            self.books.keep_payees(payees);
             self.shared.note_payees(&self.books.registry, payees);
         } else {
             self.books.registry.truncate(payees);
@@ -296,9 +299,10 @@ impl Writer {
         Ok(index)
     }
 
-    /// Makes a commit durable, counts it and tells of it.
+    /// Makes a commit durable, counts it and tells of it; the books take it afterwards.
     fn append(&mut self, entries: &Encoded, logged: impl IntoIterator<Item = Logged>) -> CommitResult {
         let start = Instant::now();
+        let segment = self.log.start().header.number;
         let result = self.log.commit(entries, self.books.total_work.0);
         self.shared.failing.store(result.is_err(), Ordering::Relaxed);
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -309,6 +313,12 @@ impl Writer {
                 self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
                 self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
                 self.teller.tell(Head { size: self.log.size(), root: self.log.root() }, logged);
+                if self.log.start().header.number != segment {
+                    // The commit began a segment, and the books are still as they were there. None is written for
+                    // segments that fail: a full disk would not get better by it.
+                    let (start, span, books) = (self.log.start(), self.span, &self.books);
+                    self.keeper.keep(|| Checkpoint::new(start.clone(), span, books.copy()));
+                }
                 Ok(())
             }
             Err(error) => {
@@ -352,7 +362,7 @@ impl Writer {
     fn window(&mut self, network: Work) -> Result<Snapshot, WindowError> {
         let window = self.span.window_work(network);
         if !self.books.window.resize(window) {
-            let rebuilt = replay(&self.log_dir, self.books.size, window).map_err(|error| {
+            let rebuilt = replay(self.log.dir(), self.books.size, window).map_err(|error| {
                 error!(%error, "cannot rebuild the window from the share log");
                 WindowError::LogUnreadable
             })?;
