@@ -1,6 +1,7 @@
 //! The handle by which the pool reaches the accounting thread.
 
-use crate::books::{Books, Inconsistent, ReplayError, replay, window_hint};
+use crate::books::{Books, Inconsistent, ReplayError};
+use crate::checkpoint::Keeper;
 use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Move, Params, Settlement};
 use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, LogSettings};
@@ -8,6 +9,7 @@ use crate::log::{Log, LogError};
 use crate::moves::{MoveError, Moves};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
+use crate::recovery::{Recovered, recover};
 use crate::settlement::{Credits, Settlements};
 use crate::shared::{Counters, Shared};
 use crate::tree::TreeHash;
@@ -226,7 +228,7 @@ fn unix_ms() -> u64 {
 }
 
 impl Accounting {
-    /// Locks the directory, recovers and replays the log, makes the new epoch durable, and starts the thread.
+    /// Locks the directory, recovers and replays the log from its newest checkpoint on, makes the new epoch durable, and starts the thread.
     ///
     /// # Errors
     /// Nothing is served from books that do not add up: every error is final and says its remedy.
@@ -239,22 +241,7 @@ impl Accounting {
             segment_bytes: settings.segment_bytes,
         };
         let span = settings.params.span;
-        let mut books = Books::new(settings.network, Work(u128::MAX));
-        let mut wrong = None;
-        let mut log = Log::open(log_settings, |index, entry| {
-            if wrong.is_none() {
-                if let Some(window) = window_hint(&entry, span) {
-                    let _ = books.window.resize(window); // asked once at the end
-                }
-                wrong = books.apply(index, &entry).err();
-            }
-        })?;
-        if let Some(wrong) = wrong {
-            return Err(wrong.into());
-        }
-        if !books.window.is_complete() {
-            books = replay(&settings.log_dir(), books.size, books.window.size())?;
-        }
+        let Recovered { mut log, mut books, missing, read_from } = recover(log_settings, span)?;
         if books.moves.log_id().is_some_and(|signed_for| signed_for != log.log_id()) {
             let what = "its payees have signed their moves for another log".into();
             return Err(Inconsistent { index: 0, what }.into());
@@ -266,6 +253,7 @@ impl Accounting {
             epoch = identity.epoch,
             entries = books.size,
             payees = books.registry.len(),
+            read_from_segment = read_from,
             "share log replayed"
         );
         let shared = Arc::new(Shared::default());
@@ -273,8 +261,11 @@ impl Accounting {
         let (messages, receiver) = sync_channel(QUEUE_BATCHES_MAX);
         let (teller, log_id) = (Teller::default(), log.log_id());
         let heads = teller.listener();
-        let writer =
-            Writer::new(log, settings.log_dir(), books, span, identity.worker_salt, shared.clone(), teller);
+        let mut keeper = Keeper::new(settings.log_dir());
+        if let Some(checkpoint) = missing {
+            keeper.keep(|| checkpoint);
+        }
+        let writer = Writer::new(log, keeper, books, span, identity.worker_salt, shared.clone(), teller);
         let thread = std::thread::Builder::new()
             .name("accounting".to_owned())
             .spawn(move || writer.run(&receiver))

@@ -1,6 +1,7 @@
 //! What the log adds up to: payees, credited work, the window. Built by replay, kept by the writer.
 
-use crate::entry::{ChainEvent, Entry, Params};
+use crate::entry::{ChainEvent, DecodeError, Entry, Params};
+use crate::journal::{self, Journal};
 use crate::log::{LogError, Reader};
 use crate::moves::Moves;
 use crate::registry::Registry;
@@ -15,7 +16,7 @@ use stratum::pot::Pot;
 use stratum::target::{Target, Work};
 
 /// The state that follows from the entries so far, and from nothing else.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Books {
     pub network: Network,
     pub registry: Registry,
@@ -28,6 +29,17 @@ pub(crate) struct Books {
     pub epoch: Option<u16>,
     pub settlements: Settlements,
     pub moves: Arc<Moves>,
+    /// What all but window, work and size would follow from again.
+    pub journal: Journal,
+}
+
+/// The books at a moment, without what follows from the journal.
+#[derive(Debug)]
+pub(crate) struct BooksCopy {
+    pub window: Window,
+    pub total_work: Work,
+    pub size: u64,
+    pub journal: Journal,
 }
 
 /// Intact entries that contradict each other: a bug, or a forged log.
@@ -55,6 +67,17 @@ pub enum ReplayError {
     TooShort(u64),
 }
 
+/// Why bytes are no journal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error(transparent)]
+    Entry(#[from] DecodeError),
+    #[error(transparent)]
+    Inconsistent(#[from] Inconsistent),
+    #[error("an entry that is out of order, or never kept")]
+    Order,
+}
+
 impl Books {
     /// Books of an empty log with a window of the given size.
     pub fn new(network: Network, window: Work) -> Self {
@@ -68,6 +91,7 @@ impl Books {
             epoch: None,
             settlements: Settlements::default(),
             moves: Arc::default(),
+            journal: Journal::default(),
         }
     }
 
@@ -107,8 +131,42 @@ impl Books {
             }
             Entry::Job(_) => {}
         }
+        if stays(entry) {
+            self.journal.push(index, entry);
+        }
         self.size += 1;
         Ok(())
+    }
+
+    /// Books registrations from a payee index on, which are in the log now; the registry has them already.
+    pub fn keep_payees(&mut self, from: usize) {
+        for (index, payee) in self.registry.entries_from(from) {
+            self.journal.push(index, &Entry::Payee(payee));
+        }
+    }
+
+    /// What they can be made from again; takes microseconds, however long the window is.
+    pub fn copy(&self) -> BooksCopy {
+        let Self { window, total_work, size, journal, .. } = self;
+        BooksCopy { window: window.clone(), total_work: *total_work, size: *size, journal: journal.clone() }
+    }
+
+    /// Books of what a [`Journal`] of these bytes holds, without any work.
+    ///
+    /// # Errors
+    /// It is none, or contradicts itself.
+    pub fn of_journal(network: Network, mut bytes: &[u8]) -> Result<Self, JournalError> {
+        let mut books = Self::new(network, Work(u128::MAX));
+        while !bytes.is_empty() {
+            let (index, entry, rest) = journal::first(bytes)?;
+            if index < books.size || index == u64::MAX || !stays(&entry) {
+                return Err(JournalError::Order);
+            }
+            books.size = index;
+            books.apply(index, &entry)?;
+            bytes = rest;
+        }
+        Ok(books)
     }
 
     /// Books one share; `None` if the sum of work overflows.
@@ -124,6 +182,21 @@ impl Books {
     pub fn weights(&self) -> BTreeMap<ScriptBuf, Work> {
         let weights = self.window.weights();
         self.moves.gathered(weights.iter().map(|(number, work)| (self.registry.script(*number), *work)))
+    }
+}
+
+/// Whether the books follow from an entry even once its work has left the window: so it stays in the journal.
+fn stays(entry: &Entry) -> bool {
+    match entry {
+        Entry::Payee(_) | Entry::Params(_) | Entry::Settlement(_) | Entry::Move(_) => true,
+        Entry::Chain(chain) => matches!(
+            chain.event,
+            ChainEvent::EpochStart { .. }
+                | ChainEvent::SettlementPaid { .. }
+                | ChainEvent::SettlementWithdrawn { .. }
+                | ChainEvent::SettlementFailed { .. }
+        ),
+        Entry::Share(_) | Entry::Job(_) => false,
     }
 }
 

@@ -64,7 +64,6 @@ pub struct Committed<'a> {
 impl Committed<'_> {
     /// The commitment to it.
     pub fn commitment(&self) -> Commitment {
-        let weights = self.weights.iter().map(|(script, work)| line(script, &work.0.to_le_bytes()));
         let credits = self.credits.iter().map(|(script, sats)| line(script, &sats.to_le_bytes()));
         Commitment(tagged_hash(
             "share-log/commit/v1",
@@ -73,12 +72,17 @@ impl Committed<'_> {
                 &self.network.magic().to_bytes(),
                 &self.log_size.to_le_bytes(),
                 &self.log_root,
-                &root(weights),
+                &weights_root(self.weights),
                 &root(credits),
                 &self.params.0,
             ],
         ))
     }
+}
+
+/// Stands for the work within a window, by script.
+pub(crate) fn weights_root(weights: &BTreeMap<ScriptBuf, Work>) -> TreeHash {
+    root(weights.iter().map(|(script, work)| line(script, &work.0.to_le_bytes())))
 }
 
 /// What is owed to a script, as a leaf stands for it.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 pub const WORKERS_PER_SCRIPT_MAX: u32 = 4_096;
 
 /// All registrations so far. Scripts have numbers of their own: they are what the window counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Registry {
     scripts: Vec<Script>,
     numbers: HashMap<ScriptBuf, u32>,
@@ -18,14 +18,14 @@ pub(crate) struct Registry {
     by_worker: HashMap<WorkerTag, u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Script {
     script: ScriptBuf,
     first_payee: u32,
     workers: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Registered {
     script: u32,
     worker: WorkerTag,
@@ -103,6 +103,14 @@ impl Registry {
     pub fn payees_from(&self, from: usize) -> impl Iterator<Item = (u32, &ScriptBuf, u64)> {
         let payees = (0..).zip(&self.payees).skip(from);
         payees.map(|(index, payee)| (index, self.script(payee.script), payee.entry))
+    }
+
+    /// Registrations from a payee index on, with the entries of the log that hold them.
+    pub fn entries_from(&self, from: usize) -> impl Iterator<Item = (u64, PayeeEntry)> {
+        (0..).zip(&self.payees).skip(from).map(|(index, payee)| {
+            let script = self.script(payee.script).clone();
+            (payee.entry, PayeeEntry { index, worker: payee.worker, script })
+        })
     }
 
     /// How many scripts have a number.

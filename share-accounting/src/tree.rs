@@ -34,6 +34,16 @@ impl Tree {
         self.size
     }
 
+    /// Roots of the complete subtrees, largest first: one for each bit that is set in the size.
+    pub(crate) fn peaks(&self) -> &[TreeHash] {
+        &self.peaks
+    }
+
+    /// The tree of this size with these roots of complete subtrees; `None` if these are not as many as it has.
+    pub(crate) fn restore(size: u64, peaks: Vec<TreeHash>) -> Option<Self> {
+        (peaks.len() == size.count_ones() as usize).then_some(Self { size, peaks }) // at most 64
+    }
+
     /// What stands for all of them.
     pub fn root(&self) -> TreeHash {
         self.peaks.iter().rev().copied().reduce(|right, left| node([left, right])).unwrap_or(EMPTY)

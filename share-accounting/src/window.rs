@@ -2,12 +2,17 @@
 //!
 //! The window is a sum of work, never of time or rows. The oldest share inside counts only for the
 //! part that is missing, so the weights sum to exactly min(W, all work). Appending is O(1) amortised:
-//! a deque of runs, a tail inside it, and one sum per payee. Work beyond the tail is kept up to
+//! a queue of runs, a tail inside it, and one sum per payee. Work beyond the tail is kept up to
 //! 4·W in all, since a retarget can raise W fourfold at once. W is the largest so far: test networks fall to
 //! difficulty 1 and come back with the next block.
 
+mod runs;
+
+pub(crate) use runs::{RUN_BYTES, Run, Runs};
+
 use ruint::aliases::U256;
-use std::collections::{HashMap, VecDeque};
+use runs::COUNT_MAX;
+use std::collections::HashMap;
 use stratum::pot::Pot;
 use stratum::target::Work;
 
@@ -51,39 +56,24 @@ impl Default for Span {
 /// Shares kept beyond the window's edge, as a multiple of the largest W.
 const KEPT: u128 = 4;
 
-/// Equal shares in a row, in eight bytes: 52 million of them are 0.4 GB.
+/// What of a window does not follow from its shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
-    payee: u32,
-    /// Pot in the low byte, count (1 to 2^24 − 1) above it.
-    packed: u32,
-}
-
-const COUNT_MAX: u32 = (1 << 24) - 1;
-
-impl Run {
-    fn new(payee: u32, pot: Pot, count: u32) -> Self {
-        debug_assert!((1..=COUNT_MAX).contains(&count));
-        Self { payee, packed: count << 8 | u32::from(pot.get().to_le_bytes()[0]) }
-    }
-
-    fn count(self) -> u32 {
-        self.packed >> 8
-    }
-
-    fn pot(self) -> Pot {
-        let [low, ..] = self.packed.to_le_bytes();
-        Pot::try_from(i8::from_le_bytes([low])).expect("packed from a pot")
-    }
+pub(crate) struct Kept {
+    /// W.
+    pub size: Work,
+    /// The largest W so far; 0 before the first one that followed from a network difficulty.
+    pub largest: Work,
+    /// Whether any share was dropped for good.
+    pub dropped: bool,
 }
 
 /// The window. Payees are numbers here; who stands behind them is the caller's affair.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Window {
     size: u128,
     /// Largest size that the window was given by [`Window::resize`].
     largest: u128,
-    runs: VecDeque<Run>,
+    runs: Runs,
     /// Run that holds the oldest share inside the window.
     tail: usize,
     /// Shares of that run which are already outside.
@@ -103,7 +93,7 @@ impl Window {
         Self {
             size: size.0,
             largest: 0,
-            runs: VecDeque::new(),
+            runs: Runs::default(),
             tail: 0,
             outside: 0,
             sum: 0,
@@ -111,6 +101,28 @@ impl Window {
             kept: 0,
             dropped: false,
         }
+    }
+
+    /// A window as it was: its [`Kept`] says all of it. `None` if there cannot have been such a one.
+    pub(crate) fn restore(kept: Kept, runs: Runs) -> Option<Self> {
+        let work = |run: &Run| run.pot().work().0.checked_mul(run.count().into());
+        let sum = runs.pieces().flatten().try_fold(0_u128, |sum, run| sum.checked_add(work(run)?))?;
+        let mut window = Self {
+            largest: kept.largest.0,
+            tail: runs.len(),
+            runs,
+            kept: sum,
+            dropped: kept.dropped,
+            ..Self::new(kept.size)
+        };
+        window.reach_back();
+        (kept.size.0 > 0 && (kept.size <= kept.largest || kept.largest == Work(0))).then_some(window)
+    }
+
+    /// What a window is restored from, and its shares.
+    pub(crate) fn kept(&self) -> (Kept, &Runs) {
+        let Self { size, largest, dropped, runs, .. } = self;
+        (Kept { size: Work(*size), largest: Work(*largest), dropped: *dropped }, runs)
     }
 
     /// W.
@@ -138,7 +150,7 @@ impl Window {
         self.kept = self.kept.checked_add(work).expect("work fits 128 bits");
         *self.by_payee.entry(payee).or_default() += work;
         let mut left = count;
-        if let Some(last) = self.runs.back_mut()
+        if let Some(last) = self.runs.newest()
             && (last.payee, last.pot()) == (payee, pot)
         {
             let grown = left.min(COUNT_MAX - last.count());
@@ -147,7 +159,7 @@ impl Window {
         }
         while left > 0 {
             let part = left.min(COUNT_MAX);
-            self.runs.push_back(Run::new(payee, pot, part));
+            self.runs.push(Run::new(payee, pot, part));
             left -= part;
         }
         self.trim();
@@ -159,13 +171,21 @@ impl Window {
     pub fn resize(&mut self, size: Work) -> bool {
         self.size = size.0;
         self.largest = self.largest.max(size.0);
+        self.reach_back();
+        let complete = self.is_complete();
+        self.trim();
+        complete
+    }
+
+    /// Moves the tail down to the newest share at which the window is full.
+    fn reach_back(&mut self) {
         while self.sum < self.size {
             if self.outside == 0 {
                 let Some(previous) = self.tail.checked_sub(1) else { break };
                 self.tail = previous;
-                self.outside = self.runs[previous].count();
+                self.outside = self.run(previous).count();
             }
-            let run = self.runs[self.tail];
+            let run = self.run(self.tail);
             let work = run.pot().work().0;
             let wanted = (self.size - self.sum).div_ceil(work);
             let back = u32::try_from(wanted).unwrap_or(u32::MAX).min(self.outside);
@@ -173,9 +193,10 @@ impl Window {
             self.sum += work * u128::from(back);
             *self.by_payee.entry(run.payee).or_default() += work * u128::from(back);
         }
-        let complete = self.is_complete();
-        self.trim();
-        complete
+    }
+
+    fn run(&self, nth: usize) -> Run {
+        self.runs.get(nth).expect("the tail is never behind the newest run")
     }
 
     /// Whether no share that belongs into the window was dropped.
@@ -196,7 +217,7 @@ impl Window {
     /// too old for any retarget to bring back.
     fn trim(&mut self) {
         while self.sum > self.size && self.tail < self.runs.len() {
-            let run = self.runs[self.tail];
+            let run = self.run(self.tail);
             let work = run.pot().work().0;
             let inside = run.count() - self.outside;
             let out = u32::try_from((self.sum - self.size) / work).unwrap_or(u32::MAX).min(inside);
@@ -217,12 +238,12 @@ impl Window {
         }
         let limit = self.size.max(self.largest).saturating_mul(KEPT);
         while self.tail > 0 {
-            let run = self.runs[0];
+            let run = self.run(0);
             let work = run.pot().work().0 * u128::from(run.count());
             if self.kept - work < limit {
                 break;
             }
-            self.runs.pop_front();
+            self.runs.pop();
             self.kept -= work;
             self.tail -= 1;
             self.dropped = true;
@@ -352,6 +373,8 @@ mod tests {
                 let expected = brute(&log, size);
                 let all: u128 = log.iter().map(|(_, pot)| pot.work().0).sum();
                 prop_assert_eq!(weights(&window), expected);
+                let (kept, runs) = window.kept();
+                prop_assert_eq!(Window::restore(kept, runs.clone()), Some(window.clone()));
                 prop_assert_eq!(window.total().0, all.min(size));
             }
             let _ = complete;

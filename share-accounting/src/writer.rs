@@ -9,6 +9,7 @@ use crate::accounting::{
 };
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
+use crate::checkpoint::{Checkpoint, Keeper};
 use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Move, Settlement, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
@@ -16,7 +17,6 @@ use crate::moves::MoveError;
 use crate::publish::{Head, Logged, Teller};
 use crate::shared::Shared;
 use crate::window::Span;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -98,7 +98,7 @@ struct Exhausted;
 
 pub(crate) struct Writer {
     log: Log,
-    log_dir: PathBuf,
+    keeper: Keeper,
     books: Books,
     span: Span,
     worker_salt: [u8; 16],
@@ -115,7 +115,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub fn new(
         log: Log,
-        log_dir: PathBuf,
+        keeper: Keeper,
         books: Books,
         span: Span,
         worker_salt: [u8; 16],
@@ -126,7 +126,7 @@ impl Writer {
         shared.note_payees(&books.registry, 0);
         let (jobs, payees) = (ByAddress::default(), ByAddress::default());
         let staged = Staged::default();
-        Self { log, log_dir, books, span, worker_salt, jobs, payees, shared, staged, teller }
+        Self { log, keeper, books, span, worker_salt, jobs, payees, shared, staged, teller }
     }
 
     pub fn run(mut self, messages: &Receiver<Message>) {
@@ -153,10 +153,12 @@ impl Writer {
                 }
                 Message::Stop => {
                     self.drain(messages);
-                    return;
+                    break;
                 }
             }
         }
+        // While the directory is still ours.
+        self.keeper.finish();
     }
 
     /// Commits what was queued before the stop; what comes later is given back or told so.
@@ -204,6 +206,7 @@ impl Writer {
         staged.total_work = self.books.total_work;
         let result = self.commit_staged(shares, &mut staged);
         if result.is_ok() {
+            self.books.keep_payees(payees);
             self.shared.note_payees(&self.books.registry, payees);
         } else {
             self.books.registry.truncate(payees);
@@ -304,9 +307,10 @@ impl Writer {
         Ok(index)
     }
 
-    /// Makes a commit durable, counts it and tells of it.
+    /// Makes a commit durable, counts it and tells of it; the books take it afterwards.
     fn append(&mut self, entries: &Encoded, logged: impl IntoIterator<Item = Logged>) -> CommitResult {
         let start = Instant::now();
+        let segment = self.log.start().header.number;
         let result = self.log.commit(entries, self.books.total_work.0);
         self.shared.failing.store(result.is_err(), Ordering::Relaxed);
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -317,6 +321,12 @@ impl Writer {
                 self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
                 self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
                 self.teller.tell(Head { size: self.log.size(), root: self.log.root() }, logged);
+                if self.log.start().header.number != segment {
+                    // The commit began a segment, and the books are still as they were there. None is written for
+                    // segments that fail: a full disk would not get better by it.
+                    let (start, span, books) = (self.log.start(), self.span, &self.books);
+                    self.keeper.keep(|| Checkpoint::new(start.clone(), span, books.copy()));
+                }
                 Ok(())
             }
             Err(error) => {
@@ -377,7 +387,7 @@ impl Writer {
     fn window(&mut self, network: Work) -> Result<Snapshot, WindowError> {
         let window = self.span.window_work(network);
         if !self.books.window.resize(window) {
-            let rebuilt = replay(&self.log_dir, self.books.size, window).map_err(|error| {
+            let rebuilt = replay(self.log.dir(), self.books.size, window).map_err(|error| {
                 error!(%error, "cannot rebuild the window from the share log");
                 WindowError::LogUnreadable
             })?;

@@ -67,7 +67,9 @@ fn verify(pool: &Pool, copy: &Path, log_key: &str, witnesses: &[&str]) -> (Optio
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let mut command = Command::new(binary("sluice-verify"));
     command.arg("published").arg(copy).args(["--json", "--url", &url, "--key", log_key]);
-    witnesses.iter().for_each(|key| drop(command.args(["--witness", key])));
+    for key in witnesses {
+        command.args(["--witness", key]);
+    }
     let output = command.output().unwrap();
     let answer = serde_json::from_slice(&output.stdout);
     (output.status.code(), answer.unwrap_or_else(|_| panic!("{}", output.stderr.escape_ascii())))

@@ -208,11 +208,14 @@ pub fn settings(dir: &Path) -> Settings {
     }
 }
 
-/// Bytes of all files in a folder.
-pub fn bytes(folder: &Path) -> anyhow::Result<u64> {
+/// Bytes of a log's segments.
+pub fn bytes(log: &Path) -> anyhow::Result<u64> {
     let mut sum = 0;
-    for entry in fs::read_dir(folder)? {
-        sum += entry?.metadata()?.len();
+    for entry in fs::read_dir(log)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == "seg") {
+            sum += entry.metadata()?.len();
+        }
     }
     Ok(sum)
 }

@@ -52,7 +52,7 @@ pub use payee::{PayeeEntry, WorkerTag};
 pub use settlement::{Reserve, Settlement};
 pub use share::{EXTRANONCE_ROOM, Extranonce, SHARE_BYTES, Share};
 
-use fields::Fields;
+pub(crate) use fields::Fields;
 
 /// Longest body of an entry, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;

@@ -1,11 +1,11 @@
 //! The writer of the log: one directory, one process, one commit at a time.
 
-use super::LogError;
-use super::reader::{Reader, Segment, list, segment_path};
+use super::reader::{Reader, Segment, Tail, list, segment_path};
 use super::segment::{
     BLOCK_BODY_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHeader, Origin, Position, SEGMENT_HEADER_BYTES,
     SegmentHeader, digest,
 };
+use super::{Corruption, LogError};
 use crate::entry::{Encoded, Entry};
 use crate::tree::{Tree, TreeHash};
 use bitcoin::Network;
@@ -58,20 +58,41 @@ pub struct LogSettings {
     pub segment_bytes: u64,
 }
 
+/// Where a segment begins, and all that the log's writer has to know of what is before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The segment's header.
+    pub header: SegmentHeader,
+    /// Over all entries before.
+    pub tree: Tree,
+    /// Of the last block before, if there is one.
+    pub origin: Option<Origin>,
+}
+
+/// A log whose directory is locked and whose segments are there, but that has not been read.
+#[derive(Debug)]
+pub struct Opening {
+    settings: LogSettings,
+    segments: Vec<Segment>,
+    lock: File,
+}
+
 /// The open log.
 #[derive(Debug)]
 pub struct Log {
     settings: LogSettings,
     log_id: [u8; 16],
     state: State,
-    /// Number of the newest segment.
-    number: u32,
+    /// Of the newest segment.
+    start: Start,
     /// Behind the last committed block.
     position: Position,
     /// Over all committed entries.
     tree: Tree,
     /// Origin of the next block.
     origin: Origin,
+    /// Origin of the last block.
+    last: Option<Origin>,
     /// Held for as long as the log is open.
     _lock: File,
 }
@@ -101,7 +122,7 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     }
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
@@ -120,14 +141,13 @@ fn create_segment(dir: &Path, header: &SegmentHeader) -> io::Result<File> {
     Ok(file)
 }
 
-impl Log {
-    /// Opens or creates the log and replays it: `visit` sees every entry in order.
-    ///
-    /// A torn tail is cut off. Blocks written from now on carry the next epoch.
+impl Opening {
+    /// Locks the directory, creating it if need be, and lists the segments.
     ///
     /// # Errors
-    /// Another process has the directory, the log is corrupt or of another network, or the system refuses.
-    pub fn open(settings: LogSettings, mut visit: impl FnMut(u64, Entry)) -> Result<Self, LogError> {
+    /// Another process has the directory, a segment is missing or has a bad header, the log is of another network, or
+    /// the system refuses.
+    pub fn new(settings: LogSettings) -> Result<Self, LogError> {
         let dir = settings.dir.as_path();
         fs::create_dir_all(dir).map_err(|source| LogError::io("create", dir, source))?;
         let lock = lock(dir)?;
@@ -136,51 +156,109 @@ impl Log {
             warn!(segment = %path.display(), "removed a segment that a crash left unfinished");
             fs::remove_file(&path).map_err(|source| LogError::io("remove", &path, source))?;
         }
-        let Some(Segment { header: first, .. }) = listing.segments.first().cloned() else {
-            return Self::create(settings, lock);
+        let segments = listing.segments;
+        if let Some(Segment { header, .. }) = segments.first()
+            && header.network != settings.network
+        {
+            return Err(LogError::WrongNetwork { found: header.network, wanted: settings.network });
+        }
+        Ok(Self { settings, segments, lock })
+    }
+
+    /// Headers of all segments, oldest first.
+    pub fn headers(&self) -> impl DoubleEndedIterator<Item = &SegmentHeader> {
+        self.segments.iter().map(|segment| &segment.header)
+    }
+
+    /// Replays the log from the start of a segment on, the first one if none is named: `visit` sees every entry from
+    /// there on, in order. Creates a log where there is none.
+    ///
+    /// A torn tail is cut off. Blocks written from now on carry the next epoch. Of the segments before, the headers
+    /// are checked alone.
+    ///
+    /// # Errors
+    /// The log is corrupt, or the system refuses.
+    ///
+    /// # Panics
+    /// If it is named a start that is none of this log.
+    pub fn replay(self, from: Option<Start>, visit: impl FnMut(u64, Entry)) -> Result<Log, LogError> {
+        let Self { settings, segments, lock } = self;
+        let Some(Segment { header: first, .. }) = segments.first().cloned() else {
+            return Log::create(settings, lock);
         };
-        if first.network != settings.network {
-            return Err(LogError::WrongNetwork { found: first.network, wanted: settings.network });
-        }
-        let newest = listing.segments.last().map(|segment| segment.path.clone()).unwrap_or_default();
-        let mut reader = Reader::over(listing.segments, 0).with_tree();
-        for entry in reader.by_ref() {
-            let (index, entry) = entry?;
-            visit(index, entry);
-        }
-        let tail = reader.tail().expect("a reader that ended without an error has reached the tail");
-        let io = |action| move |path: &Path, source| LogError::io(action, path, source);
-        let file = OpenOptions::new().append(true).open(&newest).map_err(|e| io("open")(&newest, e))?;
-        if tail.torn_bytes > 0 {
-            warn!(
-                segment = tail.segment,
-                offset = tail.intact_bytes,
-                bytes = tail.torn_bytes,
-                "cut a torn tail off the share log"
-            );
-            file.set_len(tail.intact_bytes)
-                .and_then(|()| file.sync_all())
-                .map_err(|e| io("cut")(&newest, e))?;
-        }
+        let from = from.unwrap_or(Start { header: first, tree: Tree::default(), origin: None });
+        let number = from.header.number as usize; // u32 fits usize
+        assert_eq!(segments.get(number).map(|segment| &segment.header), Some(&from.header));
+        check_order(&segments[..=number])?;
+        let newest = segments.last().cloned().expect("there is a first one");
+        let reader = Reader::over(segments, number).with_tree(from.tree, from.origin);
+        let (tail, tree, start) = read(reader, newest.header, visit)?;
+        let length = tail.intact_bytes;
+        let state = State::Appending { file: open_tail(&newest.path, &tail)?, length };
         let next = |last: Origin| Origin {
             site: settings.site,
             epoch: last.epoch,
             sequence: last.sequence.saturating_add(1),
         };
         let origin = tail.origin.map_or(Origin { site: settings.site, ..Origin::default() }, next);
-        let state = State::Appending { file, length: tail.intact_bytes };
-        let log_id = first.log_id;
-        let tree = reader.take_tree().expect("the reader was asked for it");
-        Ok(Self {
-            settings,
-            log_id,
-            state,
-            number: tail.segment,
-            position: tail.position,
-            tree,
-            origin,
-            _lock: lock,
-        })
+        let (log_id, position, last) = (start.header.log_id, tail.position, tail.origin);
+        Ok(Log { settings, log_id, state, start, position, tree, origin, last, _lock: lock })
+    }
+}
+
+/// What can be said of segments that are not read: the first one begins with nothing, and none before the one that it
+/// follows.
+fn check_order(segments: &[Segment]) -> Result<(), LogError> {
+    let (mut index, mut work) = (0, 0);
+    for Segment { header, .. } in segments {
+        let begins = header.number > 0 || header.start == Position { index: 0, last: [0; 32] };
+        if !begins || header.start.index < index || header.work < work {
+            let (segment, what) = (header.number, Corruption::Unchained);
+            return Err(LogError::Corrupt { segment, offset: 0, what });
+        }
+        (index, work) = (header.start.index, header.work);
+    }
+    Ok(())
+}
+
+/// Reads to the end: where that is, the tree over all entries, and the start of the newest segment.
+fn read(
+    mut reader: Reader,
+    newest: SegmentHeader,
+    mut visit: impl FnMut(u64, Entry),
+) -> Result<(Tail, Tree, Start), LogError> {
+    for entry in reader.by_ref() {
+        let (index, entry) = entry?;
+        visit(index, entry);
+    }
+    let tail = reader.tail().expect("a reader that ended without an error has reached the tail");
+    let (tree, before, origin) = reader.into_trees().expect("the reader was asked for them");
+    Ok((tail, tree, Start { header: newest, tree: before, origin }))
+}
+
+/// Opens the newest segment, without what a crash has torn.
+fn open_tail(path: &Path, tail: &Tail) -> Result<File, LogError> {
+    let file = OpenOptions::new().append(true).open(path).map_err(|e| LogError::io("open", path, e))?;
+    if tail.torn_bytes > 0 {
+        warn!(
+            segment = tail.segment,
+            offset = tail.intact_bytes,
+            bytes = tail.torn_bytes,
+            "cut a torn tail off the share log"
+        );
+        let cut = file.set_len(tail.intact_bytes).and_then(|()| file.sync_all());
+        cut.map_err(|e| LogError::io("cut", path, e))?;
+    }
+    Ok(file)
+}
+
+impl Log {
+    /// Opens or creates the log and replays all of it: `visit` sees every entry in order. See [`Opening::replay`].
+    ///
+    /// # Errors
+    /// Another process has the directory, the log is corrupt or of another network, or the system refuses.
+    pub fn open(settings: LogSettings, visit: impl FnMut(u64, Entry)) -> Result<Self, LogError> {
+        Opening::new(settings)?.replay(None, visit)
     }
 
     fn create(settings: LogSettings, lock: File) -> Result<Self, LogError> {
@@ -196,9 +274,9 @@ impl Log {
         info!(dir = %settings.dir.display(), "created a new share log");
         let origin = Origin { site: settings.site, epoch: 0, sequence: 0 };
         let state = State::Appending { file, length: SEGMENT_HEADER_BYTES as u64 };
-        let position = header.start;
-        let (log_id, tree) = (header.log_id, Tree::default());
-        Ok(Self { settings, log_id, state, number: 0, position, tree, origin, _lock: lock })
+        let (position, log_id, tree) = (header.start, header.log_id, Tree::default());
+        let start = Start { header, tree: tree.clone(), origin: None };
+        Ok(Self { settings, log_id, state, start, position, tree, origin, last: None, _lock: lock })
     }
 
     /// Blocks from now on belong to this epoch, another than that of the blocks before. Without
@@ -207,9 +285,24 @@ impl Log {
         self.origin = Origin { epoch, sequence: 0, ..self.origin };
     }
 
+    /// Where the newest segment begins.
+    pub fn start(&self) -> &Start {
+        &self.start
+    }
+
+    /// Number of the newest segment.
+    fn number(&self) -> u32 {
+        self.start.header.number
+    }
+
     /// Drawn at random when the log was created.
     pub fn log_id(&self) -> [u8; 16] {
         self.log_id
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.settings.dir
     }
 
     /// This server's site.
@@ -251,7 +344,7 @@ impl Log {
         let durable =
             written.map_err(|e| ("write", e)).and_then(|()| file.sync_data().map_err(|e| ("sync", e)));
         if let Err((action, source)) = durable {
-            error!(action, error = %source, segment = self.number, "share log failed: shares are refused until a new segment can be written");
+            error!(action, error = %source, segment = self.start.header.number, "share log failed: shares are refused until a new segment can be written");
             let committed = *length;
             self.state = State::Failed { since: None };
             self.discard_behind(committed);
@@ -261,6 +354,7 @@ impl Log {
         self.position =
             Position { index: self.position.index + u64::from(entries.count()), last: digest(&front, body) };
         self.tree.extend(entries.leaves());
+        self.last = Some(self.origin);
         self.origin.sequence += 1;
         Ok(())
     }
@@ -274,7 +368,7 @@ impl Log {
             }
             _ => {}
         }
-        let number = self.number.checked_add(1).expect("2^32 segments are 256 PiB");
+        let number = self.number().checked_add(1).expect("2^32 segments are 256 PiB");
         let header = SegmentHeader {
             network: self.settings.network,
             number,
@@ -287,7 +381,7 @@ impl Log {
                 if matches!(self.state, State::Failed { .. }) {
                     info!(segment = number, "share log is writable again");
                 }
-                self.number = number;
+                self.start = Start { header, tree: self.tree.clone(), origin: self.last };
                 self.state = State::Appending { file, length: SEGMENT_HEADER_BYTES as u64 };
                 Ok(())
             }
@@ -308,13 +402,13 @@ impl Log {
     /// not bring it back. Best effort through a fresh descriptor; the next segment's header is what
     /// makes it final.
     fn discard_behind(&self, length: u64) {
-        let path = segment_path(&self.settings.dir, self.number);
+        let path = segment_path(&self.settings.dir, self.number());
         let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
             file.set_len(length)?;
             file.sync_all()
         });
         if let Err(source) = cut {
-            warn!(error = %source, segment = self.number, "could not cut a failed commit off the share log");
+            warn!(error = %source, segment = self.number(), "could not cut a failed commit off the share log");
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`segment`]: byte layouts, and reading one segment's bytes (pure)
 //! - [`reader`]: every entry of every segment, in order
-//! - [`append`]: the one writer; a commit is one block and one fdatasync
+//! - [`append`]: opening, from any segment on whose [`Start`] is known, and the one writer; a commit is one block and
+//!   one fdatasync
 //! - [`follow`]: the bytes of what is durable, while the writer goes on
 //!
 //! A commit is exactly one block, and the next is written only after the one before is durable. So
@@ -20,7 +21,8 @@ pub mod follow;
 pub mod reader;
 pub mod segment;
 
-pub use append::Log;
+pub(crate) use append::sync_dir;
+pub use append::{Log, Opening, Start};
 pub use follow::Follower;
 pub use reader::Reader;
 pub use segment::recover_bytes;

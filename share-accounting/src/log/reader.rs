@@ -22,8 +22,10 @@ pub struct Reader {
     /// Of the last block read.
     origin: Option<Origin>,
     tail: Option<Tail>,
-    /// Over the entries of the blocks read, if it was asked for.
+    /// Over the entries up to the last block read, if it was asked for.
     tree: Option<Tree>,
+    /// Tree and last origin at the newest segment's start, once that is being read.
+    newest: (Option<Tree>, Option<Origin>),
     failed: bool,
 }
 
@@ -146,19 +148,23 @@ impl Reader {
             origin: None,
             tail: None,
             tree: None,
+            newest: (None, None),
             failed: false,
         }
     }
 
-    /// Builds the tree over the entries while it reads them, from the log's start on.
-    pub(super) fn with_tree(self) -> Self {
-        assert!(self.next == 0 && self.open.is_none(), "a tree begins with the first entry");
-        Self { tree: Some(Tree::default()), ..self }
+    /// Builds the tree over the entries while it reads them, on top of that over all entries before; `origin` is that
+    /// of the last block before.
+    pub(super) fn with_tree(self, before: Tree, origin: Option<Origin>) -> Self {
+        let begins_at = self.segments.get(self.next).map(|segment| segment.header.start.index);
+        assert_eq!(begins_at, Some(before.size()), "the tree is over all entries before");
+        Self { tree: Some(before), origin, ..self }
     }
 
-    /// The tree over all that was read, if it was asked for.
-    pub(super) fn take_tree(&mut self) -> Option<Tree> {
-        self.tree.take()
+    /// The tree over all entries, and how it and the last origin were where the newest segment begins; if it was asked
+    /// for the tree, and has read to the end.
+    pub(super) fn into_trees(self) -> Option<(Tree, Tree, Option<Origin>)> {
+        Some((self.tree?, self.newest.0?, self.newest.1))
     }
 
     /// Headers of all segments, oldest first.
@@ -179,6 +185,9 @@ impl Reader {
             let following = self.segments.get(self.next + 1).map(|next| next.header.start);
             let end = following.map_or(End::Open, |start| End::At(start.last));
             let blocks = Blocks::new(header, end, self.origin);
+            if following.is_none() {
+                self.newest = (self.tree.clone(), self.origin);
+            }
             self.open = Some(OpenSegment { number: header.number, bytes, blocks, following });
             self.next += 1;
             return Ok(true);

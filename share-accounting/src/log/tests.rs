@@ -197,6 +197,17 @@ fn d04_what_an_abandoned_segment_holds_behind_the_committed_block_is_ignored() {
 }
 
 #[test]
+fn a_first_segment_that_begins_behind_other_entries_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bytes, _) = three_commits();
+    let mut header = SegmentHeader::decode(&bytes).unwrap();
+    header.start.index = 5;
+    fs::write(segment_path(dir.path(), 0), header.encode()).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, LogError::Corrupt { segment: 0, offset: 0, what: Corruption::Unchained }));
+}
+
+#[test]
 fn a_directory_serves_one_process_and_one_network() {
     let dir = tempfile::tempdir().unwrap();
     let held = open(dir.path()).unwrap();

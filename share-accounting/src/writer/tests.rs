@@ -197,6 +197,7 @@ mod histories {
                     Step::Restart => {
                         let live = window(&accounting, work).unwrap();
                         thread.stop().unwrap();
+                        crate::checkpoint::tests::assert_same_without(&settings.log_dir(), settings.params.span);
                         (accounting, thread) = Accounting::open(settings.clone()).unwrap();
                         let replayed = window(&accounting, work).unwrap();
                         prop_assert_eq!(live.log_size + 1, replayed.log_size, "the epoch start");
