@@ -16,6 +16,7 @@ use share_accounting::entry::Entry;
 use share_accounting::publish::tiles::Place;
 use share_accounting::publish::{NoAnswer, Published};
 use share_accounting::tree::TreeHash;
+use std::cell::OnceCell;
 
 /// Entries that are looked through for one answer of `/log/receipts`.
 const ENTRIES_MAX: u64 = 16_384;
@@ -161,9 +162,11 @@ async fn share(State(pages): State<LogPages>, Path(hash): Path<String>) -> Answe
 async fn receipts(State(pages): State<LogPages>, Query(asked): Query<ReceiptsOf>) -> Answer {
     let script = script_of(&asked.payee, pages.network)?;
     let aside = pages.aside.clone();
-    let payees = pages.accounting.payees_of(&script);
+    let (accounting, payees) = (pages.accounting.clone(), OnceCell::new());
+    // Asked once the head is known: what is under it has its payees there.
+    let is_payee = move |payee: &u32| payees.get_or_init(|| accounting.payees_of(&script)).contains(payee);
     let is_theirs = move |entry: &[u8]| match Entry::decode(entry) {
-        Ok((Entry::Share(share), _)) => payees.contains(&share.payee),
+        Ok((Entry::Share(share), _)) => is_payee(&share.payee),
         _ => false,
     };
     let ask = move || pages.published.receipts(asked.from, ENTRIES_MAX, RECEIPTS_MAX, is_theirs);

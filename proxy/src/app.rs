@@ -12,6 +12,8 @@ use crate::shard::Shard;
 use crate::switchboard::{Surroundings, Switchboard};
 use anyhow::{Context, bail};
 use prometheus::Registry;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -108,15 +110,22 @@ fn start_journal(
     health: &Arc<Health>,
 ) -> anyhow::Result<Option<(Journal, JoinHandle<()>)>> {
     let Some(dir) = &settings.data_dir else { return Ok(None) };
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let lock = File::create(dir.join("lock")).with_context(|| dir.display().to_string())?;
+    lock.try_lock().with_context(|| format!("{} is in use by another proxy", dir.display()))?;
     let folder = |upstream: &Upstream| dir.join(format!("{}_{}", upstream.server.host, upstream.server.port));
-    let logs = settings
-        .upstreams
-        .iter()
-        .enumerate()
-        .filter_map(|(place, upstream)| upstream.log.clone().map(|log| (place, folder(upstream), log)));
+    let folders: Vec<_> = settings.upstreams.iter().map(folder).collect();
+    // A pool may be named twice, with each of its keys: it has one log, which is the first one's.
+    let mut logs = BTreeMap::new();
+    for (upstream, folder) in settings.upstreams.iter().zip(&folders) {
+        if let Some(log) = &upstream.log {
+            let first = folders.iter().position(|other| other == folder).expect("it is there itself");
+            logs.entry(first).or_insert((folder.clone(), log.clone()));
+        }
+    }
+    let logs = logs.into_iter().map(|(first, (folder, log))| (first, folder, log));
     let written = receipts::start(logs, settings.receipts_every, metrics.clone(), health.clone())?;
-    let folders = settings.upstreams.iter().map(folder).collect();
-    Ok(Some(Journal::start(folders, metrics.clone(), written)?))
+    Ok(Some(Journal::start(folders, lock, metrics.clone(), written)?))
 }
 
 struct Shards {

@@ -5,8 +5,9 @@
 
 use crate::metrics::Metrics;
 use share_accounting::publish::journal::Line;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -33,19 +34,29 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the thread that writes, for each upstream into its folder; `written` is told each line that is in its file.
+    /// Starts the thread that writes, for each upstream into its folder, and holds the lock; those that share a folder are
+    /// one, the first; `written` is told each line that is in its file.
     /// The thread ends with the last handle.
     ///
     /// # Errors
     /// A folder or file cannot be written: better known at the start than in a quarrel.
     pub fn start(
         folders: Vec<PathBuf>,
+        lock: File,
         metrics: Metrics,
         written: impl FnMut(usize, Line) + Send + 'static,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let books = folders.into_iter().map(Book::open).collect::<io::Result<_>>()?;
+        let first = |folder| folders.iter().position(|other| other == folder).expect("it is there itself");
+        let firsts: Vec<usize> = folders.iter().map(first).collect();
+        let mut books = BTreeMap::new();
+        for first in &firsts {
+            if !books.contains_key(first) {
+                books.insert(*first, Book::open(folders[*first].clone())?);
+            }
+        }
         let (notes, waiting) = sync_channel(WAITING_MAX);
-        let mut writer = Writer { books, metrics: metrics.clone(), written, failing: false };
+        let mut writer =
+            Writer { books, firsts, metrics: metrics.clone(), written, failing: false, _lock: lock };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&waiting))?;
         Ok((Self { notes, metrics }, thread))
     }
@@ -59,10 +70,14 @@ impl Journal {
 }
 
 struct Writer<F> {
-    books: Vec<Book>,
+    books: BTreeMap<usize, Book>,
+    /// For each upstream the first one that has its folder.
+    firsts: Vec<usize>,
     metrics: Metrics,
     written: F,
     failing: bool,
+    /// Nobody else writes here.
+    _lock: File,
 }
 
 impl<F: FnMut(usize, Line)> Writer<F> {
@@ -82,37 +97,37 @@ impl<F: FnMut(usize, Line)> Writer<F> {
     }
 
     fn write(&mut self, upstream: usize, line: Line) {
-        let outcome = self.books[upstream].write(&line.text());
-        match outcome {
-            Ok(()) => (self.written)(upstream, line),
+        let first = self.firsts[upstream];
+        let book = self.books.get_mut(&first).expect("each first one has a book");
+        let outcome = book.write(&line.text());
+        match &outcome {
+            Ok(()) => (self.written)(first, line),
             Err(_) => self.metrics.journal_left_out(),
         }
-        self.tell(upstream, outcome);
+        tell(&mut self.failing, book, outcome);
     }
 
     fn sync(&mut self) {
-        for upstream in 0..self.books.len() {
-            if self.books[upstream].is_dirty {
-                let outcome = self.books[upstream].sync();
-                self.tell(upstream, outcome);
-            }
+        for book in self.books.values_mut().filter(|book| book.is_dirty) {
+            let outcome = book.sync();
+            tell(&mut self.failing, book, outcome);
         }
     }
+}
 
-    /// Says so once.
-    fn tell(&mut self, upstream: usize, outcome: io::Result<()>) {
-        let folder = self.books[upstream].folder.display();
-        match outcome {
-            Err(error) if !self.failing => {
-                warn!(%folder, %error, "the journal cannot be written: shares are left out of it");
-                self.failing = true;
-            }
-            Ok(()) if self.failing => {
-                info!(%folder, "the journal is written again");
-                self.failing = false;
-            }
-            _ => {}
+/// Says so once.
+fn tell(failing: &mut bool, book: &Book, outcome: io::Result<()>) {
+    let folder = book.folder.display();
+    match outcome {
+        Err(error) if !*failing => {
+            warn!(%folder, %error, "the journal cannot be written: shares are left out of it");
+            *failing = true;
         }
+        Ok(()) if *failing => {
+            info!(%folder, "the journal is written again");
+            *failing = false;
+        }
+        _ => {}
     }
 }
 
@@ -122,6 +137,8 @@ struct Book {
     file: File,
     bytes: u64,
     is_dirty: bool,
+    /// The last line may not be whole.
+    is_torn: bool,
 }
 
 impl Book {
@@ -130,12 +147,16 @@ impl Book {
             io::Error::new(error.kind(), format!("cannot write the journal in {}: {error}", folder.display()))
         };
         let (file, bytes) = fs::create_dir_all(&folder).and_then(|()| newest(&folder)).map_err(context)?;
-        Ok(Self { folder, file, bytes, is_dirty: false })
+        Ok(Self { folder, file, bytes, is_dirty: false, is_torn: false })
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
         if self.bytes >= FILE_BYTES_MAX {
             self.begin_another()?;
+        }
+        if self.is_torn {
+            (self.file, self.bytes) = newest(&self.folder)?;
+            self.is_torn = false;
         }
         match self.file.write_all(line.as_bytes()) {
             Ok(()) => {
@@ -145,7 +166,7 @@ impl Book {
             }
             Err(error) => {
                 // Whatever has been written of it is no line.
-                (self.file, self.bytes) = newest(&self.folder)?;
+                self.is_torn = true;
                 Err(error)
             }
         }
@@ -160,7 +181,11 @@ impl Book {
     fn begin_another(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         let full = self.folder.join(format!("shares-{:013}.jsonl", unix_ms()));
-        fs::rename(self.folder.join(NEWEST), full)?;
+        match fs::rename(self.folder.join(NEWEST), full) {
+            // That was done before, and then no new one could be made.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         (self.file, self.bytes) = newest(&self.folder)?;
         let full = full_files(&self.folder)?;
         for old in &full[..full.len().saturating_sub(FULL_FILES_MAX)] {
@@ -209,8 +234,9 @@ pub fn lines_since(folder: &Path, unix_ms: u64) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
     let full = full_files(folder)?.pop();
     for path in full.into_iter().chain([folder.join(NEWEST)]) {
-        for line in BufReader::new(File::open(path)?).lines() {
-            lines.extend(Line::parse(&line?).filter(|line| line.at >= unix_ms));
+        for line in BufReader::new(File::open(path)?).split(b'\n') {
+            let line = Line::parse(&String::from_utf8_lossy(&line?));
+            lines.extend(line.filter(|line| line.at >= unix_ms));
         }
     }
     Ok(lines)
@@ -233,14 +259,15 @@ mod tests {
     #[test]
     fn lines_are_written_in_order_and_what_a_crash_has_torn_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
-        let folders = vec![dir.path().join("a"), dir.path().join("b")];
+        let folders = vec![dir.path().join("a"), dir.path().join("b"), dir.path().join("a")];
         for run in 0..2 {
             let (told, heard) = sync_channel(10);
             let written = move |upstream, line: Line| told.send((upstream, line.at)).unwrap();
             let metrics = Metrics::new(Registry::new());
-            let (journal, thread) = Journal::start(folders.clone(), metrics, written).unwrap();
+            let (journal, thread) =
+                Journal::start(folders.clone(), tempfile::tempfile().unwrap(), metrics, written).unwrap();
             for at in 0..4 {
-                journal.note(usize::from(at == 3), line(10 * run + at));
+                journal.note([0, 2, 0, 1][at as usize], line(10 * run + at));
             }
             drop(journal);
             thread.join().unwrap();
@@ -276,7 +303,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "").unwrap();
         let metrics = Metrics::new(Registry::new());
-        let error = Journal::start(vec![dir.path().join("a")], metrics, |_, _| {}).unwrap_err();
+        let error =
+            Journal::start(vec![dir.path().join("a")], tempfile::tempfile().unwrap(), metrics, |_, _| {})
+                .unwrap_err();
         assert!(error.to_string().contains("cannot write the journal in"), "{error}");
     }
 }

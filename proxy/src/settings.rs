@@ -2,7 +2,7 @@
 
 use crate::cli::Overrides;
 use crate::link::Upstream;
-use crate::receipts::LogAddress;
+use crate::receipts::{self, LogAddress};
 use share_accounting::publish::key::LogVerifier;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,7 +109,7 @@ impl Settings {
             http_listen: http_listen(r, 3381),
             upstreams: upstreams(r, pass_users, data_dir.is_some()),
             data_dir,
-            receipts_every: Duration::from_secs(r.in_range("receipts_every_s", 30, 1..=3_600)),
+            receipts_every: Duration::from_secs(r.in_range("receipts_every_s", 60, 1..=3_600)),
             difficulty: difficulty(r),
             idle_max: Duration::from_secs(r.in_range("v1.idle_max_s", 900, 60..=86_400)),
             version_mask: version_mask(r, "v1.version_mask", "1fffe000"),
@@ -135,6 +135,13 @@ fn upstreams(r: &mut Reader, pass_users: bool, has_data_dir: bool) -> Vec<Upstre
         let server = table.parsed::<Server>("url");
         let user = user(&mut table, pass_users);
         let log = log_address(&mut table, has_data_dir);
+        let is_named = user.as_ref().is_none_or(|user| receipts::payee_of(&user.to_string()).is_some());
+        if log.is_some() && !is_named {
+            table.mistake(
+                "user",
+                "receipts go by the address in front of it: begin with one, as in tb1q….farm",
+            );
+        }
         if server.is_none() {
             // A wrong one has been noted.
             table.or_missing(
@@ -252,6 +259,8 @@ mod tests {
         let settings = Settings::resolve(Reader::text(&format!("data_dir = \"x\"\n{}", with(&address))));
         assert_eq!(settings.unwrap().upstreams[0].log.as_ref().unwrap().key, key);
         assert!(mistakes(&with(&address)).contains("upstream.log_url: receipts need a place: set data_dir"));
+        let nobody = format!("data_dir = \"x\"\n{}", with(&address).replace("tb1q.proxy", "-"));
+        assert!(mistakes(&nobody).contains("upstream.user: receipts go by the address"));
         assert!(mistakes(&with("log_url = \"https://x\"\n")).contains("upstream.log_key: missing"));
         let wrong = mistakes(&with("log_url = \"https://x\"\nlog_key = \"x\"\n"));
         assert!(

@@ -1,11 +1,11 @@
 //! What the log adds up to: payees, credited work, the window. Built by replay, kept by the writer.
 
-use crate::entry::{ChainEvent, DecodeError, Entry, Params};
+use crate::entry::{ChainEvent, DecodeError, Entry, Move, Params};
 use crate::journal::{self, Journal};
 use crate::log::{LogError, Reader};
-use crate::moves::Moves;
+use crate::moves::{MoveError, Moves};
 use crate::registry::Registry;
-use crate::settlement::Settlements;
+use crate::settlement::{Made, Settlements};
 use crate::window::{Span, Window};
 use bitcoin::{Network, ScriptBuf};
 use std::borrow::Cow;
@@ -125,9 +125,10 @@ impl Books {
                 self.settlements.begin(index, settlement, self.params.as_ref()).map_err(wrong)?;
             }
             Entry::Move(moved) => {
-                let noted = Arc::make_mut(&mut self.moves).note(moved, self.network);
-                let what = |error| Cow::Owned(format!("a payee moves, but {error}"));
-                noted.map_err(|error| Inconsistent { index, what: what(error) })?;
+                let what = |error: MoveError| Cow::Owned(format!("a payee moves, but {error}"));
+                let wrong = |error| Inconsistent { index, what: what(error) };
+                self.check_move(moved).map_err(wrong)?;
+                Arc::make_mut(&mut self.moves).note(moved);
             }
             Entry::Job(_) => {}
         }
@@ -167,6 +168,19 @@ impl Books {
             bytes = rest;
         }
         Ok(books)
+    }
+
+    /// Whether a payee may move here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_move(&self, moved: &Move) -> Result<(), MoveError> {
+        // Whether a block has paid a credit of it, too, is asked until it is paid. Credit of another payee must not hide that.
+        let is_paid = |made: &Made| made.settlement.credits.iter().any(|(script, _)| *script == moved.from);
+        if self.settlements.open().is_some_and(|(_, made)| is_paid(made)) {
+            return Err(MoveError::BeingPaid);
+        }
+        self.moves.check(moved, self.network)
     }
 
     /// Books one share; `None` if the sum of work overflows.

@@ -12,6 +12,7 @@ use bitcoin::{Address, Network, Script, ScriptBuf};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
+use stratum::payee::can_be_paid;
 
 /// Who is paid in whose place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum MoveError {
     /// Such a script cannot sign, or be paid.
     #[error("{0} is no address")]
     NoAddress(&'static str),
+    /// What it pays could be paid twice: who is paid then is judged by the address that it names.
+    #[error("a settlement is paying the old address: ask again when that is done")]
+    BeingPaid,
     /// There is no way back.
     #[error("{0} has moved to another one already, for good")]
     HasMoved(&'static str),
@@ -63,8 +67,10 @@ impl Moves {
     /// Why not.
     pub fn check(&self, moved: &Move, network: Network) -> Result<(), MoveError> {
         let Move { log_id, from, to, signature } = moved;
-        let address =
-            |script, which| Address::from_script(script, network).map_err(|_| MoveError::NoAddress(which));
+        let address = |script: &ScriptBuf, which| {
+            let address = Address::from_script(script, network).ok().filter(|_| can_be_paid(script));
+            address.ok_or(MoveError::NoAddress(which))
+        };
         let (old, new) = (address(from, "the old one")?, address(to, "the new one")?);
         if from == to {
             return Err(MoveError::Same);
@@ -80,18 +86,13 @@ impl Moves {
         Ok(bip322::verify(&old, &message(log_id, &old, &new), signature)?)
     }
 
-    /// Takes a move's entry.
-    ///
-    /// # Errors
-    /// As [`Moves::check`]; then nothing has changed.
-    pub fn note(&mut self, moved: &Move, network: Network) -> Result<(), MoveError> {
-        self.check(moved, network)?;
+    /// Takes a move that was checked.
+    pub fn note(&mut self, moved: &Move) {
         self.log_id = Some(moved.log_id);
         for newest in self.moved.values_mut().filter(|newest| **newest == moved.from) {
             newest.clone_from(&moved.to);
         }
         self.moved.insert(moved.from.clone(), moved.to.clone());
-        Ok(())
     }
 
     /// The log that they are signed for; `None` if there are none and it is not known.

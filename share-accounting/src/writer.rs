@@ -208,6 +208,8 @@ impl Writer {
         if result.is_ok() {
             self.books.keep_payees(payees);
             self.shared.note_payees(&self.books.registry, payees);
+            // Who asks by a head finds the payees of all its shares.
+            self.tell(staged.logged.drain(..));
         } else {
             self.books.registry.truncate(payees);
             self.payees.clear();
@@ -232,7 +234,7 @@ impl Writer {
             }
         }
         let result = match staged_all {
-            Ok(()) => self.append(&staged.entries, staged.logged.drain(..)),
+            Ok(()) => self.append(&staged.entries),
             Err(Exhausted) => {
                 error!("the share log is out of payee numbers or its sum of work is full: start a new log");
                 Err(CommitError::LogUnavailable)
@@ -307,8 +309,8 @@ impl Writer {
         Ok(index)
     }
 
-    /// Makes a commit durable, counts it and tells of it; the books take it afterwards.
-    fn append(&mut self, entries: &Encoded, logged: impl IntoIterator<Item = Logged>) -> CommitResult {
+    /// Makes a commit durable and counts it.
+    fn append(&mut self, entries: &Encoded) -> CommitResult {
         let start = Instant::now();
         let segment = self.log.start().header.number;
         let result = self.log.commit(entries, self.books.total_work.0);
@@ -320,7 +322,6 @@ impl Writer {
                 self.shared.commit_ns_total.fetch_add(spent, Ordering::Relaxed);
                 self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
                 self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
-                self.teller.tell(Head { size: self.log.size(), root: self.log.root() }, logged);
                 if self.log.start().header.number != segment {
                     // The commit began a segment, and the books are still as they were there. None is written for
                     // segments that fail: a full disk would not get better by it.
@@ -340,6 +341,11 @@ impl Writer {
                 Err(CommitError::LogUnavailable)
             }
         }
+    }
+
+    /// Tells those who publish the log how far it is durable.
+    fn tell(&self, logged: impl IntoIterator<Item = Logged>) {
+        self.teller.tell(Head { size: self.log.size(), root: self.log.root() }, logged);
     }
 
     fn event(&mut self, entry: ChainEntry) -> CommitResult {
@@ -369,7 +375,7 @@ impl Writer {
         if moved.log_id != self.log.log_id() {
             return Err(MoveError::OtherLog.into());
         }
-        self.books.moves.check(&moved, self.books.network)?;
+        self.books.check_move(&moved)?;
         let index = self.books.size;
         self.append_one(&Entry::Move(moved))?;
         Ok(index)
@@ -379,8 +385,9 @@ impl Writer {
     fn append_one(&mut self, entry: &Entry) -> CommitResult {
         let mut entries = Encoded::default();
         entries.push(entry);
-        self.append(&entries, [])?;
+        self.append(&entries)?;
         self.books.apply(self.books.size, entry).expect("it was tried before");
+        self.tell([]);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Who a share is for: a payment address, its tag in the work, and a worker name.
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
-use bitcoin::{Address, Network, ScriptBuf, address::NetworkUnchecked};
+use bitcoin::{Address, Network, Script, ScriptBuf, address::NetworkUnchecked};
 use std::fmt;
 
 /// Longest user name accepted, in bytes: address and worker together.
@@ -114,6 +114,11 @@ pub enum PayeeError {
     UnknownWitnessVersion(WorkerName),
 }
 
+/// Whether somebody can own what a script of an address is paid: witness versions that are not in use yet are anybody's.
+pub fn can_be_paid(script: &Script) -> bool {
+    script.is_p2pkh() || script.is_p2sh() || script.is_p2wpkh() || script.is_p2wsh() || script.is_p2tr()
+}
+
 impl Payee {
     /// A payee by script, without a worker name.
     pub fn new(script: ScriptBuf, worker: WorkerName) -> Self {
@@ -142,12 +147,7 @@ impl Payee {
             .require_network(network)
             .map_err(|_| PayeeError::WrongNetwork { address: shown(), network })?;
         let script = checked.script_pubkey();
-        let known = script.is_p2pkh()
-            || script.is_p2sh()
-            || script.is_p2wpkh()
-            || script.is_p2wsh()
-            || script.is_p2tr();
-        if !known {
+        if !can_be_paid(&script) {
             return Err(PayeeError::UnknownWitnessVersion(shown()));
         }
         Ok(Self::new(script, WorkerName::escaped(worker)))

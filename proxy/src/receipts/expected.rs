@@ -1,55 +1,118 @@
 //! Shares that a pool has acknowledged, until they are found in its log. Pure.
+//!
+//! A share may be found before its acknowledgement is here: the pool signs its log while the answer is still on the way. So
+//! what is found is remembered for a while, too.
 
 use bitcoin::BlockHash;
 use share_accounting::publish::journal::Rolled;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Shares of one payee that are waited for; the oldest beyond are not watched any more.
+/// Shares of one payee that are waited for; further ones are not watched.
 pub const EXPECTED_MAX: usize = 65_536;
+/// Shares of one payee that are remembered as found; where there are more, nothing is called missing for a while.
+const FOUND_MAX: usize = 4 * EXPECTED_MAX;
 /// A share that is not in the log so long after its acknowledgement is missing. An acknowledgement means that it is
 /// durable, and heads are signed within seconds of that unless the pool has trouble with its disk.
 pub const MISSING_AFTER: Duration = Duration::from_secs(300);
+/// For so long it is remembered what was found.
+const REMEMBERED: Duration = Duration::from_secs(900);
 
 /// What a pool owes the log, of one payee.
 #[derive(Debug, Default)]
 pub struct Expected {
-    /// The share's hash, and when it was acknowledged, Unix milliseconds.
-    shares: HashMap<Rolled, (BlockHash, u64)>,
+    shares: HashMap<Rolled, Share>,
+    /// Whether they earn, and when they were found, Unix milliseconds.
+    found: HashMap<Rolled, (bool, u64)>,
+    /// When something was found that could not be remembered.
+    forgot_at: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    hash: BlockHash,
+    /// When it was acknowledged, Unix milliseconds.
+    at: u64,
+}
+
+/// What is known of a share that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is waited for.
+    Expected,
+    /// It was found before.
+    Found {
+        /// Whether it earns.
+        credited: bool,
+    },
+    /// There are too many.
+    Unwatched,
+}
+
+/// What has not been found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NotFound {
+    /// These should be there, and are not.
+    pub missing: Vec<BlockHash>,
+    /// Of so many nobody can tell.
+    pub unwatched: usize,
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Expected {
-    /// The pool has acknowledged a share; whether it is watched.
-    pub fn accepted(&mut self, rolled: Rolled, hash: BlockHash, unix_ms: u64) -> bool {
-        let has_room = self.shares.len() < EXPECTED_MAX;
-        if has_room {
-            self.shares.insert(rolled, (hash, unix_ms));
+    /// The pool has acknowledged a share.
+    pub fn accepted(&mut self, rolled: Rolled, hash: BlockHash, unix_ms: u64) -> Taken {
+        if let Some((credited, _)) = self.found.remove(&rolled) {
+            return Taken::Found { credited };
         }
-        has_room
+        if self.shares.len() >= EXPECTED_MAX {
+            return Taken::Unwatched;
+        }
+        self.shares.insert(rolled, Share { hash, at: unix_ms });
+        Taken::Expected
     }
 
     /// A share is in the log; its hash, if it was waited for.
-    pub fn found(&mut self, rolled: &Rolled) -> Option<BlockHash> {
-        self.shares.remove(rolled).map(|(hash, _)| hash)
+    pub fn found(&mut self, rolled: Rolled, credited: bool, unix_ms: u64) -> Option<BlockHash> {
+        if let Some(share) = self.shares.remove(&rolled) {
+            return Some(share.hash);
+        }
+        if self.found.len() < FOUND_MAX {
+            self.found.insert(rolled, (credited, unix_ms));
+        } else {
+            self.forgot_at = Some(unix_ms);
+        }
+        None
     }
 
-    /// Everything under a signed head has been looked through, which was asked for at this time, Unix milliseconds: what
-    /// is missing. It is not waited for any longer.
-    pub fn missing(&mut self, asked_unix_ms: u64) -> Vec<BlockHash> {
-        let due = asked_unix_ms.saturating_sub(MISSING_AFTER.as_millis() as u64); // minutes
-        self.forget(|at| at <= due)
+    /// All entries have been looked through under a head that is there since `head_since`, Unix milliseconds: what should
+    /// have been found. It is not waited for any longer.
+    pub fn not_found(&mut self, head_since: u64, now: u64) -> NotFound {
+        let remembered = ms(REMEMBERED);
+        self.found.retain(|_, (_, at)| at.saturating_add(remembered) > now);
+        let due = head_since.saturating_sub(ms(MISSING_AFTER));
+        let gone = self.forget_until(due);
+        let knows_all = self.forgot_at.is_none_or(|at| at.saturating_add(remembered) < now);
+        match knows_all {
+            true => NotFound { missing: gone, unwatched: 0 },
+            false => NotFound { missing: Vec::new(), unwatched: gone.len() },
+        }
     }
 
-    /// Those that were acknowledged before this time are not waited for any longer.
-    pub fn forget_before(&mut self, unix_ms: u64) -> Vec<BlockHash> {
-        self.forget(|at| at < unix_ms)
-    }
-
-    fn forget(&mut self, which: impl Fn(u64) -> bool) -> Vec<BlockHash> {
-        let gone = self.shares.extract_if(|_, (_, at)| which(*at));
-        let mut gone: Vec<_> = gone.map(|(_, (hash, at))| (at, hash)).collect();
+    /// Those that were acknowledged at this time or before are not waited for any longer; oldest first.
+    pub fn forget_until(&mut self, unix_ms: u64) -> Vec<BlockHash> {
+        let gone = self.shares.extract_if(|_, share| share.at <= unix_ms);
+        let mut gone: Vec<_> = gone.map(|(_, share)| (share.at, share.hash)).collect();
         gone.sort_unstable();
         gone.into_iter().map(|(_, hash)| hash).collect()
+    }
+
+    /// When the oldest that is waited for was acknowledged.
+    pub fn oldest(&self) -> Option<u64> {
+        self.shares.values().map(|share| share.at).min()
     }
 
     /// How many are waited for.
@@ -79,26 +142,46 @@ mod tests {
 
     #[test]
     fn what_is_not_found_in_time_is_missing_once() {
-        let wait = MISSING_AFTER.as_millis() as u64;
+        let wait = ms(MISSING_AFTER);
         let mut expected = Expected::default();
         for n in 0..4 {
-            assert!(expected.accepted(rolled(n.into()), hash(n), 1_000 + u64::from(n)));
+            let taken = expected.accepted(rolled(n.into()), hash(n), 1_000 + u64::from(n));
+            assert_eq!(taken, Taken::Expected);
         }
-        assert_eq!(expected.found(&rolled(1)), Some(hash(1)));
-        assert_eq!(expected.found(&rolled(1)), None);
-        assert_eq!(expected.missing(999 + wait), []);
-        assert_eq!(expected.missing(1_002 + wait), [hash(0), hash(2)]);
-        assert_eq!((expected.missing(1_002 + wait), expected.len()), (vec![], 1));
-        assert_eq!(expected.forget_before(2_000), [hash(3)]);
+        assert_eq!(expected.found(rolled(1), true, 1_000), Some(hash(1)));
+        let missing = |expected: &mut Expected, since| expected.not_found(since, since).missing;
+        assert_eq!(missing(&mut expected, 999 + wait), []);
+        assert_eq!(missing(&mut expected, 1_002 + wait), [hash(0), hash(2)]);
+        assert_eq!((missing(&mut expected, 1_002 + wait), expected.len()), (vec![], 1));
+        assert_eq!(expected.oldest(), Some(1_003));
+        assert_eq!(expected.forget_until(2_000), [hash(3)]);
         assert!(expected.is_empty());
     }
 
     #[test]
-    fn no_more_are_watched_than_there_is_room_for() {
+    fn what_is_found_before_its_acknowledgement_is_here_is_not_waited_for() {
         let mut expected = Expected::default();
-        for n in 0..=EXPECTED_MAX as u32 {
-            assert_eq!(expected.accepted(rolled(n), hash(0), 0), n < EXPECTED_MAX as u32);
+        assert_eq!(expected.found(rolled(1), true, 1_000), None);
+        assert_eq!(expected.found(rolled(2), false, 1_000), None);
+        assert_eq!(expected.found(rolled(3), true, 1_000), None);
+        assert_eq!(expected.accepted(rolled(1), hash(1), 2_000), Taken::Found { credited: true });
+        assert_eq!(expected.accepted(rolled(2), hash(2), 2_000), Taken::Found { credited: false });
+        // For a while.
+        expected.not_found(0, 1_000 + ms(REMEMBERED));
+        assert_eq!(expected.accepted(rolled(3), hash(3), 2_000), Taken::Expected);
+    }
+
+    #[test]
+    fn no_more_are_watched_than_there_is_room_for_and_none_is_accused_for_want_of_it() {
+        let mut expected = Expected::default();
+        for n in 0..EXPECTED_MAX as u32 {
+            assert_eq!(expected.accepted(rolled(n), hash(0), 0), Taken::Expected);
         }
-        assert_eq!(expected.len(), EXPECTED_MAX);
+        assert_eq!(expected.accepted(rolled(u32::MAX), hash(0), 0), Taken::Unwatched);
+        for n in 0..=FOUND_MAX as u32 {
+            expected.found(rolled(1 << 24 | n), true, 5);
+        }
+        let late = ms(MISSING_AFTER) + 1;
+        assert_eq!(expected.not_found(late, late), NotFound { missing: vec![], unwatched: EXPECTED_MAX });
     }
 }

@@ -10,16 +10,38 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+/// Most files, and most bytes together: where there are more, the oldest are removed.
+const FILES_MAX: usize = 100_000;
+/// See [`FILES_MAX`].
+const BYTES_MAX: u64 = 2 << 30;
 /// Receipts are kept for so long.
 const KEPT_FOR: Duration = Duration::from_secs(90 * 86_400);
 /// How often old ones are looked for.
-const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
-/// A folder with `PAYEE.FROM-NEXT.json`, the answers that held receipts, and `checkpoint`.
+/// A folder with `PAYEE.FROM-NEXT.json`, the answers that held receipts, `PAYEE.begin`, where the log was looked through
+/// first for a payee, and `checkpoint`.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     pruned: Instant,
+}
+
+/// How the names of files end that say where a payee was looked for first.
+const BEGIN: &str = ".begin";
+
+/// What has been looked through for a payee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Entries before this one.
+    pub next: u64,
+    /// Since when, Unix milliseconds: older shares may lie before that.
+    pub since: u64,
+}
+
+fn unix_ms_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a file's name says.
@@ -58,31 +80,44 @@ impl Folder {
         }
     }
 
-    /// Each payee, and how far the log has been looked through for it.
-    pub fn seen(&self) -> io::Result<BTreeMap<String, u64>> {
+    /// What has been looked through for each payee.
+    pub fn seen(&self) -> io::Result<BTreeMap<String, Seen>> {
         let mut seen = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
-            if let Some(Name { payee, next }) = Name::of(&entry?.path()) {
-                let reached = seen.entry(payee).or_insert(next);
-                *reached = next.max(*reached);
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(payee) = name.strip_suffix(BEGIN) else { continue };
+            let Ok(next) = fs::read_to_string(&path)?.trim().parse() else { continue };
+            seen.insert(payee.to_owned(), Seen { next, since: unix_ms_of(path.metadata()?.modified()?) });
+        }
+        for entry in fs::read_dir(&self.path)? {
+            if let Some(Name { payee, next }) = Name::of(&entry?.path())
+                && let Some(seen) = seen.get_mut(&payee)
+            {
+                seen.next = next.max(seen.next);
             }
         }
         Ok(seen)
     }
 
     /// Receipts that were kept since a time, Unix milliseconds, each with its payee. What cannot be read is left out.
-    pub fn newest(&self, unix_ms: u64) -> io::Result<Vec<(String, Receipts)>> {
-        let since = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms);
-        let mut newest = Vec::new();
+    pub fn each_since(&self, unix_ms: u64, mut each: impl FnMut(&str, &Receipts)) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let Some(Name { payee, .. }) = Name::of(&entry.path()) else { continue };
-            if entry.metadata()?.modified()? >= since {
-                let receipts = serde_json::from_slice(&fs::read(entry.path())?);
-                newest.extend(receipts.ok().map(|receipts| (payee, receipts)));
+            if unix_ms_of(entry.metadata()?.modified()?) >= unix_ms {
+                let text = fs::read(entry.path()).unwrap_or_default();
+                if let Ok(receipts) = serde_json::from_slice(&text) {
+                    each(&payee, &receipts);
+                }
             }
         }
-        Ok(newest)
+        Ok(())
+    }
+
+    /// Notes that a payee is looked for from this entry on.
+    pub fn begin(&self, payee: &str, from: u64) -> io::Result<()> {
+        self.write(&format!("{payee}{BEGIN}"), format!("{from}\n").as_bytes()).map(drop)
     }
 
     /// Keeps an answer.
@@ -110,20 +145,61 @@ impl Folder {
         Ok(path)
     }
 
-    /// Removes what is too old, now and then.
+    /// Removes what is too old or too much, now and then.
     pub fn prune(&mut self) {
-        if self.pruned.elapsed() < PRUNE_EVERY {
-            return;
+        if self.pruned.elapsed() >= PRUNE_EVERY {
+            self.pruned = Instant::now();
+            self.remove_beyond(FILES_MAX, BYTES_MAX);
         }
-        self.pruned = Instant::now();
-        let is_old = |path: &Path| {
-            let modified = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
-            (modified.elapsed().ok()? > KEPT_FOR && Name::of(path).is_some()).then_some(())
-        };
+    }
+
+    fn remove_beyond(&self, files_max: usize, bytes_max: u64) {
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if is_old(&entry.path()).is_some() {
-                let _ = fs::remove_file(entry.path());
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if let (Some(_), Ok(modified)) = (Name::of(&path), metadata.modified()) {
+                files.push((modified, metadata.len(), path));
             }
         }
+        files.sort();
+        let (mut count, mut bytes) = (files.len(), files.iter().map(|(_, bytes, _)| bytes).sum::<u64>());
+        for (modified, length, path) in files {
+            let is_old = modified.elapsed().is_ok_and(|age| age > KEPT_FOR);
+            if !is_old && count <= files_max && bytes <= bytes_max {
+                break;
+            }
+            let _ = fs::remove_file(path);
+            (count, bytes) = (count - 1, bytes - length);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_receipts_go_where_there_are_too_many_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path().to_owned()).unwrap();
+        folder.begin("tb1q", 3).unwrap();
+        for n in 0..6 {
+            folder.keep("tb1q", n, n + 1, &[b'x'; 100]).unwrap();
+            let file = File::open(dir.path().join(format!("tb1q.{n:012}-{:012}.json", n + 1))).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100 - n)).unwrap();
+        }
+        let left = |folder: &Folder| {
+            let names = fs::read_dir(&folder.path).unwrap().map(|entry| entry.unwrap().path());
+            names.filter_map(|path| Name::of(&path)).map(|name| name.next).min()
+        };
+        folder.remove_beyond(5, 1_000);
+        assert_eq!(left(&folder), Some(2));
+        folder.remove_beyond(5, 250);
+        assert_eq!(left(&folder), Some(5));
+        let seen = folder.seen().unwrap()["tb1q"];
+        assert_eq!(seen.next, 6);
+        folder.remove_beyond(0, 0);
+        assert_eq!(folder.seen().unwrap()["tb1q"].next, 3);
     }
 }

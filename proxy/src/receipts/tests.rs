@@ -18,6 +18,8 @@ use stratum::pot::Pot;
 use stratum::target::Work;
 
 const PAYEE: &str = "tb1qpayee";
+const ASKED: [&str; 3] =
+    ["receipts?payee=tb1qpayee&from=0", "receipts?payee=tb1qpayee&from=1", "receipts?payee=tb1qpayee&from=2"];
 
 /// A pool that answers what it is told to: bodies by the beginnings of their addresses.
 struct Pool {
@@ -99,9 +101,14 @@ impl Pool {
             entry: entry.clone(),
             path: siblings(at),
         });
-        let receipts = Receipts { checkpoint, receipts: receipts.collect(), next: log.len() as u64 };
-        self.says("receipts", serde_json::to_string(&receipts).unwrap());
-        self.says("checkpoint", receipts.checkpoint);
+        let all: Vec<_> = receipts.collect();
+        // As a pool does: those from the one that was asked for on.
+        for (from, start) in (0..).zip(ASKED) {
+            let (checkpoint, next) = (checkpoint.clone(), log.len() as u64);
+            let receipts = Receipts { checkpoint, receipts: all[log.len().min(from)..].to_vec(), next };
+            self.says(start, serde_json::to_string(&receipts).unwrap());
+        }
+        self.says("checkpoint", checkpoint);
         let proof = hashes.last().unwrap().to_lower_hex_string();
         self.says("consistency?from=1&to=2", json!([proof]).to_string());
     }
@@ -116,6 +123,14 @@ fn metrics() -> Metrics {
     Metrics::new(Registry::new())
 }
 
+fn round(log: &mut Log) {
+    let mut round = Round::new(log);
+    while let Some(payee) = round.next_payee() {
+        round.ask(log, &payee, &metrics());
+    }
+    round.end(log);
+}
+
 fn long_ago() -> u64 {
     unix_ms() - MISSING_AFTER.as_millis() as u64 - 1_000
 }
@@ -124,11 +139,11 @@ fn long_ago() -> u64 {
 fn receipts_are_kept_and_found_again_after_a_restart() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
     let mut log = pool.log(dir.path());
-    assert!(log.expect(&line(1, unix_ms())));
-    log.round(&metrics());
+    assert_eq!(log.expect(&line(1, unix_ms())), Taken::Expected);
+    round(&mut log);
     assert!(log.trouble.as_ref().is_some_and(|reason| reason.contains("404")), "{:?}", log.trouble);
     pool.publish(&[share(1, true)]);
-    log.round(&metrics());
+    round(&mut log);
     assert_eq!((log.expected(), &log.trouble, &log.missing), (0, &None, &None));
     let file = dir.path().join(format!("receipts/{PAYEE}.000000000000-000000000001.json"));
     let kept: Receipts = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -140,7 +155,7 @@ fn receipts_are_kept_and_found_again_after_a_restart() {
     let mut log = pool.log(dir.path());
     assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(1)));
     pool.publish(&[share(1, true), share(2, true)]);
-    log.round(&metrics());
+    round(&mut log);
     assert_eq!((log.expected(), &log.trouble, log.head.map(|head| head.size)), (0, &None, Some(2)));
 }
 
@@ -151,13 +166,13 @@ fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
     let mut log = pool.log(dir.path());
     // From before anybody has looked: not watched.
     log.expect(&line(8, long_ago()));
-    log.round(&metrics());
+    round(&mut log);
     assert_eq!((log.expected(), &log.missing), (0, &None));
     log.expect(&line(9, unix_ms()));
-    log.round(&metrics());
+    round(&mut log);
     assert_eq!((log.expected(), &log.missing), (1, &None), "it may still come");
     log.expect(&line(9, long_ago()));
-    log.round(&metrics());
+    round(&mut log);
     assert!(
         log.missing.as_ref().is_some_and(|told| told.contains("not among the 1 entries")),
         "{:?}",
@@ -168,7 +183,7 @@ fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
     let mut log = pool.log(dir.path());
     log.expect(&line(2, unix_ms()));
     pool.publish(&[share(1, true), share(2, false)]);
-    log.round(&metrics());
+    round(&mut log);
     assert!(log.missing.as_ref().is_some_and(|told| told.contains("without credit")), "{:?}", log.missing);
 }
 
@@ -178,16 +193,16 @@ fn lie_a_head_that_does_not_go_on_from_the_one_before_is_kept_and_no_more_is_ask
     let mut log = pool.log(dir.path());
     log.expect(&line(1, unix_ms()));
     pool.publish(&[share(1, true)]);
-    log.round(&metrics());
+    round(&mut log);
     pool.publish(&[share(7, true), share(2, true)]);
     log.expect(&line(2, unix_ms()));
-    log.round(&metrics());
+    round(&mut log);
     assert!(
         log.trouble.as_ref().is_some_and(|told| told.contains("two logs are shown")),
         "{:?}",
         log.trouble
     );
-    assert!(log.is_false && !log.expect(&line(3, unix_ms())));
+    assert!(log.is_false && log.expect(&line(3, unix_ms())) == Taken::Unwatched);
     let kept = |name: &str| std::fs::read(dir.path().join("receipts").join(name)).unwrap();
     let sizes = ["checkpoint", "checkpoint.other"].map(|name| log.verifier.head(&kept(name)).unwrap().0.size);
     assert_eq!(sizes, [1, 2]);
@@ -199,15 +214,15 @@ fn an_old_head_and_what_is_not_signed_say_nothing() {
     let mut log = pool.log(dir.path());
     pool.publish(&[share(1, true), share(2, true)]);
     log.expect(&line(1, unix_ms()));
-    log.round(&metrics());
+    round(&mut log);
     log.expect(&line(3, long_ago()));
     pool.publish(&[share(1, true)]);
-    log.round(&metrics());
+    round(&mut log);
     assert!(log.trouble.as_ref().is_some_and(|told| told.contains("does not go on")), "{:?}", log.trouble);
     let forger =
         Pool { url: pool.url.clone(), answers: pool.answers.clone(), key: LogKey::generate("test/log") };
     forger.publish(&[share(1, true), share(2, true)]);
-    log.round(&metrics());
+    round(&mut log);
     assert!(
         log.trouble.as_ref().is_some_and(|told| told.contains("not signed with the log's key")),
         "{:?}",
@@ -221,9 +236,75 @@ fn an_old_head_and_what_is_not_signed_say_nothing() {
 }
 
 #[test]
+fn a_receipt_that_is_there_before_the_acknowledgement_is_known_is_no_missing_one() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    pool.publish(&[share(1, true), share(2, true)]);
+    let mut log = pool.log(dir.path());
+    log.expect(&line(7, unix_ms()));
+    round(&mut log);
+    log.expect(&line(1, unix_ms() + 1));
+    round(&mut log);
+    assert_eq!(log.payees[PAYEE].next, Some(2));
+    // It was on its way while the receipt was fetched.
+    assert_eq!(log.expect(&line(2, unix_ms())), Taken::Found { credited: true });
+    assert_eq!(log.missing, None);
+}
+
+#[test]
+fn shares_from_before_anybody_has_looked_are_not_waited_for_after_a_restart() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    pool.publish(&[share(1, true)]);
+    // An hour before receipts were asked for, and perhaps very many entries back.
+    std::fs::write(dir.path().join("shares.jsonl"), line(8, unix_ms() - 3_600_000).text()).unwrap();
+    let mut log = pool.log(dir.path());
+    log.expect(&line(1, unix_ms()));
+    round(&mut log);
+    let mut log = pool.log(dir.path());
+    assert_eq!(log.expected(), 0);
+    round(&mut log);
+    assert_eq!(log.missing, None);
+}
+
+#[test]
+fn lie_another_head_of_the_same_size_needs_no_proof() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = pool.log(dir.path());
+    pool.publish(&[share(1, true)]);
+    log.expect(&line(1, unix_ms() + 1_000));
+    round(&mut log);
+    pool.publish(&[share(7, true)]);
+    log.expect(&line(2, unix_ms() + 1_000));
+    round(&mut log);
+    assert!(log.is_false, "{:?}", log.trouble);
+}
+
+#[test]
+fn a_head_that_stands_still_is_told_and_accuses_nobody() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    pool.publish(&[share(1, true)]);
+    let mut log = pool.log(dir.path());
+    log.expect(&line(1, unix_ms() + 1_000));
+    round(&mut log);
+    log.expect(&line(9, unix_ms() - 3 * MISSING_AFTER.as_millis() as u64));
+    log.head_since = unix_ms() - 4 * MISSING_AFTER.as_millis() as u64;
+    round(&mut log);
+    assert_eq!((log.expected(), &log.missing), (1, &None));
+    assert!(
+        log.trouble.as_ref().is_some_and(|told| told.contains("head of 1 entries is old")),
+        "{:?}",
+        log.trouble
+    );
+    log.head_since = unix_ms();
+    round(&mut log);
+    assert!(log.missing.is_some() && log.trouble.is_none(), "{:?}", log.trouble);
+}
+
+#[test]
 fn only_what_can_be_an_address_is_asked_for() {
-    assert_eq!(payee_of("bc1qx.rig.1"), Some("bc1qx"));
-    for user in ["", ".x", "../../etc/passwd.x", "a/b", "a&from=0", "ä", &"x".repeat(91)] {
+    for user in ["bc1qx.rig.1", "bc1qx_rig", "bc1qx/rig", "bc1qx"] {
+        assert_eq!(payee_of(user), Some("bc1qx"), "{user}");
+    }
+    for user in ["", ".x", "../../etc/passwd.x", "a b", "a&from=0", "ä", &"x".repeat(91)] {
         assert_eq!(payee_of(user), None, "{user}");
     }
 }

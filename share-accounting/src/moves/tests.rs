@@ -4,7 +4,10 @@ use crate::testing::{moved, script};
 const LOG: [u8; 16] = [7; 16];
 
 fn noted(moves: &mut Moves, from: u8, to: u8) -> Result<(), MoveError> {
-    moves.note(&moved(LOG, from, script(to)), Network::Regtest)
+    let moved = moved(LOG, from, script(to));
+    moves.check(&moved, Network::Regtest)?;
+    moves.note(&moved);
+    Ok(())
 }
 
 #[test]
@@ -42,13 +45,16 @@ fn only_the_owner_of_the_old_address_moves_it_and_only_in_this_log() {
     let elsewhere = Move { to: script(2), ..moved(LOG, 200, script(1)) };
     let other_log = Move { log_id: [8; 16], ..moved(LOG, 200, script(1)) };
     for forged in [by_another, elsewhere, other_log] {
-        let refused = moves.note(&forged, Network::Regtest);
+        let refused = moves.check(&forged, Network::Regtest);
         assert_eq!(refused, Err(MoveError::Unsigned(Unsigned::Wrong)), "{forged:?}");
     }
     assert_eq!(moves, Moves::default());
     noted(&mut moves, 200, 1).unwrap();
-    let refused = moves.note(&moved([8; 16], 201, script(1)), Network::Regtest);
+    let refused = moves.check(&moved([8; 16], 201, script(1)), Network::Regtest);
     assert_eq!(refused, Err(MoveError::OtherLog));
+    // Of a witness version that is not in use: whoever likes could spend it.
+    let future = Move { to: ScriptBuf::from_bytes(vec![0x52, 2, 7, 7]), ..moved(LOG, 201, script(1)) };
+    assert_eq!(moves.check(&future, Network::Regtest), Err(MoveError::NoAddress("the new one")));
     let nowhere = Move { to: ScriptBuf::from_bytes(vec![0x51]), ..moved(LOG, 201, script(1)) };
     assert_eq!(moves.check(&nowhere, Network::Regtest), Err(MoveError::NoAddress("the new one")));
 }

@@ -82,6 +82,10 @@ impl Receipts {
     pub fn head(&self, verifier: &LogVerifier) -> Result<Head, ReceiptError> {
         let (head, _) = verifier.head(self.checkpoint.as_bytes())?;
         for Receipt { index, entry, path } in &self.receipts {
+            // No tree is higher, and what is longer is copied at each level.
+            if path.len() > 64 {
+                return Err(ReceiptError::Path(*index));
+            }
             let path = path.iter().copied().map(Hash).collect();
             let leads = *index < head.size
                 && check_record(&path, head.size, Hash(head.root), *index, record_hash(entry)).is_ok();

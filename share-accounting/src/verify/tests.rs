@@ -7,7 +7,7 @@ use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
 use crate::entry::{ChainEntry, ChainEvent};
 use crate::entry::{Move, PlanEntry, Settlement, Share};
-use crate::testing::{SIGNERS, script};
+use crate::testing::{SIGNERS, moved, script};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, TxOut};
 use proptest::prelude::*;
@@ -625,6 +625,39 @@ fn what_was_earned_and_owed_under_an_old_address_is_paid_to_the_new_one() {
     };
     assert!(paid(&entries[..at], 200) && !paid(&entries[..at], 3));
     assert!(!paid(&entries[at..], 200) && paid(&entries[at..], 3));
+}
+
+#[test]
+fn nobody_moves_while_a_settlement_is_paying_him_and_a_log_that_says_so_contradicts_itself() {
+    let mut history = History::new(params(12));
+    history.class = SizeClass::B255;
+    let mut job = history.plan(200, &honest());
+    let mut blocks = 0;
+    for to in [200, 201, 1].into_iter().cycle() {
+        if history.mine(&job, to, POT) {
+            blocks += 1;
+            job = history.next(&job, 1);
+            if blocks >= 6 && history.settle(history.place().0, 200, |_| {}) {
+                break;
+            }
+        }
+    }
+    let paid = history.open_credits();
+    let from = if paid.contains(&script(200)) { 200 } else { 201 };
+    assert!(paid.contains(&script(from)), "{paid:?}");
+    assert!(
+        !history.move_payee(from, 3),
+        "credit of the new address would hide that a block has paid this one"
+    );
+    let log_id = history.log_id();
+    history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+    assert!(history.move_payee(from, 3));
+    let mut entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let at = entries.iter().position(|entry| matches!(entry, Entry::Settlement(_))).unwrap();
+    entries.retain(|entry| !matches!(entry, Entry::Move(_)));
+    entries.insert(at + 1, Entry::Move(moved(log_id, from, script(3))));
+    assert!(lies(&entries).iter().any(|lie| lie.contains("a settlement is paying the old address")));
 }
 
 #[test]

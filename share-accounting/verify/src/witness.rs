@@ -50,12 +50,9 @@ pub fn run(args: &WitnessArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(args.listen).await;
         let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
-        writeln!(
-            std::io::stdout(),
-            "witness {public}\ncosigns {} logs at http://{}",
-            witness.0.logs.len(),
-            listener.local_addr()?
-        )?;
+        // Whoever reads it may stop: witnesses go on.
+        let (count, at) = (witness.0.logs.len(), listener.local_addr()?);
+        let _ = write!(std::io::stdout(), "witness {public}\ncosigns {count} logs at http://{at}\n");
         axum::serve(listener, witness.routes()).await?;
         Ok(())
     })

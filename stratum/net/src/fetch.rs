@@ -65,6 +65,8 @@ fn ask(request: Request, address: &str, bytes_max: usize) -> Result<(u16, Vec<u8
     let failed = |reason: String| FetchError::Failed { address: address.to_owned(), reason };
     let request = request
         .with_timeout(PATIENCE_S)
+        // Whom it is sent to is the owner's business, not that of whoever answers.
+        .with_follow_redirects(false)
         .with_max_headers_size(HEAD_BYTES_MAX)
         .with_max_status_line_length(HEAD_BYTES_MAX);
     let mut answer = request.send_lazy().map_err(|error| failed(error.to_string()))?;

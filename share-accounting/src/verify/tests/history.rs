@@ -294,6 +294,17 @@ impl History {
         self.accounting.move_payee(moved, Duration::from_secs(60)).is_ok()
     }
 
+    /// Whom the settlement that waits to be paid pays.
+    pub fn open_credits(&self) -> Vec<ScriptBuf> {
+        let Adjustments { settlements, .. } = self.adjustments();
+        let made = settlements.open().map(|(_, made)| made.settlement.credits.clone());
+        made.unwrap_or_default().into_iter().map(|(script, _)| script).collect()
+    }
+
+    pub fn log_id(&self) -> [u8; 16] {
+        self.accounting.log_id()
+    }
+
     /// The settlement that waits to be paid.
     pub fn open_settlement(&self) -> Option<u64> {
         self.adjustments().settlements.open().map(|(index, _)| index)
