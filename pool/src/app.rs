@@ -182,19 +182,13 @@ impl Core {
             Rehearsal::new(settings.network, &nodes, current.clone(), health.clone());
         questions.extend(cancellers);
         let rehearsal = thread("rehearsal", move || rehearsal.run())?;
-        let (watched, params) = (current.clone(), accounting_settings(settings).params);
-        let (log, shown) = (accounting.clone(), published.clone());
+        let params = accounting_settings(settings).params;
+        let (log, shown, watched) = (accounting.clone(), published.clone(), current.clone());
         let (settler, settling, canceller) =
             Settler::new(settings, params, &nodes[0], log, shown, watched, metrics.clone())?;
         questions.push(canceller);
         let settler = thread("settler", move || settler.run())?;
-        let publish = &settings.publish;
-        let (witnesses, witnessing) = Witnesses::new(
-            publish.witnesses.clone(),
-            publish.witnesses_needed,
-            published.clone(),
-            metrics.clone(),
-        );
+        let (witnesses, witnessing) = Witnesses::new(&settings.publish, published.clone(), metrics.clone());
         let witnesses = thread("witnesses", move || witnesses.run())?;
         let submitter = Arc::new(submitter);
         Ok(Self {

@@ -216,8 +216,8 @@ fn network(r: &mut Reader) -> Network {
         "testnet" => Network::Testnet,
         "testnet4" => Network::Testnet4,
         "bitcoin" | "main" | "mainnet" => {
-            let text = "the main network is refused until payees can change their address and proxies keep \
-                        receipts: use a test network";
+            let text = "the main network is refused until settlements, moves and witnesses have been used on test \
+                        networks for a while: use one of those";
             r.mistake("network", text);
             Network::Regtest
         }

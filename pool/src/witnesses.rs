@@ -4,6 +4,7 @@
 //! All of them are asked for the same head at once, every ten seconds if it is a new one. Nobody waits for them.
 
 use crate::metrics::Metrics;
+use crate::settings::Publish;
 use share_accounting::publish::cosign::{Request, WitnessVerifier, gathered};
 use share_accounting::publish::{Head, Published};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -50,16 +51,11 @@ struct Asked {
 
 impl Witnesses {
     /// Comes with what ends it when dropped.
-    pub fn new(
-        witnesses: Vec<Witness>,
-        needed: u8,
-        published: Published,
-        metrics: Metrics,
-    ) -> (Self, SyncSender<()>) {
+    pub fn new(settings: &Publish, published: Published, metrics: Metrics) -> (Self, SyncSender<()>) {
         let (running, stop) = sync_channel(1);
-        let asked = |witness| Asked { witness, old_size: 0, told: None };
-        let witnesses = witnesses.into_iter().map(asked).collect();
-        let needed = usize::from(needed).max(1);
+        let asked = |witness: &Witness| Asked { witness: witness.clone(), old_size: 0, told: None };
+        let witnesses = settings.witnesses.iter().map(asked).collect();
+        let needed = usize::from(settings.witnesses_needed).max(1);
         (Self { witnesses, needed, published, metrics, stop }, running)
     }
 

@@ -32,7 +32,8 @@ fn wait_for_receipts(proxy: &Proxy) -> f64 {
 
 /// The one folder of an upstream.
 fn folder(data_dir: &Path) -> PathBuf {
-    fs::read_dir(data_dir).unwrap().next().unwrap().unwrap().path()
+    let mut paths = fs::read_dir(data_dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.find(|path| path.is_dir()).unwrap()
 }
 
 fn journal(folder: &Path) -> Vec<Line> {

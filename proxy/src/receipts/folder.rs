@@ -87,8 +87,11 @@ impl Folder {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let Some(payee) = name.strip_suffix(BEGIN) else { continue };
-            let Ok(next) = fs::read_to_string(&path)?.trim().parse() else { continue };
-            seen.insert(payee.to_owned(), Seen { next, since: unix_ms_of(path.metadata()?.modified()?) });
+            let text = fs::read_to_string(&path)?;
+            let numbers = text.trim().split_once(' ');
+            let numbers = numbers.and_then(|(next, since)| Some((next.parse().ok()?, since.parse().ok()?)));
+            let Some((next, since)) = numbers else { continue };
+            seen.insert(payee.to_owned(), Seen { next, since });
         }
         for entry in fs::read_dir(&self.path)? {
             if let Some(Name { payee, next }) = Name::of(&entry?.path())
@@ -115,9 +118,9 @@ impl Folder {
         Ok(())
     }
 
-    /// Notes that a payee is looked for from this entry on.
-    pub fn begin(&self, payee: &str, from: u64) -> io::Result<()> {
-        self.write(&format!("{payee}{BEGIN}"), format!("{from}\n").as_bytes()).map(drop)
+    /// Notes where and when a payee was looked for first.
+    pub fn begin(&self, payee: &str, Seen { next, since }: Seen) -> io::Result<()> {
+        self.write(&format!("{payee}{BEGIN}"), format!("{next} {since}\n").as_bytes()).map(drop)
     }
 
     /// Keeps an answer.
@@ -183,7 +186,7 @@ mod tests {
     fn the_oldest_receipts_go_where_there_are_too_many_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path().to_owned()).unwrap();
-        folder.begin("tb1q", 3).unwrap();
+        folder.begin("tb1q", Seen { next: 3, since: 77 }).unwrap();
         for n in 0..6 {
             folder.keep("tb1q", n, n + 1, &[b'x'; 100]).unwrap();
             let file = File::open(dir.path().join(format!("tb1q.{n:012}-{:012}.json", n + 1))).unwrap();
@@ -200,6 +203,6 @@ mod tests {
         let seen = folder.seen().unwrap()["tb1q"];
         assert_eq!(seen.next, 6);
         folder.remove_beyond(0, 0);
-        assert_eq!(folder.seen().unwrap()["tb1q"].next, 3);
+        assert_eq!(folder.seen().unwrap()["tb1q"], Seen { next: 3, since: 77 });
     }
 }

@@ -1,19 +1,22 @@
 //! Receipts for the shares that a Sluice pool has acknowledged: fetched from its log, checked and kept, without anybody
 //! asking. Who is missing one is told.
 //!
-//! - [`expected`]: what is waited for, pure; [`folder`]: what is kept
-//! - this module: the thread that asks
+//! - [`expected`]: what is waited for, pure; `folder`: what is kept
+//! - `keeper`: the thread that asks
+//! - this module: what is asked of one log
 //!
 //! A receipt is believed as far as its signature and its path go: that the log holds such an entry for this payee. Whether
 //! that is the very work of the share is for `sluice-verify published --receipts … --journal …`, which has the whole log.
 
 pub mod expected;
 mod folder;
+mod keeper;
+
+pub use keeper::start;
 
 use self::expected::{Expected, MISSING_AFTER, NotFound, Taken};
-use self::folder::Folder;
+use self::folder::{Folder, Seen};
 use crate::forward::ACCOUNTS_MAX;
-use crate::health::Health;
 use crate::metrics::Metrics;
 use bitcoin::BlockHash;
 use bitcoin::hex::FromHex;
@@ -26,24 +29,15 @@ use share_accounting::tree::TreeHash;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
 use stratum_net::clock::unix_ms;
 use stratum_net::fetch;
 use tracing::{debug, error, info, warn};
 
-/// Shares that wait to be taken over from the journal; further ones are not watched.
-const WAITING_MAX: usize = 16_384;
 /// Answers that are asked for one payee in a row: a million entries of the log.
 const ANSWERS_MAX: usize = 64;
-/// Where a payee that is new begins: so many entries before the end.
-const BACK: u64 = 1 << 16;
-/// Failures in a row after which the others are left for the next round.
-const FAILURES_MAX: usize = 3;
-/// No payee is asked for once a round has lasted so long; the next begins with it.
-const ROUND_MAX: Duration = Duration::from_secs(60);
+/// Heads that are remembered, with the times when they were asked for: a payee that is new begins at the last one before
+/// its first share.
+const CONTACTS_MAX: usize = 4;
 /// How far back the journal is read at a start.
 const DAY_MS: u64 = 86_400_000;
 /// The longest addresses have 90 characters (BIP 173).
@@ -77,19 +71,6 @@ enum Failure {
     TwoLogs { before: u64, now: u64, kept: String },
 }
 
-/// Who asks: a thread.
-pub struct Keeper {
-    logs: Logs,
-    accepted: Receiver<(usize, Line)>,
-    /// How often they are asked, while shares wait for their receipts.
-    every: Duration,
-    metrics: Metrics,
-    health: Arc<Health>,
-}
-
-/// Logs by the numbers of their upstreams.
-struct Logs(BTreeMap<usize, Log>);
-
 /// A log that is asked.
 struct Log {
     url: String,
@@ -99,6 +80,8 @@ struct Log {
     head: Option<Head>,
     /// When that was first seen, Unix milliseconds.
     head_since: u64,
+    /// The newest questions for a head, oldest first.
+    contacts: VecDeque<Contact>,
     /// Who is asked for first in the next round.
     first: String,
     /// It is not asked any more: it is none.
@@ -111,6 +94,14 @@ struct Log {
     unwatched: usize,
 }
 
+/// A head, as large as it was at a time.
+#[derive(Debug, Clone, Copy)]
+struct Contact {
+    /// Unix milliseconds; shares that were acknowledged later are behind its entries.
+    at: u64,
+    entries: u64,
+}
+
 /// A payee of a log.
 #[derive(Debug, Default)]
 struct Payee {
@@ -119,156 +110,12 @@ struct Payee {
     expected: Expected,
 }
 
-/// Starts the thread for these upstreams: their numbers, folders and logs. It ends some time after the journal, which
-/// gives the lines that it has written to the closure that comes back.
-///
-/// # Errors
-/// A folder cannot be read, or holds what is not signed by the key.
-pub fn start(
-    logs: impl IntoIterator<Item = (usize, PathBuf, LogAddress)>,
-    every: Duration,
-    metrics: Metrics,
-    health: Arc<Health>,
-) -> anyhow::Result<impl FnMut(usize, Line) + Send + 'static> {
-    let logs = logs.into_iter().map(|(upstream, folder, log)| Ok((upstream, Log::open(folder, log)?)));
-    let logs: BTreeMap<usize, Log> = logs.collect::<anyhow::Result<_>>()?;
-    let watched: Vec<_> = logs.keys().copied().collect();
-    let (send, accepted) = sync_channel(WAITING_MAX);
-    let counters = metrics.clone();
-    let keeper = Keeper { logs: Logs(logs), accepted, every, metrics, health };
-    thread::Builder::new().name("receipts".to_owned()).spawn(move || keeper.run())?;
-    Ok(move |upstream, line: Line| expect(&send, &counters, &watched, upstream, line))
-}
-
-/// Hands on a line of the journal, if it is one that a receipt is owed for.
-fn expect(
-    send: &SyncSender<(usize, Line)>,
-    metrics: &Metrics,
-    watched: &[usize],
-    upstream: usize,
-    line: Line,
-) {
-    if line.fate == Fate::Accepted && watched.contains(&upstream) && send.try_send((upstream, line)).is_err()
-    {
-        metrics.receipts_unwatched(1);
-    }
-}
-
 /// The address in a user's name, which ends as pools read it. It becomes part of file names, so nothing else passes.
 pub fn payee_of(user: &str) -> Option<&str> {
     let payee = user.split(['.', '_', '/']).next().unwrap_or(user);
     let is_address = (1..=ADDRESS_BYTES_MAX).contains(&payee.len())
         && payee.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_address.then_some(payee)
-}
-
-impl Keeper {
-    fn run(mut self) {
-        let mut next = Instant::now() + self.every;
-        loop {
-            match self.accepted.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok((upstream, line)) => self.logs.take(upstream, &line, &self.metrics),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.round();
-                    next = Instant::now() + self.every;
-                }
-            }
-        }
-    }
-
-    /// Asks each log. What is acknowledged meanwhile is taken between two questions.
-    fn round(&mut self) {
-        let Self { logs, accepted, metrics, health, .. } = self;
-        for upstream in logs.numbers() {
-            let mut round = Round::new(logs.of(upstream));
-            while let Some(payee) = round.next_payee() {
-                round.ask(logs.of(upstream), &payee, metrics);
-                while let Ok((upstream, line)) = accepted.try_recv() {
-                    logs.take(upstream, &line, metrics);
-                }
-            }
-            let log = logs.of(upstream);
-            round.end(log);
-            let wrong = log.missing.iter().chain(&log.trouble).cloned();
-            health.receipts(upstream, wrong.chain(log.unwatched()).collect());
-        }
-        metrics.receipts_expected(logs.0.values().map(Log::expected).sum());
-    }
-}
-
-impl Logs {
-    fn numbers(&self) -> Vec<usize> {
-        self.0.keys().copied().collect()
-    }
-
-    fn of(&mut self, upstream: usize) -> &mut Log {
-        self.0.get_mut(&upstream).expect("others are not asked for")
-    }
-
-    /// Takes a share that was acknowledged.
-    fn take(&mut self, upstream: usize, line: &Line, metrics: &Metrics) {
-        match self.of(upstream).expect(line) {
-            Taken::Expected => {}
-            Taken::Found { .. } => metrics.receipts_kept(1),
-            Taken::Unwatched => metrics.receipts_unwatched(1),
-        }
-    }
-}
-
-/// One time round a log's payees.
-struct Round {
-    until: Instant,
-    payees: VecDeque<String>,
-    failures: usize,
-    failure: Option<Failure>,
-}
-
-impl Round {
-    fn new(log: &Log) -> Self {
-        let waiting = log.payees.iter().filter(|(_, payee)| !payee.expected.is_empty());
-        let (mut payees, mut before) = (VecDeque::new(), VecDeque::new());
-        for (name, _) in waiting {
-            if *name < log.first { &mut before } else { &mut payees }.push_back(name.clone());
-        }
-        payees.append(&mut before);
-        Self { until: Instant::now() + ROUND_MAX, payees, failures: 0, failure: None }
-    }
-
-    fn next_payee(&mut self) -> Option<String> {
-        (self.failures < FAILURES_MAX && Instant::now() < self.until).then(|| self.payees.pop_front())?
-    }
-
-    fn ask(&mut self, log: &mut Log, payee: &str, metrics: &Metrics) {
-        match log.ask(payee, metrics) {
-            Ok(()) => self.failures = 0,
-            Err(failure) => {
-                let is_lie = matches!(failure, Failure::TwoLogs { .. });
-                self.failures = if is_lie { FAILURES_MAX } else { self.failures + 1 };
-                self.failure = Some(failure);
-            }
-        }
-    }
-
-    /// Notes how it went.
-    fn end(mut self, log: &mut Log) {
-        log.first = self.payees.pop_front().unwrap_or_default();
-        if let Some(failure @ Failure::TwoLogs { .. }) = &self.failure {
-            error!(log = log.url, %failure, "the pool's log is a lie");
-            log.is_false = true;
-            log.payees.clear();
-        }
-        // Nobody takes back that a log is a lie.
-        if !log.is_false || self.failure.is_some() {
-            let failure = self.failure.map(|failure| format!("no receipts from {}: {failure}", log.url));
-            let trouble = failure.or_else(|| log.waits_too_long());
-            if let Some(reason) = trouble.as_ref().filter(|_| log.trouble.is_none()) {
-                warn!(reason, "receipts have to wait");
-            }
-            log.trouble = trouble;
-        }
-        log.folder.prune();
-    }
 }
 
 impl Log {
@@ -288,6 +135,7 @@ impl Log {
             payees,
             head,
             head_since: unix_ms(),
+            contacts: VecDeque::new(),
             first: String::new(),
             is_false: false,
             missing: None,
@@ -357,7 +205,7 @@ impl Log {
     fn ask(&mut self, name: &str, metrics: &Metrics) -> Result<(), Failure> {
         let mut next = match self.payees.get(name).and_then(|payee| payee.next) {
             Some(next) => next,
-            None => self.first_contact(name, metrics)?,
+            None => self.begin(name, metrics)?,
         };
         for _ in 0..ANSWERS_MAX {
             let address = format!("{}/receipts?payee={name}&from={next}", self.url);
@@ -421,20 +269,33 @@ impl Log {
         }
     }
 
-    /// Where to begin with a payee that nobody has looked for. Shares from before are not watched: how far back they lie is
-    /// not known.
-    fn first_contact(&mut self, name: &str, metrics: &Metrics) -> Result<u64, Failure> {
-        let asked_at = unix_ms();
+    /// Asks for the newest head.
+    fn contact(&mut self) -> Result<(), Failure> {
+        let at = unix_ms();
         let note = fetch::get(&format!("{}/checkpoint", self.url), PROOF_BYTES_MAX)?;
         let head = self.verifier.head(&note).map_err(|error| Failure::Answer(error.to_string()))?.0;
-        let from = head.size.saturating_sub(BACK);
-        self.folder.begin(name, from)?;
-        if let Some(payee) = self.payees.get_mut(name) {
-            payee.next = Some(from);
-            metrics.receipts_unwatched(payee.expected.forget_until(asked_at).len());
+        self.follow(head, &String::from_utf8_lossy(&note))?;
+        self.contacts.push_back(Contact { at, entries: head.size });
+        if self.contacts.len() > CONTACTS_MAX {
+            self.contacts.pop_front();
         }
-        info!(payee = name, log = self.url, entries = head.size, "receipts are fetched from here on");
-        Ok(from)
+        Ok(())
+    }
+
+    /// Where to begin with a payee that nobody has looked for: behind it are all its shares since then. Older ones are not
+    /// watched, for how far back they lie is not known.
+    fn begin(&mut self, name: &str, metrics: &Metrics) -> Result<u64, Failure> {
+        let payee = self.payees.entry(name.to_owned()).or_default();
+        let first = payee.expected.oldest().unwrap_or(u64::MAX);
+        let before = self.contacts.iter().rev().find(|contact| contact.at < first);
+        let Contact { at, entries } = *before.or(self.contacts.front()).expect("each round begins with one");
+        self.folder.begin(name, Seen { next: entries, since: at })?;
+        payee.next = Some(entries);
+        let older = payee.expected.forget_until(at).len();
+        metrics.receipts_unwatched(older);
+        self.unwatched += older;
+        info!(payee = name, log = self.url, entries, "receipts are fetched from here on");
+        Ok(entries)
     }
 
     /// A head must go on from the one before.

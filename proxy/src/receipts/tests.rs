@@ -1,4 +1,4 @@
-use super::expected::MISSING_AFTER;
+use super::keeper::Round;
 use super::*;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
@@ -13,7 +13,8 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use stratum::pot::Pot;
 use stratum::target::Work;
 
@@ -124,7 +125,7 @@ fn metrics() -> Metrics {
 }
 
 fn round(log: &mut Log) {
-    let mut round = Round::new(log);
+    let mut round = Round::begin(log);
     while let Some(payee) = round.next_payee() {
         round.ask(log, &payee, &metrics());
     }
@@ -135,73 +136,86 @@ fn long_ago() -> u64 {
     unix_ms() - MISSING_AFTER.as_millis() as u64 - 1_000
 }
 
+/// A log of one entry, which was seen before the first share.
+fn met(pool: &Pool, dir: &Path) -> Log {
+    pool.publish(&[share(0, true)]);
+    let mut log = pool.log(dir);
+    round(&mut log);
+    assert_eq!((log.head.map(|head| head.size), &log.trouble), (Some(1), &None));
+    log
+}
+
 #[test]
 fn receipts_are_kept_and_found_again_after_a_restart() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
     let mut log = pool.log(dir.path());
-    assert_eq!(log.expect(&line(1, unix_ms())), Taken::Expected);
     round(&mut log);
     assert!(log.trouble.as_ref().is_some_and(|reason| reason.contains("404")), "{:?}", log.trouble);
-    pool.publish(&[share(1, true)]);
+    let mut log = met(&pool, dir.path());
+    assert_eq!(log.expect(&line(1, unix_ms())), Taken::Expected);
+    pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
-    assert_eq!((log.expected(), &log.trouble, &log.missing), (0, &None, &None));
-    let file = dir.path().join(format!("receipts/{PAYEE}.000000000000-000000000001.json"));
+    assert_eq!((log.expected(), &log.trouble, &log.missing, log.unwatched()), (0, &None, &None, None));
+    let file = dir.path().join(format!("receipts/{PAYEE}.000000000001-000000000002.json"));
     let kept: Receipts = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    assert_eq!(kept.head(&log.verifier).unwrap().size, 1);
+    assert_eq!(kept.head(&log.verifier).unwrap().size, 2);
 
     // The run before has journalled one that is kept, and one that is not.
     let lines = line(1, unix_ms()).text() + &line(2, unix_ms()).text();
     std::fs::write(dir.path().join("shares.jsonl"), lines).unwrap();
-    let mut log = pool.log(dir.path());
-    assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(1)));
-    pool.publish(&[share(1, true), share(2, true)]);
-    round(&mut log);
-    assert_eq!((log.expected(), &log.trouble, log.head.map(|head| head.size)), (0, &None, Some(2)));
+    let log = pool.log(dir.path());
+    assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(2)));
 }
 
 #[test]
 fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    pool.publish(&[share(1, true)]);
-    let mut log = pool.log(dir.path());
+    let mut log = met(&pool, dir.path());
     // From before anybody has looked: not watched.
     log.expect(&line(8, long_ago()));
     round(&mut log);
-    assert_eq!((log.expected(), &log.missing), (0, &None));
+    assert_eq!((log.expected(), &log.missing, log.unwatched), (0, &None, 1));
     log.expect(&line(9, unix_ms()));
+    pool.publish(&[share(0, true), share(5, true)]);
     round(&mut log);
     assert_eq!((log.expected(), &log.missing), (1, &None), "it may still come");
     log.expect(&line(9, long_ago()));
     round(&mut log);
     assert!(
-        log.missing.as_ref().is_some_and(|told| told.contains("not among the 1 entries")),
+        log.missing.as_ref().is_some_and(|told| told.contains("not among the 2 entries")),
         "{:?}",
         log.missing
     );
     assert_eq!(log.expected(), 0);
 
-    let mut log = pool.log(dir.path());
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = met(&pool, dir.path());
     log.expect(&line(2, unix_ms()));
-    pool.publish(&[share(1, true), share(2, false)]);
+    pool.publish(&[share(0, true), share(2, false)]);
     round(&mut log);
-    assert!(log.missing.as_ref().is_some_and(|told| told.contains("without credit")), "{:?}", log.missing);
+    let without_credit = |log: &Log| log.missing.as_ref().is_some_and(|told| told.contains("without credit"));
+    assert!(without_credit(&log), "{:?}", log.missing);
+    // Also if it was found before.
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = met(&pool, dir.path());
+    log.expect(&line(3, unix_ms()));
+    pool.publish(&[share(0, true), share(2, false)]);
+    round(&mut log);
+    log.expect(&line(2, unix_ms()));
+    assert!(without_credit(&log), "{:?}", log.missing);
 }
 
 #[test]
 fn lie_a_head_that_does_not_go_on_from_the_one_before_is_kept_and_no_more_is_asked() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    let mut log = pool.log(dir.path());
-    log.expect(&line(1, unix_ms()));
-    pool.publish(&[share(1, true)]);
-    round(&mut log);
+    let mut log = met(&pool, dir.path());
     pool.publish(&[share(7, true), share(2, true)]);
     log.expect(&line(2, unix_ms()));
-    round(&mut log);
-    assert!(
-        log.trouble.as_ref().is_some_and(|told| told.contains("two logs are shown")),
-        "{:?}",
-        log.trouble
-    );
+    for _ in 0..2 {
+        round(&mut log);
+        let told = log.trouble.as_ref().is_some_and(|told| told.contains("two logs are shown"));
+        assert!(told, "{:?}", log.trouble);
+    }
     assert!(log.is_false && log.expect(&line(3, unix_ms())) == Taken::Unwatched);
     let kept = |name: &str| std::fs::read(dir.path().join("receipts").join(name)).unwrap();
     let sizes = ["checkpoint", "checkpoint.other"].map(|name| log.verifier.head(&kept(name)).unwrap().0.size);
@@ -209,19 +223,32 @@ fn lie_a_head_that_does_not_go_on_from_the_one_before_is_kept_and_no_more_is_ask
 }
 
 #[test]
+fn lie_another_head_of_the_same_size_needs_no_proof() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = met(&pool, dir.path());
+    pool.publish(&[share(7, true)]);
+    round(&mut log);
+    assert!(log.is_false, "{:?}", log.trouble);
+}
+
+#[test]
 fn an_old_head_and_what_is_not_signed_say_nothing() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    let mut log = pool.log(dir.path());
-    pool.publish(&[share(1, true), share(2, true)]);
+    let mut log = met(&pool, dir.path());
     log.expect(&line(1, unix_ms()));
+    pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
     log.expect(&line(3, long_ago()));
-    pool.publish(&[share(1, true)]);
+    pool.publish(&[share(0, true)]);
     round(&mut log);
-    assert!(log.trouble.as_ref().is_some_and(|told| told.contains("does not go on")), "{:?}", log.trouble);
+    assert!(
+        log.trouble.as_ref().is_some_and(|told| told.contains("an old head of 1 entries")),
+        "{:?}",
+        log.trouble
+    );
     let forger =
         Pool { url: pool.url.clone(), answers: pool.answers.clone(), key: LogKey::generate("test/log") };
-    forger.publish(&[share(1, true), share(2, true)]);
+    forger.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
     assert!(
         log.trouble.as_ref().is_some_and(|told| told.contains("not signed with the log's key")),
@@ -238,11 +265,9 @@ fn an_old_head_and_what_is_not_signed_say_nothing() {
 #[test]
 fn a_receipt_that_is_there_before_the_acknowledgement_is_known_is_no_missing_one() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    pool.publish(&[share(1, true), share(2, true)]);
-    let mut log = pool.log(dir.path());
+    let mut log = met(&pool, dir.path());
     log.expect(&line(7, unix_ms()));
-    round(&mut log);
-    log.expect(&line(1, unix_ms() + 1));
+    pool.publish(&[share(0, true), share(2, true)]);
     round(&mut log);
     assert_eq!(log.payees[PAYEE].next, Some(2));
     // It was on its way while the receipt was fetched.
@@ -253,44 +278,32 @@ fn a_receipt_that_is_there_before_the_acknowledgement_is_known_is_no_missing_one
 #[test]
 fn shares_from_before_anybody_has_looked_are_not_waited_for_after_a_restart() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    pool.publish(&[share(1, true)]);
-    // An hour before receipts were asked for, and perhaps very many entries back.
-    std::fs::write(dir.path().join("shares.jsonl"), line(8, unix_ms() - 3_600_000).text()).unwrap();
-    let mut log = pool.log(dir.path());
+    let lines = line(8, unix_ms() - 3_600_000).text() + &line(9, unix_ms() + 1_000).text();
+    let mut log = met(&pool, dir.path());
     log.expect(&line(1, unix_ms()));
+    pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
+    // One of an hour before, perhaps very many entries back, and one of after.
+    std::fs::write(dir.path().join("shares.jsonl"), lines).unwrap();
     let mut log = pool.log(dir.path());
-    assert_eq!(log.expected(), 0);
+    assert_eq!(log.expected(), 1);
     round(&mut log);
     assert_eq!(log.missing, None);
 }
 
 #[test]
-fn lie_another_head_of_the_same_size_needs_no_proof() {
-    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    let mut log = pool.log(dir.path());
-    pool.publish(&[share(1, true)]);
-    log.expect(&line(1, unix_ms() + 1_000));
-    round(&mut log);
-    pool.publish(&[share(7, true)]);
-    log.expect(&line(2, unix_ms() + 1_000));
-    round(&mut log);
-    assert!(log.is_false, "{:?}", log.trouble);
-}
-
-#[test]
 fn a_head_that_stands_still_is_told_and_accuses_nobody() {
     let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
-    pool.publish(&[share(1, true)]);
-    let mut log = pool.log(dir.path());
-    log.expect(&line(1, unix_ms() + 1_000));
+    let mut log = met(&pool, dir.path());
+    log.expect(&line(1, unix_ms()));
+    pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
     log.expect(&line(9, unix_ms() - 3 * MISSING_AFTER.as_millis() as u64));
     log.head_since = unix_ms() - 4 * MISSING_AFTER.as_millis() as u64;
     round(&mut log);
     assert_eq!((log.expected(), &log.missing), (1, &None));
     assert!(
-        log.trouble.as_ref().is_some_and(|told| told.contains("head of 1 entries is old")),
+        log.trouble.as_ref().is_some_and(|told| told.contains("head of 2 entries is old")),
         "{:?}",
         log.trouble
     );
