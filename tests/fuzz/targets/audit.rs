@@ -41,7 +41,14 @@ fn params() -> Params {
         min_payout: 5_000,
         reserve_script: script(251),
     };
-    Params { site: 0, span: Span::default(), stale_credit_ms: 0, split, settlement_fee_bp: 200, witnesses: Default::default() }
+    Params {
+        site: 0,
+        span: Span::default(),
+        stale_credit_ms: 0,
+        split,
+        settlement_fee_bp: 200,
+        witnesses: Default::default(),
+    }
 }
 
 fn payee() -> PayeeEntry {

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bitcoin::{BlockHash, Network};
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network};
 use libfuzzer_sys::fuzz_target;
 use proxy::bridge;
 use stratum::encoded::EncodedJob;
