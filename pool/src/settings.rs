@@ -283,7 +283,7 @@ fn witnesses(r: &mut Reader) -> Vec<Witness> {
             continue;
         };
         match key.parse::<WitnessVerifier>() {
-            Ok(key) if witnesses.iter().any(|known| known.key == key) => {
+            Ok(key) if witnesses.iter().any(|known| known.key.has_key_of(&key)) => {
                 r.mistake(KEY, format!("{key} is there twice: one witness counts once"));
             }
             Ok(key) => witnesses.push(Witness { url: url.to_owned(), key }),

@@ -7,8 +7,9 @@ use crate::metrics::Metrics;
 use crate::settings::Publish;
 use share_accounting::publish::cosign::{Request, WitnessVerifier, gathered};
 use share_accounting::publish::{Head, Published};
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use stratum_net::fetch;
 use tracing::{info, warn};
@@ -74,9 +75,16 @@ impl Witnesses {
     fn round(&mut self, head: Head, note: &str) -> bool {
         let published = &self.published;
         let answers: Vec<_> = thread::scope(|scope| {
-            let ask = |asked| scope.spawn(move || Asked::ask(asked, published, head, note));
+            let ask = |asked| {
+                let ask = move || Asked::ask(asked, published, head, note);
+                thread::Builder::new().name("witness".to_owned()).spawn_scoped(scope, ask)
+            };
             let asking: Vec<_> = self.witnesses.iter_mut().map(ask).collect();
-            asking.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("it panics".to_owned()))).collect()
+            let answer = |asking: io::Result<ScopedJoinHandle<'_, Result<String, String>>>| {
+                let asking = asking.map_err(|error| format!("cannot start a thread: {error}"))?;
+                asking.join().unwrap_or_else(|_| Err("it panics".to_owned()))
+            };
+            asking.into_iter().map(answer).collect()
         });
         let lines: Vec<_> = answers.iter().map(|answer| answer.as_deref().unwrap_or_default()).collect();
         let keys = self.witnesses.iter().map(|asked| &asked.witness.key);
@@ -91,6 +99,11 @@ impl Witnesses {
         }
         is_enough
     }
+}
+
+/// As much of it as belongs into a log.
+fn shortened(answer: &str) -> String {
+    answer.trim().chars().take(200).collect()
 }
 
 impl Asked {
@@ -110,16 +123,25 @@ impl Asked {
             match status {
                 200 => {
                     self.old_size = head.size;
-                    return Ok(answer.into_owned());
+                    let (_, count) = gathered(note, [(&self.witness.key, &*answer)]);
+                    let answer = answer.into_owned();
+                    return if count == 1 {
+                        Ok(answer)
+                    } else {
+                        Err("what it answers is not its cosignature".to_owned())
+                    };
                 }
                 409 => {
-                    let size: u64 = answer.trim().parse().map_err(|_| format!("it answers 409: {answer}"))?;
+                    let size: u64 = answer
+                        .trim()
+                        .parse()
+                        .map_err(|_| format!("it answers 409: {}", shortened(&answer)))?;
                     if size > head.size {
                         return Err(format!("it has cosigned {size} entries, and there are {}", head.size));
                     }
                     self.old_size = size;
                 }
-                _ => return Err(format!("{address} answers {status}: {}", answer.trim())),
+                _ => return Err(format!("{address} answers {status}: {}", shortened(&answer))),
             }
         }
         Err("it names another size each time".to_owned())

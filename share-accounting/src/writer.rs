@@ -314,7 +314,7 @@ impl Writer {
         let start = Instant::now();
         let segment = self.log.start().header.number;
         let result = self.log.commit(entries, self.books.total_work.0);
-        self.shared.failing.store(result.is_err(), Ordering::Relaxed);
+        let was_failing = self.shared.failing.swap(result.is_err(), Ordering::Relaxed);
         let spent = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         match result {
             Ok(()) => {
@@ -322,7 +322,7 @@ impl Writer {
                 self.shared.commit_ns_total.fetch_add(spent, Ordering::Relaxed);
                 self.shared.commit_ns_last.store(spent, Ordering::Relaxed);
                 self.shared.log_entries.store(self.log.size(), Ordering::Relaxed);
-                if self.log.start().header.number != segment {
+                if self.log.start().header.number != segment && !was_failing {
                     // The commit began a segment, and the books are still as they were there. None is written for
                     // segments that fail: a full disk would not get better by it.
                     let (start, span, books) = (self.log.start(), self.span, &self.books);

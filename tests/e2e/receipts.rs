@@ -1,5 +1,7 @@
 //! A proxy keeps the books of what it has forwarded, and the pool's receipts for it, without anybody asking.
 
+use bitcoin::BlockHash;
+use bitcoin::hashes::Hash;
 use serde_json::Value;
 use share_accounting::publish::journal::{Fate, Line};
 use sluice_tests::support::binary;
@@ -9,6 +11,7 @@ use sluice_tests::support::pool::{PoolBuilder, address};
 use sluice_tests::support::proxy::{Proxy, ProxyBuilder};
 use sluice_tests::support::wait_for;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,4 +83,14 @@ fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{answer:#}");
     assert!(answer["receipts_included"].as_f64().unwrap() >= before + after, "{answer:#}");
+    assert!(answer["journal_included"].as_f64().unwrap() >= before, "{answer:#}");
+
+    // A share that was acknowledged long ago, says the journal.
+    let lost = Line { at: 1, hash: BlockHash::from_byte_array([7; 32]), ..lines[0].clone() };
+    let mut file = fs::OpenOptions::new().append(true).open(folder.join("shares.jsonl")).unwrap();
+    file.write_all(Line { fate: Fate::Accepted, ..lost.clone() }.text().as_bytes()).unwrap();
+    let output = command.output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &answer["lies_total"]), (Some(1), &serde_json::json!(1)), "{answer:#}");
+    assert!(answer["lies"].to_string().contains(&lost.hash.to_string()), "{answer:#}");
 }

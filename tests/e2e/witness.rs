@@ -100,6 +100,16 @@ fn heads_are_cosigned_by_as_many_witnesses_as_the_rules_want_and_again_after_res
     let (code, answer) = verify(&pool, copy.path(), &log_key, &[&third]);
     assert!(code == Some(2) && answer["not_proven"].to_string().contains("three.example"), "{answer:#}");
 
+    // What is no cosigned head counts for nothing, and does not stay.
+    std::fs::write(copy.path().join("cosigned"), "<html>log in first</html>").unwrap();
+    let (code, answer) = verify(&pool, copy.path(), &log_key, &[&one.key]);
+    assert_eq!((code, &answer["cosigned"]["entries"]), (Some(0), &json!(cosigned(&pool))), "{answer:#}");
+    let mut offline = Command::new(binary("sluice-verify"));
+    offline.arg("published").arg(copy.path()).args(["--key", &log_key]);
+    assert_eq!(offline.output().unwrap().status.code(), Some(0));
+    std::fs::write(copy.path().join("cosigned"), "<html>log in first</html>").unwrap();
+    assert_eq!(offline.output().unwrap().status.code(), Some(2));
+
     // A witness that comes back knows what it has cosigned, and a pool that does asks it.
     let (port, dir) = one.kill();
     let one = Witness::at("one.example", &log_key, port, dir);

@@ -20,6 +20,9 @@ const ROUND_MAX: Duration = Duration::from_secs(60);
 /// Failures in a row after which the others are left for the next round.
 const FAILURES_MAX: usize = 3;
 
+/// How long a start waits for the first question to be answered.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
 /// Who asks: a thread.
 struct Keeper {
     logs: Logs,
@@ -50,7 +53,10 @@ pub fn start(
     let (send, accepted) = sync_channel(WAITING_MAX);
     let counters = metrics.clone();
     let keeper = Keeper { logs: Logs(logs), accepted, every, metrics, health };
-    thread::Builder::new().name("receipts".to_owned()).spawn(move || keeper.run())?;
+    let (asked, first) = sync_channel(1);
+    thread::Builder::new().name("receipts".to_owned()).spawn(move || keeper.run(asked))?;
+    // Shares from before the first answer are not watched.
+    let _ = first.recv_timeout(FIRST_ANSWER);
     Ok(move |upstream, line: Line| expect(&send, &counters, &watched, upstream, line))
 }
 
@@ -69,9 +75,10 @@ fn expect(
 }
 
 impl Keeper {
-    fn run(mut self) {
-        // The first question comes before the first share.
-        let mut next = Instant::now();
+    fn run(mut self, asked: SyncSender<()>) {
+        self.round();
+        drop(asked);
+        let mut next = Instant::now() + self.every;
         loop {
             match self.accepted.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok((upstream, line)) => self.logs.take(upstream, &line, &self.metrics),

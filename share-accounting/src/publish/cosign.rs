@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 /// The first byte of a key: Ed25519 for cosignatures.
 const ALGORITHM: u8 = 4;
+/// Longest name of a witness, in bytes.
+const NAME_BYTES_MAX: usize = 200;
 /// Most lines of a consistency proof.
 const PROOF_LINES_MAX: usize = 63;
 /// Bytes of a cosignature: the time, and Ed25519's.
@@ -139,13 +141,19 @@ fn parts(text: &str) -> Option<(&str, u32, [u8; 32])> {
     let (id, key) = rest.split_once('+')?;
     let bytes = BASE64_STANDARD.decode(key).ok()?;
     let key = bytes.strip_prefix(&[ALGORITHM])?.try_into().ok()?;
-    (is_key_name_valid(name) && id.len() == 8).then_some((name, u32::from_str_radix(id, 16).ok()?, key))
+    let is_name = is_key_name_valid(name) && name.len() <= NAME_BYTES_MAX;
+    (is_name && id.len() == 8).then_some((name, u32::from_str_radix(id, 16).ok()?, key))
 }
 
 impl WitnessVerifier {
     fn new(name: String, key: VerifyingKey) -> Self {
         let id = key_id(&name, &[&[ALGORITHM][..], key.as_bytes()].concat());
         Self { name, id, key }
+    }
+
+    /// Whether it is the same key, under whatever name.
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
     }
 
     /// The witness's name.
@@ -158,7 +166,6 @@ impl WitnessVerifier {
         let note = Note::from_bytes(checkpoint).ok()?;
         let known = signed_note::VerifierList::new(vec![Box::new(self.clone())]);
         let (good, _) = note.verify(&known).ok()?;
-        // The newest, if there are several.
         let times = good.iter().filter_map(|signature| signature.signature().first_chunk());
         times.map(|time| Cosigned { unix_s: u64::from_be_bytes(*time) }).max()
     }

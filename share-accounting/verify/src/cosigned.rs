@@ -1,15 +1,17 @@
 //! What witnesses have said of the log: a head with their cosignatures, kept beside the copy.
 
-use crate::fetch::fetch_if_there;
 use crate::kept::{SignedLie, write};
 use crate::mirror::Mirror;
-use anyhow::Context;
 use share_accounting::entry::Params;
+use share_accounting::publish::Head;
 use share_accounting::publish::cosign::{Cosigned, WitnessVerifier};
 use share_accounting::publish::key::LogVerifier;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
+use std::time::SystemTime;
+
+/// A witness's word is that of the copy's time if it is not older than it by more, in seconds: a day.
+const AGE_MAX_S: u64 = 86_400;
 
 /// What is known of witnesses.
 #[derive(Debug, Default)]
@@ -24,6 +26,16 @@ pub struct Witnessed {
     pub of_the_rules: usize,
     /// Those that were asked for and have not.
     pub absent: Vec<String>,
+    /// Why a cosigned head could not be looked at.
+    pub trouble: Option<String>,
+}
+
+/// Who has to cosign.
+pub struct Asked<'a> {
+    /// By the log.
+    pub rules: Option<&'a Params>,
+    /// By whoever asks.
+    pub wanted: &'a [WitnessVerifier],
 }
 
 impl Witnessed {
@@ -33,62 +45,83 @@ impl Witnessed {
     }
 }
 
-/// Brings the cosigned head into the folder.
+/// Who has cosigned a head of this log. What was `fetched` is kept in the folder if it is a head of the copy; else the one
+/// that is there counts.
 ///
 /// # Errors
-/// The server does not answer.
-pub fn fetch(dir: &Path, url: &str) -> anyhow::Result<()> {
-    match fetch_if_there(url, "cosigned")? {
-        Some(note) => write(&dir.join("cosigned"), &note),
-        None => Ok(()),
-    }
-}
-
-/// Who has cosigned a head of this log: of those that the rules name, and of those that are `wanted`.
-///
-/// # Errors
-/// [`SignedLie`] if the cosigned head is of another log than the copy; or it cannot be read.
+/// [`SignedLie`] if what was fetched is signed by the log, and of another one than the copy; or the copy cannot be read.
 pub fn check(
     dir: &Path,
+    fetched: Option<anyhow::Result<Option<Vec<u8>>>>,
     mirror: &Mirror,
     verifier: &LogVerifier,
-    params: Option<&Params>,
-    wanted: &[WitnessVerifier],
+    asked: &Asked<'_>,
 ) -> anyhow::Result<Witnessed> {
-    let rules = params.map(|params| params.witnesses.clone()).unwrap_or_default();
-    let of_the_rules: Vec<WitnessVerifier> = rules.keys.iter().filter_map(|key| key.parse().ok()).collect();
     let path = dir.join("cosigned");
-    let note = match fs::read(&path) {
-        Ok(note) => note,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    let mut witnessed = Witnessed { needed: (rules.needed.into(), rules.keys.len()), ..Witnessed::default() };
-    if !note.is_empty() {
-        let (head, _) = verifier.head(&note).with_context(|| path.display().to_string())?;
-        anyhow::ensure!(head.size <= mirror.head().size, "{} is newer than the copy", path.display());
-        if mirror.roots(&[head.size].into())?[&head.size] != head.root {
-            let (kept, now) = (dir.join("checkpoint").display().to_string(), path.display().to_string());
-            return Err(SignedLie::TwoLogs { size: head.size, kept, now }.into());
-        }
-        witnessed.size = head.size;
-    }
-    let cosigned = |witness: &WitnessVerifier| witness.cosigned(&note);
-    let mut seen = Vec::new();
-    for (witness, is_rule) in
-        of_the_rules.iter().map(|one| (one, true)).chain(wanted.iter().map(|one| (one, false)))
-    {
-        match cosigned(witness) {
-            Some(Cosigned { unix_s }) => {
-                witnessed.of_the_rules += usize::from(is_rule);
-                if !seen.contains(&witness) {
-                    seen.push(witness);
-                    witnessed.by.push((witness.name().to_owned(), unix_s));
-                }
+    let mut witnessed = Witnessed::default();
+    let kept = fs::read(&path).ok().and_then(|note| Some((verifier.head(&note).ok()?.0, note)));
+    let mut found = kept.filter(|(head, _)| is_of(mirror, head).unwrap_or(false));
+    match fetched {
+        Some(Ok(Some(note))) => match verifier.head(&note) {
+            Ok((head, _)) if head.size > mirror.head().size => {
+                witnessed.trouble = Some("the server's cosigned head is newer than the copy".to_owned());
             }
-            None if !is_rule => witnessed.absent.push(witness.name().to_owned()),
-            None => {}
-        }
+            Ok((head, _)) if is_of(mirror, &head)? => {
+                write(&path, &note)?;
+                found = Some((head, note));
+            }
+            Ok((head, _)) => {
+                let other = dir.join("cosigned.other");
+                write(&other, &note)?;
+                let (kept, now) = (dir.join("checkpoint").display().to_string(), other.display().to_string());
+                return Err(SignedLie::TwoLogs { size: head.size, kept, now }.into());
+            }
+            Err(error) => witnessed.trouble = Some(format!("the server's cosigned head: {error}")),
+        },
+        Some(Err(error)) => witnessed.trouble = Some(format!("{error:#}")),
+        Some(Ok(None)) | None => {}
+    }
+    if let Some((head, note)) = found {
+        witnessed.size = head.size;
+        witnessed.count(&note, mirror.kept_at()?, asked);
+    } else {
+        witnessed.count(&[], SystemTime::UNIX_EPOCH, asked);
     }
     Ok(witnessed)
+}
+
+/// Whether the copy begins with what is under a head.
+fn is_of(mirror: &Mirror, head: &Head) -> anyhow::Result<bool> {
+    Ok(head.size <= mirror.head().size && mirror.roots(&[head.size].into())?[&head.size] == head.root)
+}
+
+impl Witnessed {
+    /// Counts those whose word is as old as the copy.
+    fn count(&mut self, note: &[u8], kept_at: SystemTime, asked: &Asked<'_>) {
+        let rules = asked.rules.map(|params| params.witnesses.clone()).unwrap_or_default();
+        self.needed = (rules.needed.into(), rules.keys.len());
+        let kept_at = kept_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let is_of_the_time = |cosigned: &Cosigned| cosigned.unix_s.abs_diff(kept_at) <= AGE_MAX_S;
+        let cosigned = |witness: &WitnessVerifier| witness.cosigned(note).filter(is_of_the_time);
+        let mut good: Vec<WitnessVerifier> = Vec::new();
+        // One key is one witness, whatever names it has.
+        for witness in rules.keys.iter().filter_map(|key| key.parse::<WitnessVerifier>().ok()) {
+            if let Some(Cosigned { unix_s }) = cosigned(&witness)
+                && !good.iter().any(|known| known.has_key_of(&witness))
+            {
+                self.by.push((witness.name().to_owned(), unix_s));
+                good.push(witness);
+            }
+        }
+        self.of_the_rules = good.len();
+        for witness in asked.wanted {
+            match cosigned(witness) {
+                None => self.absent.push(witness.name().to_owned()),
+                Some(Cosigned { unix_s }) if !good.contains(witness) => {
+                    self.by.push((witness.name().to_owned(), unix_s));
+                }
+                Some(_) => {}
+            }
+        }
+    }
 }

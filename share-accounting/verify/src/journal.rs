@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// What was acknowledged shortly before the copy was made may not have been under its head.
-const GRACE: Duration = Duration::from_secs(300);
+/// What was acknowledged shortly before the newest share of the log may not have been under its head, in milliseconds.
+const GRACE_MS: u64 = 300_000;
 
 /// What the journal says.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Journalled {
     pub missing: Vec<BlockHash>,
     /// Those that are there without credit, and their entries.
     pub uncredited: Vec<(u64, BlockHash)>,
-    /// Acknowledged after the copy was made, or just before.
+    /// Those that are not, and may be newer than the copy.
     pub too_new: u64,
 }
 
@@ -32,55 +32,51 @@ pub struct Journalled {
 /// # Errors
 /// Either cannot be read.
 pub fn check(dir: &Path, mirror: &Mirror) -> anyhow::Result<Journalled> {
-    let until = mirror.kept_at()?.checked_sub(GRACE).unwrap_or(SystemTime::UNIX_EPOCH);
-    let until = until.duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
+    let mut acknowledged = acknowledged(dir)?;
     let mut journalled = Journalled::default();
-    let mut acknowledged = HashMap::new();
-    for line in lines(dir)? {
-        if line.fate != Fate::Accepted {
-            continue;
-        }
-        if u128::from(line.at) > until {
-            journalled.too_new += 1;
-        } else {
-            acknowledged.insert(line.hash, line.at);
-        }
-    }
-    let mut listing = Listing::default();
+    let (mut listing, mut newest) = (Listing::default(), 0);
     for entry in mirror.entries() {
         let (index, entry) = entry?;
         let Some(listed) = listing.take(index, &entry) else { continue };
+        newest = newest.max(listed.share.received_unix_ms);
         let Some(hash) = listed.hash.filter(|hash| acknowledged.contains_key(hash)) else { continue };
+        acknowledged.remove(&hash);
         if listed.share.credited {
-            acknowledged.remove(&hash);
             journalled.included += 1;
         } else {
             journalled.uncredited.push((index, hash));
         }
     }
-    for (_, hash) in &journalled.uncredited {
-        acknowledged.remove(hash);
-    }
+    // By the log's own times: the copy may have been made long after its head was signed, or copied since.
+    let kept_at = mirror.kept_at()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let until = newest.min(u64::try_from(kept_at.as_millis())?).saturating_sub(GRACE_MS);
     let mut missing: Vec<_> = acknowledged.into_iter().map(|(hash, at)| (at, hash)).collect();
     missing.sort_unstable();
-    journalled.missing = missing.into_iter().map(|(_, hash)| hash).collect();
+    let old = missing.partition_point(|(at, _)| *at <= until);
+    journalled.too_new = (missing.len() - old) as u64; // usize fits u64
+    journalled.missing = missing[..old].iter().map(|(_, hash)| *hash).collect();
     Ok(journalled)
 }
 
-/// All lines of `shares*.jsonl`.
-fn lines(dir: &Path) -> anyhow::Result<Vec<Line>> {
-    let mut lines = Vec::new();
+/// Shares that `shares*.jsonl` call acknowledged, and when they were.
+fn acknowledged(dir: &Path) -> anyhow::Result<HashMap<BlockHash, u64>> {
+    let (mut acknowledged, mut lines) = (HashMap::new(), 0_u64);
     for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = file?.path();
         let name = path.file_name().and_then(|name| name.to_str());
         if !name.is_some_and(|name| name.starts_with("shares") && name.ends_with(".jsonl")) {
             continue;
         }
-        for line in BufReader::new(File::open(&path)?).lines() {
+        for line in BufReader::new(File::open(&path)?).split(b'\n') {
             // What a crash has torn is none.
-            lines.extend(Line::parse(&line.with_context(|| path.display().to_string())?));
+            let line = line.with_context(|| path.display().to_string())?;
+            let Some(line) = Line::parse(&String::from_utf8_lossy(&line)) else { continue };
+            lines += 1;
+            if line.fate == Fate::Accepted {
+                acknowledged.insert(line.hash, line.at);
+            }
         }
     }
-    anyhow::ensure!(!lines.is_empty(), "there is no journal in {}", dir.display());
-    Ok(lines)
+    anyhow::ensure!(lines > 0, "there is no journal in {}", dir.display());
+    Ok(acknowledged)
 }

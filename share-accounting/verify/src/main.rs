@@ -31,6 +31,7 @@ mod words;
 use bitcoin::Network;
 use clap::Parser;
 use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
+use cosigned::Asked;
 use journal::Journalled;
 use kept::SignedLie;
 use mirror::Mirror;
@@ -98,6 +99,11 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     if let (true, Some(url)) = (args.light, &args.url) {
         return light::check(args, url, &verifier);
     }
+    if let Some(url) = &args.url {
+        fetch::check_address(url)?;
+    }
+    // Before the newest head: the log under that goes on from it.
+    let cosigned = args.url.as_ref().map(|url| fetch::fetch_if_there(url, "cosigned"));
     let mut mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
     let report =
         audit(mirror.network(), verifier.log_id(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
@@ -105,6 +111,10 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
         report.root == mirror.head().root || !report.is_honest(),
         "the copy has changed meanwhile"
     );
+    if !report.is_honest() {
+        // Whatever else cannot be looked at must not hide that.
+        return answer(&args.common, mirror.network(), &report, None);
+    }
     let receipts = match &args.receipts {
         None => Checked::default(),
         Some(dir) => receipts::check(dir, &mut mirror, &verifier)?,
@@ -113,11 +123,8 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
         None => Journalled::default(),
         Some(dir) => journal::check(dir, &mirror)?,
     };
-    if let Some(url) = &args.url {
-        cosigned::fetch(&args.dir, url)?;
-    }
-    let wanted = &args.witnesses;
-    let witnessed = cosigned::check(&args.dir, &mirror, &verifier, report.params.as_ref(), wanted)?;
+    let asked = Asked { rules: report.params.as_ref(), wanted: &args.witnesses };
+    let witnessed = cosigned::check(&args.dir, cosigned, &mirror, &verifier, &asked)?;
     let promised = Promised { receipts, journal, witnessed };
     answer(&args.common, mirror.network(), &report, Some(&promised))
 }

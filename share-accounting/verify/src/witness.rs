@@ -8,6 +8,8 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::hex::DisplayHex;
 use share_accounting::publish::Head;
 use share_accounting::publish::cosign::{Refusal, Request, WitnessKey, judge};
 use share_accounting::publish::key::LogVerifier;
@@ -30,6 +32,7 @@ struct Shared {
     key: WitnessKey,
     /// By their names.
     logs: HashMap<String, Mutex<Log>>,
+    _lock: File,
 }
 
 /// A log, and its newest cosigned head.
@@ -61,6 +64,9 @@ pub fn run(args: &WitnessArgs) -> anyhow::Result<()> {
 impl Witness {
     fn open(args: &WitnessArgs) -> anyhow::Result<Self> {
         fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+        // Two that do not know of each other would cosign two logs.
+        let lock = File::create(args.dir.join("lock")).with_context(|| args.dir.display().to_string())?;
+        lock.try_lock().with_context(|| format!("{} is in use by another witness", args.dir.display()))?;
         let key = witness_key(&args.dir.join("witness.key"), &args.name)?;
         let mut logs = HashMap::new();
         for text in &args.logs {
@@ -69,7 +75,7 @@ impl Witness {
             let name = log.verifier.origin().to_owned();
             ensure!(logs.insert(name.clone(), Mutex::new(log)).is_none(), "the log {name} is named twice");
         }
-        Ok(Self(Arc::new(Shared { key, logs })))
+        Ok(Self(Arc::new(Shared { key, logs, _lock: lock })))
     }
 
     fn routes(self) -> Router {
@@ -99,8 +105,8 @@ impl Witness {
 
 impl Log {
     fn open(dir: &Path, verifier: LogVerifier) -> anyhow::Result<Self> {
-        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
-        let name: String = verifier.origin().chars().map(plain).collect();
+        // Pools choose their names.
+        let name = sha256::Hash::hash(verifier.origin().as_bytes()).to_byte_array().to_lower_hex_string();
         let file = dir.join(format!("{name}.checkpoint"));
         let newest = match fs::read(&file) {
             Ok(note) => {
@@ -209,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn logs_of_like_names_have_each_their_own_head() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, _) = LogKey::generate("pool.example/x");
+        let (two, _) = LogKey::generate("pool.example_x");
+        let both = WitnessArgs {
+            logs: [&one, &two].map(|log| log.public().to_owned()).to_vec(),
+            ..args(dir.path(), &one)
+        };
+        for (size, proof) in [(0, vec![]), (1, leaves(&[b"b"]))] {
+            let entries: &[&[u8]] = if size == 0 { &[b"a"] } else { &[b"a", b"b"] };
+            let witness = Witness::open(&both).unwrap();
+            for log in [&one, &two] {
+                assert!(witness.cosign(&request(log, entries, size, &proof)).is_ok());
+            }
+        }
+    }
+
+    #[test]
     fn what_it_has_cosigned_it_remembers_through_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = LogKey::generate("sluice/x");
@@ -233,6 +257,10 @@ mod tests {
         let line = witness.cosign(&body).unwrap_or_default();
         let checkpoint = Request::parse(&body).unwrap().checkpoint;
         assert!(key.cosigned((checkpoint + &line).as_bytes()).is_some());
+        // Nobody else is this witness meanwhile.
+        let second = Witness::open(&args(dir.path(), &log)).err().unwrap().to_string();
+        assert!(second.contains("in use by another witness"), "{second}");
+        drop(witness);
         // Its name stands in its key.
         let renamed = WitnessArgs { name: "else".to_owned(), ..args(dir.path(), &log) };
         assert!(Witness::open(&renamed).is_err());

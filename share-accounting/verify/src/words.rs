@@ -155,14 +155,14 @@ impl Promised {
         if journal > 0 {
             let new = self.journal.too_new;
             proven.push(format!(
-                "{journal} shares that the journal calls acknowledged are in the log and earn; {new} are too new to say"
+                "{journal} shares that the journal calls acknowledged are in the log and earn; {new} are too new to be there"
             ));
         }
         let Witnessed { size, by, .. } = &self.witnessed;
         if !by.is_empty() {
             let names: Vec<_> = by.iter().map(|(name, unix_s)| format!("{name} at {unix_s}")).collect();
             proven.push(format!(
-                "witnesses have cosigned the head of {size} entries (Unix time): {}",
+                "witnesses have cosigned the head of {size} entries, and nothing behind it (Unix time): {}",
                 names.join(", ")
             ));
         }
@@ -183,11 +183,13 @@ impl Promised {
 impl Witnessed {
     /// What is missing of them.
     fn lacking(&self) -> Option<String> {
-        let Self { needed: (needed, of), of_the_rules, absent, .. } = self;
+        let Self { needed: (needed, of), of_the_rules, absent, trouble, .. } = self;
         (!self.is_enough()).then(|| {
-            let others = if absent.is_empty() { String::new() } else { format!("; {} have not", absent.join(", ")) };
+            let absent = (!absent.is_empty()).then(|| format!("; {} have not", absent.join(", ")));
+            let trouble = trouble.as_ref().map(|trouble| format!("; {trouble}"));
+            let others = [absent, trouble].map(Option::unwrap_or_default).concat();
             format!(
-                "that witnesses see this log: {of_the_rules} of {of} that the rules name have cosigned a head of it, {needed} have \
+                "that witnesses see this log: {of_the_rules} of {of} that the rules name have cosigned a head of it within a day, {needed} have \
                  to{others}"
             )
         })

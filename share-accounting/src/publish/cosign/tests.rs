@@ -39,6 +39,11 @@ fn a_cosignature_is_its_witnesss_and_its_checkpoints_alone() {
     let (key, text) = WitnessKey::generate("witness.example/1");
     let key_again = WitnessKey::parse(&text).unwrap();
     assert_eq!(key.verifier(), key_again.verifier());
+    // The same key under another name is the same witness.
+    let renamed = WitnessKey { name: "else".to_owned(), key: key.key.clone() }.verifier();
+    assert!(renamed != key.verifier() && renamed.has_key_of(&key.verifier()));
+    let long = WitnessKey { name: "x".repeat(201), key: key.key.clone() }.verifier().to_string();
+    assert!(long.parse::<WitnessVerifier>().is_err());
     let public = key.verifier().to_string();
     assert_eq!(public.parse(), Ok(key.verifier()));
     assert!(WitnessKey::parse(&text.replace("example/1", "example/2")).is_none(), "its id is of its name");

@@ -9,7 +9,8 @@
 //!
 //! The log is signed before numbers are drawn, and nothing counts but what is under its head ([`signed`]).
 //!
-//! Not here: payouts, windows, what is credited twice (but among the samples), what came too late. All of that takes the
+//! Not here: whether the sums go back somewhere between two bundles that were not both fetched, as they could to hide made-up
+//! work; payouts, windows, what is credited twice (but among the samples), what came too late. All of that takes the
 //! whole log ([`super::audit`]).
 
 mod search;

@@ -9,6 +9,8 @@ use share_accounting::verify::light::{LightReport, MISSED};
 
 /// What takes the whole log.
 const NOT_LIGHT: &[&str] = &[
+    "that the sums of credited work go back nowhere, as they could to hide work that was made up: they were added up in the \
+     bundles that were fetched (without --light it is proven)",
     "what any job pays: outputs, windows, what is owed and settled, and what jobs commit to (without --light it is proven)",
     "that no share is credited twice, too late or on an old block: the samples alone were held against each other",
     "what has become of the blocks, and that the difficulty that jobs name is that of the chain",
@@ -63,7 +65,7 @@ impl LightAnswer<'_> {
             proven.push("no work is credited yet".to_owned());
         } else if self.report.is_proven() {
             proven.push(format!(
-                "with {samples} samples, at least {:.1} % of the credited work is real with {:.0} % probability: {shares} \
+                "with {samples} samples, at least {:.1} % of the credited work is real with {:.0} % probability, if its sums go back nowhere: {shares} \
                  shares were hashed again, each done for the payee and the difficulty that it is booked at",
                 self.real_percent(),
                 (1.0 - MISSED) * 100.0
