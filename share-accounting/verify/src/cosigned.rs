@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// A witness's word is that of the copy's time if it is not older than it by more, in seconds: a day.
+/// A witness's word is that of the copy's time if the two are no further apart, in seconds: a day.
 const AGE_MAX_S: u64 = 86_400;
 
 /// What is known of witnesses.
