@@ -15,6 +15,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 use stratum::pot::Pot;
 use stratum::target::Work;
 
@@ -136,12 +137,17 @@ fn long_ago() -> u64 {
     unix_ms() - MISSING_AFTER.as_millis() as u64 - 1_000
 }
 
-/// A log of one entry, which was seen before the first share.
+/// A log of one entry, which was seen before the first share. Times are whole milliseconds, and a share of the very one in
+/// which the head was asked for may be from before: the next has begun when this returns.
 fn met(pool: &Pool, dir: &Path) -> Log {
     pool.publish(&[share(0, true)]);
     let mut log = pool.log(dir);
     round(&mut log);
     assert_eq!((log.head.map(|head| head.size), &log.trouble), (Some(1), &None));
+    let asked = log.contacts.back().unwrap().at;
+    while unix_ms() <= asked {
+        thread::sleep(Duration::from_millis(1));
+    }
     log
 }
 
@@ -203,6 +209,17 @@ fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
     round(&mut log);
     log.expect(&line(2, unix_ms()));
     assert!(without_credit(&log), "{:?}", log.missing);
+}
+
+#[test]
+fn a_share_of_the_very_millisecond_in_which_the_head_was_asked_for_is_not_watched() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = met(&pool, dir.path());
+    let asked = log.contacts.back().unwrap().at;
+    log.expect(&line(8, asked));
+    log.expect(&line(9, asked + 1));
+    round(&mut log);
+    assert_eq!((log.expected(), log.unwatched), (1, 1));
 }
 
 #[test]
