@@ -12,7 +12,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Address, BlockHash, Network, ScriptBuf};
 use serde::{Deserialize, Serialize};
 use share_accounting::Accounting;
-use share_accounting::entry::Entry;
+use share_accounting::entry::Share;
 use share_accounting::publish::tiles::Place;
 use share_accounting::publish::{NoAnswer, Published};
 use share_accounting::tree::TreeHash;
@@ -20,8 +20,8 @@ use std::cell::OnceCell;
 
 /// Entries that are looked through for one answer of `/log/receipts`.
 const ENTRIES_MAX: u64 = 16_384;
-/// Receipts in one answer: each has up to two kilobytes.
-const RECEIPTS_MAX: usize = 256;
+/// Shares in one answer: the receipt of each has up to two kilobytes.
+const SHARES_MAX: usize = 256;
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const ALWAYS_ASK: &str = "no-cache";
@@ -164,12 +164,9 @@ async fn receipts(State(pages): State<LogPages>, Query(asked): Query<ReceiptsOf>
     let aside = pages.aside.clone();
     let (accounting, payees) = (pages.accounting.clone(), OnceCell::new());
     // Asked once the head is known: what is under it has its payees there.
-    let is_payee = move |payee: &u32| payees.get_or_init(|| accounting.payees_of(&script)).contains(payee);
-    let is_theirs = move |entry: &[u8]| match Entry::decode(entry) {
-        Ok((Entry::Share(share), _)) => is_payee(&share.payee),
-        _ => false,
-    };
-    let ask = move || pages.published.receipts(asked.from, ENTRIES_MAX, RECEIPTS_MAX, is_theirs);
+    let is_theirs =
+        move |share: &Share| payees.get_or_init(|| accounting.payees_of(&script)).contains(&share.payee);
+    let ask = move || pages.published.receipts(asked.from, ENTRIES_MAX, SHARES_MAX, is_theirs);
     let receipts = aside.run(ask).await??;
     Ok(json(ALWAYS_ASK, &receipts))
 }

@@ -253,7 +253,7 @@ mod tests {
 
     fn line(at: u64) -> Line {
         let hash = BlockHash::from_byte_array([at as u8; 32]);
-        Line { at, user: "x".repeat(1_000), hash, fate: Fate::Lost, rolled: None }
+        Line { at, user: "x".repeat(1_000), hash, fate: Fate::Lost }
     }
 
     #[test]

@@ -9,8 +9,7 @@ use crate::forward::{ACCOUNTS_MAX, Account, Judged, Share, Waiting, Wish, reject
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::receipts::LogAddress;
-use share_accounting::entry::Extranonce;
-use share_accounting::publish::journal::{Fate, Line, Rolled};
+use share_accounting::publish::journal::{Fate, Line};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -363,19 +362,10 @@ impl Link {
         let Share { channel_id, job_id, extranonce, ntime, nonce, version, hash, waiting } = share;
         let sent = session.channels.get_mut(&channel_id).and_then(|channel| {
             let job = channel.jobs.iter().rev().find(|job| job.id == job_id)?.clone();
-            let whole = [job.extranonce_prefix.as_bytes(), extranonce.as_bytes()].concat();
-            let rolled =
-                Extranonce::new(&whole).map(|extranonce| Rolled { extranonce, ntime, nonce, version });
             let share = client::Share { job, extranonce, ntime, nonce, version };
             match session.client.submit(&share, out) {
                 Ok(sequence_number) => {
-                    channel.sent.push_back(Sent {
-                        sequence_number,
-                        waiting,
-                        hash,
-                        rolled,
-                        since: Instant::now(),
-                    });
+                    channel.sent.push_back(Sent { sequence_number, waiting, hash, since: Instant::now() });
                     Some(())
                 }
                 Err(error) => {
@@ -436,7 +426,7 @@ impl Link {
         let Some(journal) = &self.journal else { return };
         let user = self.upstream.user.as_ref().map_or(account.as_bytes(), |user| user.as_bytes());
         let user = String::from_utf8_lossy(user).into_owned();
-        journal.note(self.place, Line { at: unix_ms(), user, hash: sent.hash, fate, rolled: sent.rolled });
+        journal.note(self.place, Line { at: unix_ms(), user, hash: sent.hash, fate });
     }
 
     /// A share will not be judged upstream.

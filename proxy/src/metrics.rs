@@ -3,6 +3,7 @@
 use crate::rates::Rates;
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
 use std::iter::once;
+use std::time::Duration;
 use stratum::share::Reject;
 use stratum_net::metrics::{Counters, ShardMetrics, gauge, register};
 
@@ -23,6 +24,7 @@ pub struct Metrics {
     journal_left_out: IntCounter,
     receipts: Counters,
     receipts_expected: IntGauge,
+    uncosigned: IntGauge,
     ended: IntCounter,
     waiting: IntGauge,
     machines: IntGauge,
@@ -84,6 +86,10 @@ impl Metrics {
             receipts_expected: plain(
                 "sluice_proxy_receipts_expected",
                 "Acknowledged shares that wait to be found in the log.",
+            ),
+            uncosigned: plain(
+                "sluice_proxy_log_uncosigned_seconds",
+                "How long a head of a log has waited to be cosigned by enough of the owner's witnesses.",
             ),
             ended: counter("sluice_proxy_upstream_ends_total", "Connections upstream that ended or failed."),
             waiting: plain("sluice_proxy_upstream_waiting", "Shares that wait for upstream's verdict."),
@@ -164,6 +170,11 @@ impl Metrics {
     /// So many are waited for.
     pub fn receipts_expected(&self, count: usize) {
         self.receipts_expected.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A head has waited so long to be cosigned.
+    pub fn uncosigned(&self, waits: Duration) {
+        self.uncosigned.set(i64::try_from(waits.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// A connection upstream ended.

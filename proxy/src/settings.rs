@@ -2,7 +2,9 @@
 
 use crate::cli::Overrides;
 use crate::link::Upstream;
+use crate::receipts::witnessed::Witnesses;
 use crate::receipts::{self, LogAddress};
+use share_accounting::publish::cosign::WitnessVerifier;
 use share_accounting::publish::key::LogVerifier;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use toml::{Table, Value};
 
 /// Upstreams that can be named.
 const UPSTREAMS_MAX: usize = 16;
+/// Witnesses that can be named for one.
+const WITNESSES_MAX: usize = 16;
 
 /// All settings, resolved.
 #[derive(Debug, Clone)]
@@ -188,12 +192,16 @@ fn log_address(table: &mut Reader, has_data_dir: bool) -> Option<LogAddress> {
     if let Some(Err(error)) = key.as_deref().map(LogVerifier::parse) {
         table.mistake("log_key", error.to_string());
     }
+    let witnesses = witnesses(table);
+    if url.is_none() && witnesses.needed > 0 {
+        table.mistake("log_witnesses", "of no log: set log_url and log_key, too");
+    }
     match (url, key) {
         (Some(_), Some(_)) if !has_data_dir => {
             table.mistake("log_url", "receipts need a place: set data_dir, too");
             None
         }
-        (Some(url), Some(key)) => Some(LogAddress { url, key }),
+        (Some(url), Some(key)) => Some(LogAddress { url, key, witnesses }),
         (Some(_), None) => {
             table.mistake(
                 "log_key",
@@ -209,10 +217,35 @@ fn log_address(table: &mut Reader, has_data_dir: bool) -> Option<LogAddress> {
     }
 }
 
+/// All of them are needed, unless fewer are.
+fn witnesses(table: &mut Reader) -> Witnesses {
+    let mut keys = Vec::<WitnessVerifier>::new();
+    let texts = table.or("log_witnesses", Vec::<String>::new());
+    if texts.len() > WITNESSES_MAX {
+        table.mistake("log_witnesses", format!("{} are too many: at most {WITNESSES_MAX}", texts.len()));
+    }
+    for text in &texts {
+        match text.parse::<WitnessVerifier>() {
+            Ok(key) if keys.iter().any(|known| known.has_key_of(&key)) => {
+                table.mistake("log_witnesses", format!("{key} is there twice: one witness counts once"));
+            }
+            Ok(key) => keys.push(key),
+            Err(error) => table.mistake("log_witnesses", error.to_string()),
+        }
+    }
+    let all = texts.len().min(WITNESSES_MAX) as u64; // 16
+    let needed = table.in_range("log_witnesses_needed", all, all.min(1)..=all);
+    Witnesses { keys, needed: usize::try_from(needed).expect("at most 16") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use share_accounting::publish::cosign::WitnessKey;
+    use share_accounting::publish::key::LogKey;
 
+    /// From BIP 173.
+    const PAYEE: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
     const KEY: &str = "9bXiEd8boQVhq7WddEcERUL5tyyJVFYdU8th3HfbNXK3Yw6GRXh";
 
     fn good() -> String {
@@ -253,13 +286,13 @@ mod tests {
 
     #[test]
     fn receipts_need_an_address_a_key_and_a_place() {
-        let key = share_accounting::publish::key::LogKey::generate("sluice/x").0.public().to_owned();
-        let with = |more: &str| good() + more;
+        let key = LogKey::generate("sluice/x").0.public().to_owned();
+        let with = |more: &str| good().replace("tb1q.proxy", &format!("{PAYEE}.proxy")) + more;
         let address = format!("log_url = \"http://pool:3380/log\"\nlog_key = \"{key}\"\n");
         let settings = Settings::resolve(Reader::text(&format!("data_dir = \"x\"\n{}", with(&address))));
         assert_eq!(settings.unwrap().upstreams[0].log.as_ref().unwrap().key, key);
         assert!(mistakes(&with(&address)).contains("upstream.log_url: receipts need a place: set data_dir"));
-        let nobody = format!("data_dir = \"x\"\n{}", with(&address).replace("tb1q.proxy", "-"));
+        let nobody = format!("data_dir = \"x\"\n{}", with(&address).replace(PAYEE, "tb1q"));
         assert!(mistakes(&nobody).contains("upstream.user: receipts go by the address"));
         assert!(mistakes(&with("log_url = \"https://x\"\n")).contains("upstream.log_key: missing"));
         let wrong = mistakes(&with("log_url = \"https://x\"\nlog_key = \"x\"\n"));
@@ -268,6 +301,31 @@ mod tests {
             "{wrong}"
         );
         assert!(mistakes(&with(&format!("log_key = \"{key}\"\n"))).contains("upstream.log_url: missing"));
+    }
+
+    #[test]
+    fn witnesses_belong_to_a_log_and_each_counts_once() {
+        let log_key = LogKey::generate("sluice/x").0.public().to_owned();
+        let key = |name: &str| WitnessKey::generate(name).0.verifier().to_string();
+        let (a, b) = (key("a"), key("b"));
+        let with = |more: &str| {
+            let good = good().replace("tb1q.proxy", PAYEE);
+            format!("data_dir = \"x\"\n{good}log_url = \"http://x/log\"\nlog_key = \"{log_key}\"\n{more}")
+        };
+        let needed = |more: &str| {
+            let settings = Settings::resolve(Reader::text(&with(more))).unwrap();
+            let witnesses = settings.upstreams[0].log.as_ref().unwrap().witnesses.clone();
+            (witnesses.keys.len(), witnesses.needed)
+        };
+        let both = format!("log_witnesses = [\"{a}\", \"{b}\"]\n");
+        assert_eq!((needed(""), needed(&both)), ((0, 0), (2, 2)));
+        assert_eq!(needed(&format!("{both}log_witnesses_needed = 1\n")), (2, 1));
+        assert!(
+            mistakes(&with(&format!("{both}log_witnesses_needed = 3\n"))).contains("3 is outside 1 to 2")
+        );
+        assert!(mistakes(&with(&format!("log_witnesses = [\"{a}\", \"{a}\"]\n"))).contains("is there twice"));
+        assert!(mistakes(&with("log_witnesses = [\"x\"]\n")).contains("is no key of a witness"));
+        assert!(mistakes(&(good() + &both)).contains("upstream.log_witnesses: of no log"));
     }
 
     #[test]

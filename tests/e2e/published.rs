@@ -124,6 +124,16 @@ fn lie_a_share_dropped_after_its_receipt() {
     let in_bulk: Value = serde_json::from_str(&all).unwrap_or_else(|_| panic!("{all}"));
     let in_bulk = in_bulk["receipts"].as_array().unwrap();
     assert!(in_bulk.len() >= 3 && in_bulk.iter().any(|receipt| receipt["index"] == index), "{all}");
+    // Each with the job that it was hashed on.
+    let decoded = |receipt: &Value| {
+        Entry::decode(&Vec::from_hex(receipt["entry"].as_str().unwrap()).unwrap()).unwrap().0
+    };
+    for receipt in in_bulk {
+        if let Entry::Share(share) = decoded(receipt) {
+            let job = in_bulk.iter().find(|receipt| receipt["index"] == share.job).unwrap();
+            assert!(matches!(decoded(job), Entry::Job(_)), "{all}");
+        }
+    }
     fs::write(receipts.path().join("all.json"), &all).unwrap();
     let entry = Vec::from_hex(parsed["receipts"][0]["entry"].as_str().unwrap()).unwrap();
     let nonce = u32::from_str_radix(share.params[4].as_str().unwrap(), 16).unwrap();

@@ -4,54 +4,11 @@ use serde_json::{Value, json};
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
-use sluice_tests::support::{binary, free_ports, wait_for};
-use std::io::{BufRead, BufReader};
+use sluice_tests::support::witness::Witness;
+use sluice_tests::support::{binary, wait_for};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
-
-/// A running witness; killed when dropped.
-struct Witness {
-    process: Child,
-    key: String,
-    port: u16,
-    dir: TempDir,
-}
-
-impl Witness {
-    fn start(name: &str, log_key: &str) -> Self {
-        let [port] = free_ports();
-        Self::at(name, log_key, port, TempDir::new().unwrap())
-    }
-
-    fn at(name: &str, log_key: &str, port: u16, dir: TempDir) -> Self {
-        let mut command = Command::new(binary("sluice-verify"));
-        command.arg("witness").arg(dir.path()).args(["--name", name, "--log", log_key]);
-        command.args(["--listen", &format!("127.0.0.1:{port}")]).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let key = line.trim().strip_prefix("witness ").unwrap_or_else(|| panic!("{line}")).to_owned();
-        Self { process, key, port, dir }
-    }
-
-    fn setting(&self) -> String {
-        format!("\"http://127.0.0.1:{} {}\"", self.port, self.key)
-    }
-
-    fn kill(mut self) -> (u16, TempDir) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        (self.port, std::mem::replace(&mut self.dir, TempDir::new().unwrap()))
-    }
-}
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn mine(pool: &Pool, node: &Node) {
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");

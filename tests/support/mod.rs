@@ -13,6 +13,7 @@ pub mod small_disk;
 pub mod stand_in;
 pub mod v2_link;
 pub mod v2_miner;
+pub mod witness;
 
 use socket2::{Domain, Socket, Type};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -81,6 +81,12 @@ difficulty.pot_start = -32
         self.set("data_dir", &format!("{dir:?}")).set("receipts_every_s", "1")
     }
 
+    /// Has the last upstream's log held against what these witnesses cosign.
+    pub fn witnessed_by(mut self, keys: &[&str]) -> Self {
+        self.toml.push_str(&format!("log_witnesses = {keys:?}\n"));
+        self
+    }
+
     /// Its folder, if it keeps anything.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("proxy")

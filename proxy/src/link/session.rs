@@ -3,7 +3,6 @@
 use super::{JOBS_MAX, JOBS_PER_PERIOD_MAX, JOBS_PERIOD, SILENCE, UPDATE_EVERY};
 use crate::forward::{Account, Waiting};
 use bitcoin::BlockHash;
-use share_accounting::publish::journal::Rolled;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -22,8 +21,6 @@ pub(super) struct Sent {
     pub(super) waiting: Option<Waiting>,
     /// Of its header.
     pub(super) hash: BlockHash,
-    /// What its entry in a log is known by; nothing where more is rolled than a log has room for.
-    pub(super) rolled: Option<Rolled>,
     pub(super) since: Instant,
 }
 

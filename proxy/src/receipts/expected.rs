@@ -4,7 +4,6 @@
 //! what is found is remembered for a while, too.
 
 use bitcoin::BlockHash;
-use share_accounting::publish::journal::Rolled;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -21,18 +20,12 @@ const REMEMBERED: Duration = Duration::from_secs(900);
 /// What a pool owes the log, of one payee.
 #[derive(Debug, Default)]
 pub struct Expected {
-    shares: HashMap<Rolled, Share>,
+    /// When they were acknowledged, Unix milliseconds, by the hash of their header.
+    shares: HashMap<BlockHash, u64>,
     /// Whether they earn, and when they were found, Unix milliseconds.
-    found: HashMap<Rolled, (bool, u64)>,
+    found: HashMap<BlockHash, (bool, u64)>,
     /// When something was found that could not be remembered.
     forgot_at: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    hash: BlockHash,
-    /// When it was acknowledged, Unix milliseconds.
-    at: u64,
 }
 
 /// What is known of a share that was acknowledged.
@@ -64,28 +57,28 @@ fn ms(duration: Duration) -> u64 {
 
 impl Expected {
     /// The pool has acknowledged a share.
-    pub fn accepted(&mut self, rolled: Rolled, hash: BlockHash, unix_ms: u64) -> Taken {
-        if let Some((credited, _)) = self.found.remove(&rolled) {
+    pub fn accepted(&mut self, hash: BlockHash, unix_ms: u64) -> Taken {
+        if let Some((credited, _)) = self.found.remove(&hash) {
             return Taken::Found { credited };
         }
         if self.shares.len() >= EXPECTED_MAX {
             return Taken::Unwatched;
         }
-        self.shares.insert(rolled, Share { hash, at: unix_ms });
+        self.shares.insert(hash, unix_ms);
         Taken::Expected
     }
 
-    /// A share is in the log; its hash, if it was waited for.
-    pub fn found(&mut self, rolled: Rolled, credited: bool, unix_ms: u64) -> Option<BlockHash> {
-        if let Some(share) = self.shares.remove(&rolled) {
-            return Some(share.hash);
+    /// A share is in the log; whether it was waited for.
+    pub fn found(&mut self, hash: BlockHash, credited: bool, unix_ms: u64) -> bool {
+        if self.shares.remove(&hash).is_some() {
+            return true;
         }
         if self.found.len() < FOUND_MAX {
-            self.found.insert(rolled, (credited, unix_ms));
+            self.found.insert(hash, (credited, unix_ms));
         } else {
             self.forgot_at = Some(unix_ms);
         }
-        None
+        false
     }
 
     /// All entries have been looked through under a head that is there since `head_since`, Unix milliseconds: what should
@@ -104,15 +97,15 @@ impl Expected {
 
     /// Those that were acknowledged at this time or before are not waited for any longer; oldest first.
     pub fn forget_until(&mut self, unix_ms: u64) -> Vec<BlockHash> {
-        let gone = self.shares.extract_if(|_, share| share.at <= unix_ms);
-        let mut gone: Vec<_> = gone.map(|(_, share)| (share.at, share.hash)).collect();
+        let gone = self.shares.extract_if(|_, at| *at <= unix_ms);
+        let mut gone: Vec<_> = gone.map(|(hash, at)| (at, hash)).collect();
         gone.sort_unstable();
         gone.into_iter().map(|(_, hash)| hash).collect()
     }
 
     /// When the oldest that is waited for was acknowledged.
     pub fn oldest(&self) -> Option<u64> {
-        self.shares.values().map(|share| share.at).min()
+        self.shares.values().copied().min()
     }
 
     /// How many are waited for.
@@ -130,14 +123,11 @@ impl Expected {
 mod tests {
     use super::*;
     use bitcoin::hashes::Hash;
-    use share_accounting::entry::Extranonce;
 
-    fn rolled(nonce: u32) -> Rolled {
-        Rolled { extranonce: Extranonce::new(&[1; 12]).unwrap(), ntime: 7, nonce, version: 8 }
-    }
-
-    fn hash(n: u8) -> BlockHash {
-        BlockHash::from_byte_array([n; 32])
+    fn hash(n: u32) -> BlockHash {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        BlockHash::from_byte_array(bytes)
     }
 
     #[test]
@@ -145,10 +135,9 @@ mod tests {
         let wait = ms(MISSING_AFTER);
         let mut expected = Expected::default();
         for n in 0..4 {
-            let taken = expected.accepted(rolled(n.into()), hash(n), 1_000 + u64::from(n));
-            assert_eq!(taken, Taken::Expected);
+            assert_eq!(expected.accepted(hash(n), 1_000 + u64::from(n)), Taken::Expected);
         }
-        assert_eq!(expected.found(rolled(1), true, 1_000), Some(hash(1)));
+        assert!(expected.found(hash(1), true, 1_000));
         let missing = |expected: &mut Expected, since| expected.not_found(since, since).missing;
         assert_eq!(missing(&mut expected, 999 + wait), []);
         assert_eq!(missing(&mut expected, 1_002 + wait), [hash(0), hash(2)]);
@@ -161,25 +150,25 @@ mod tests {
     #[test]
     fn what_is_found_before_its_acknowledgement_is_here_is_not_waited_for() {
         let mut expected = Expected::default();
-        assert_eq!(expected.found(rolled(1), true, 1_000), None);
-        assert_eq!(expected.found(rolled(2), false, 1_000), None);
-        assert_eq!(expected.found(rolled(3), true, 1_000), None);
-        assert_eq!(expected.accepted(rolled(1), hash(1), 2_000), Taken::Found { credited: true });
-        assert_eq!(expected.accepted(rolled(2), hash(2), 2_000), Taken::Found { credited: false });
+        for (n, credited) in [(1, true), (2, false), (3, true)] {
+            assert!(!expected.found(hash(n), credited, 1_000));
+        }
+        assert_eq!(expected.accepted(hash(1), 2_000), Taken::Found { credited: true });
+        assert_eq!(expected.accepted(hash(2), 2_000), Taken::Found { credited: false });
         // For a while.
         expected.not_found(0, 1_000 + ms(REMEMBERED));
-        assert_eq!(expected.accepted(rolled(3), hash(3), 2_000), Taken::Expected);
+        assert_eq!(expected.accepted(hash(3), 2_000), Taken::Expected);
     }
 
     #[test]
     fn no_more_are_watched_than_there_is_room_for_and_none_is_accused_for_want_of_it() {
         let mut expected = Expected::default();
         for n in 0..EXPECTED_MAX as u32 {
-            assert_eq!(expected.accepted(rolled(n), hash(0), 0), Taken::Expected);
+            assert_eq!(expected.accepted(hash(n), 0), Taken::Expected);
         }
-        assert_eq!(expected.accepted(rolled(u32::MAX), hash(0), 0), Taken::Unwatched);
+        assert_eq!(expected.accepted(hash(u32::MAX), 0), Taken::Unwatched);
         for n in 0..=FOUND_MAX as u32 {
-            expected.found(rolled(1 << 24 | n), true, 5);
+            expected.found(hash(1 << 24 | n), true, 5);
         }
         let late = ms(MISSING_AFTER) + 1;
         assert_eq!(expected.not_found(late, late), NotFound { missing: vec![], unwatched: EXPECTED_MAX });

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+use stratum_net::clock::unix_ms;
 use tracing::{error, warn};
 
 /// Shares that wait to be taken over from the journal; further ones are not watched.
@@ -104,10 +105,11 @@ impl Keeper {
             }
             let log = logs.of(upstream);
             round.end(log);
-            let wrong = log.missing.iter().chain(&log.trouble).cloned();
+            let wrong = log.missing.iter().chain(&log.trouble).chain(&log.alarm).cloned();
             health.receipts(upstream, wrong.chain(log.unwatched()).collect());
         }
         metrics.receipts_expected(logs.0.values().map(Log::expected).sum());
+        metrics.uncosigned(logs.0.values().map(Log::uncosigned).max().unwrap_or_default());
     }
 }
 
@@ -145,7 +147,7 @@ impl Round {
         if log.is_false {
             return Self { until, payees: VecDeque::new(), failures: 0, failure: None };
         }
-        if let Err(failure) = log.contact() {
+        if let Err(failure) = log.contact().and_then(|()| log.ask_witnesses()) {
             return Self { until, payees: VecDeque::new(), failures: FAILURES_MAX, failure: Some(failure) };
         }
         let waiting = log.payees.iter().filter(|(_, payee)| !payee.expected.is_empty());
@@ -189,6 +191,11 @@ impl Round {
             }
             log.trouble = trouble;
         }
+        let alarm = log.witnessed.alarm(unix_ms());
+        if let Some(reason) = alarm.as_ref().filter(|_| log.alarm.is_none()) {
+            error!(log = log.url, reason, "witnesses do not see this log");
+        }
+        log.alarm = alarm;
         log.folder.prune();
     }
 }

@@ -1,34 +1,39 @@
 //! Receipts for the shares that a Sluice pool has acknowledged: fetched from its log, checked and kept, without anybody
 //! asking. Who is missing one is told.
 //!
-//! - [`expected`]: what is waited for, pure; `folder`: what is kept
+//! - [`expected`]: what is waited for, pure; [`witnessed`]: whether others see the same log, pure; `folder`: what is kept
 //! - `keeper`: the thread that asks
 //! - this module: what is asked of one log
 //!
-//! A receipt is believed as far as its signature and its path go: that the log holds such an entry for this payee. Whether
-//! that is the very work of the share is for `sluice-verify published --receipts … --journal …`, which has the whole log.
+//! A share is found by the hash of its header, which is computed again from its entry and that of its job: so the log holds,
+//! under a signed head, the very work that was done for this payee, and the job with all that it commits to. What the log
+//! makes of that is for `sluice-verify published --receipts … --journal …`, which has the whole log.
 
 pub mod expected;
 mod folder;
 mod keeper;
+pub mod witnessed;
 
 pub use keeper::start;
 
 use self::expected::{Expected, MISSING_AFTER, NotFound, Taken};
 use self::folder::{Folder, Seen};
+use self::witnessed::{Witnessed, Witnesses};
 use crate::forward::ACCOUNTS_MAX;
 use crate::metrics::Metrics;
-use bitcoin::BlockHash;
+use bitcoin::address::NetworkUnchecked;
 use bitcoin::hex::FromHex;
-use share_accounting::entry::Entry;
+use bitcoin::{Address, BlockHash, ScriptBuf};
 use share_accounting::publish::Head;
-use share_accounting::publish::journal::{Fate, Line, Rolled};
+use share_accounting::publish::journal::{Fate, Line};
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::Receipts;
 use share_accounting::tree::TreeHash;
+use share_accounting::verify::receipted::{self, Receipted};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 use stratum_net::clock::unix_ms;
 use stratum_net::fetch;
 use tracing::{debug, error, info, warn};
@@ -46,13 +51,15 @@ const ADDRESS_BYTES_MAX: usize = 90;
 const RECEIPTS_BYTES_MAX: usize = 8 << 20;
 const PROOF_BYTES_MAX: usize = 64 << 10;
 
-/// Where a pool publishes its log, and who signs it.
+/// Where a pool publishes its log, who signs it, and who is trusted to see the same.
 #[derive(Debug, Clone)]
 pub struct LogAddress {
     /// As in `http://HOST:PORT/log`.
     pub url: String,
     /// The public key that signs it, as the pool gives it out.
     pub key: String,
+    /// Who cosigns it.
+    pub witnesses: Witnesses,
 }
 
 /// Why there are no receipts at the moment.
@@ -80,6 +87,7 @@ struct Log {
     head: Option<Head>,
     /// When that was first seen, Unix milliseconds.
     head_since: u64,
+    witnessed: Witnessed,
     /// The newest questions for a head, oldest first.
     contacts: VecDeque<Contact>,
     /// Who is asked for first in the next round.
@@ -90,6 +98,8 @@ struct Log {
     missing: Option<String>,
     /// Why there are no receipts at the moment.
     trouble: Option<String>,
+    /// Why it may be a log that nobody else is shown.
+    alarm: Option<String>,
     /// Shares that nobody looks for, for there are too many.
     unwatched: usize,
 }
@@ -103,31 +113,38 @@ struct Contact {
 }
 
 /// A payee of a log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Payee {
+    /// What its shares pay.
+    script: ScriptBuf,
     /// Entries before this one have been looked through; nobody has looked yet.
     next: Option<u64>,
     expected: Expected,
 }
 
-/// The address in a user's name, which ends as pools read it. It becomes part of file names, so nothing else passes.
-pub fn payee_of(user: &str) -> Option<&str> {
+/// The address in a user's name, which ends as pools read it, and its script. It becomes part of file names, so nothing
+/// else passes.
+pub fn payee_of(user: &str) -> Option<(&str, ScriptBuf)> {
     let payee = user.split(['.', '_', '/']).next().unwrap_or(user);
-    let is_address = (1..=ADDRESS_BYTES_MAX).contains(&payee.len())
-        && payee.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_address.then_some(payee)
+    let is_plain = payee.len() <= ADDRESS_BYTES_MAX && payee.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // Which network it is of is the pool's concern.
+    let address = payee.parse::<Address<NetworkUnchecked>>().ok().filter(|_| is_plain)?;
+    Some((payee, address.assume_checked().script_pubkey()))
 }
 
 impl Log {
-    fn open(folder: PathBuf, LogAddress { url, key }: LogAddress) -> anyhow::Result<Self> {
+    fn open(folder: PathBuf, LogAddress { url, key, witnesses }: LogAddress) -> anyhow::Result<Self> {
         let verifier = LogVerifier::parse(&key)?;
         let day_ago = unix_ms().saturating_sub(DAY_MS);
         let lines = crate::journal::lines_since(&folder, day_ago).unwrap_or_default();
         let folder = Folder::open(folder.join("receipts"))?;
         let head = folder.head(&verifier)?;
         let seen = folder.seen()?;
-        let payee = |next| Payee { next: Some(next), expected: Expected::default() };
-        let payees = seen.iter().map(|(name, seen)| (name.clone(), payee(seen.next))).collect();
+        let payee = |(name, seen): (&String, &Seen)| {
+            let (_, script) = payee_of(name)?;
+            Some((name.clone(), Payee { script, next: Some(seen.next), expected: Expected::default() }))
+        };
+        let payees = seen.iter().filter_map(payee).collect();
         let mut log = Self {
             url: url.trim_end_matches('/').to_owned(),
             verifier,
@@ -135,16 +152,18 @@ impl Log {
             payees,
             head,
             head_since: unix_ms(),
+            witnessed: Witnessed::by(witnesses),
             contacts: VecDeque::new(),
             first: String::new(),
             is_false: false,
             missing: None,
             trouble: None,
+            alarm: None,
             unwatched: 0,
         };
         // Shares of the run before, of payees for whom somebody has looked then.
         for line in lines.into_iter().filter(|line| line.fate == Fate::Accepted) {
-            let seen = payee_of(&line.user).and_then(|payee| seen.get(payee));
+            let seen = payee_of(&line.user).and_then(|(payee, _)| seen.get(payee));
             if seen.is_some_and(|seen| line.at > seen.since) {
                 log.expect(&line);
             }
@@ -153,8 +172,10 @@ impl Log {
         let Self { folder, payees, .. } = &mut log;
         folder.each_since(day_ago, |payee, receipts| {
             if let Some(payee) = payees.get_mut(payee) {
-                for (rolled, credited) in shares(receipts) {
-                    payee.expected.found(rolled, credited, unix_ms());
+                for Receipted { share, hash } in receipted::shares(receipts, &payee.script) {
+                    if let Some(hash) = hash {
+                        payee.expected.found(hash, share.credited, unix_ms());
+                    }
                 }
             }
         })?;
@@ -163,12 +184,13 @@ impl Log {
 
     /// The pool has acknowledged a share.
     fn expect(&mut self, line: &Line) -> Taken {
-        let known = payee_of(&line.user).zip(line.rolled).filter(|(payee, _)| {
+        let known = payee_of(&line.user).filter(|(payee, _)| {
             !self.is_false && (self.payees.len() < ACCOUNTS_MAX || self.payees.contains_key(*payee))
         });
-        let taken = known.map_or(Taken::Unwatched, |(payee, rolled)| {
-            let payee = self.payees.entry(payee.to_owned()).or_default();
-            payee.expected.accepted(rolled, line.hash, line.at)
+        let taken = known.map_or(Taken::Unwatched, |(payee, script)| {
+            let new = || Payee { script, next: None, expected: Expected::default() };
+            let payee = self.payees.entry(payee.to_owned()).or_insert_with(new);
+            payee.expected.accepted(line.hash, line.at)
         });
         match taken {
             Taken::Found { credited: false } => self.say_uncredited(line.hash),
@@ -186,6 +208,11 @@ impl Log {
         let count = self.unwatched;
         (count > 0 && !self.is_false)
             .then(|| format!("{count} acknowledged shares are not looked for in its log"))
+    }
+
+    /// For how long what it has signed waits to be cosigned.
+    fn uncosigned(&self) -> Duration {
+        self.witnessed.waits(unix_ms())
     }
 
     /// Shares wait although nothing fails.
@@ -216,13 +243,20 @@ impl Log {
                 return Err(Failure::Answer("it does not go on".to_owned()));
             }
             self.follow(head, &receipts.checkpoint)?;
+            let Some(payee) = self.payees.get(name) else { return Ok(()) };
+            let shares = receipted::shares(&receipts, &payee.script);
+            if shares.iter().any(|share| share.hash.is_none()) {
+                return Err(Failure::Answer(
+                    "a share is there without the job that it was hashed on".to_owned(),
+                ));
+            }
             if !receipts.receipts.is_empty() {
                 // What else was in the answer is not kept.
                 let text = serde_json::to_vec(&receipts).expect("numbers, strings and lists");
                 self.folder.keep(name, next, receipts.next, &text)?;
             }
             next = receipts.next;
-            self.take(name, &receipts, metrics);
+            self.take(name, next, &shares, metrics);
             if whole {
                 self.say_missing(name, head, metrics);
                 return Ok(());
@@ -231,19 +265,18 @@ impl Log {
         Ok(())
     }
 
-    /// Takes an answer that was checked.
-    fn take(&mut self, name: &str, receipts: &Receipts, metrics: &Metrics) {
-        let payee = self.payees.entry(name.to_owned()).or_default();
-        payee.next = Some(receipts.next);
+    /// Takes the shares of an answer that was checked; entries before `next` have been looked through.
+    fn take(&mut self, name: &str, next: u64, shares: &[Receipted], metrics: &Metrics) {
+        let Some(payee) = self.payees.get_mut(name) else { return };
+        payee.next = Some(next);
         let (mut kept, mut uncredited) = (0, Vec::new());
-        for (rolled, credited) in shares(receipts) {
-            if let Some(hash) = payee.expected.found(rolled, credited, unix_ms()) {
-                kept += 1;
-                uncredited.extend((!credited).then_some(hash));
-            }
+        for Receipted { share, hash } in shares {
+            let hash = hash.filter(|hash| payee.expected.found(*hash, share.credited, unix_ms()));
+            kept += usize::from(hash.is_some());
+            uncredited.extend(hash.filter(|_| !share.credited));
         }
         metrics.receipts_kept(kept);
-        debug!(payee = name, next = receipts.next, kept, "receipts");
+        debug!(payee = name, next, kept, "receipts");
         uncredited.into_iter().for_each(|hash| self.say_uncredited(hash));
     }
 
@@ -282,10 +315,42 @@ impl Log {
         Ok(())
     }
 
+    /// Asks what witnesses have cosigned.
+    fn ask_witnesses(&mut self) -> Result<(), Failure> {
+        if !self.witnessed.is_wanted() {
+            return Ok(());
+        }
+        match self.cosigned() {
+            Ok(head) => self.witnessed.cosigned(head.size),
+            Err(failure @ Failure::TwoLogs { .. }) => return Err(failure),
+            Err(failure) => self.witnessed.failed(failure.to_string()),
+        }
+        if let Some(head) = self.head {
+            self.witnessed.signed(head.size, unix_ms());
+        }
+        Ok(())
+    }
+
+    /// The newest head that enough of them have cosigned: of the same log.
+    fn cosigned(&mut self) -> Result<Head, Failure> {
+        let note = fetch::get(&format!("{}/cosigned", self.url), PROOF_BYTES_MAX)?;
+        let head = self.verifier.head(&note).map_err(|error| Failure::Answer(error.to_string()))?.0;
+        let count = self.witnessed.count(&note);
+        if !self.witnessed.is_enough(count) {
+            return Err(Failure::Answer(format!("{count} of the witnesses have cosigned its head")));
+        }
+        let note = String::from_utf8_lossy(&note);
+        match self.head {
+            Some(newest) if head.size <= newest.size => self.goes_on(head, newest, &note)?,
+            _ => self.follow(head, &note)?,
+        }
+        Ok(head)
+    }
+
     /// Where to begin with a payee that nobody has looked for: behind it are all its shares since then. Older ones are not
     /// watched, for how far back they lie is not known.
     fn begin(&mut self, name: &str, metrics: &Metrics) -> Result<u64, Failure> {
-        let payee = self.payees.entry(name.to_owned()).or_default();
+        let payee = self.payees.get_mut(name).expect("it is asked for");
         let first = payee.expected.oldest().unwrap_or(u64::MAX);
         let before = self.contacts.iter().rev().find(|contact| contact.at < first);
         let Contact { at, entries } = *before.or(self.contacts.front()).expect("each round begins with one");
@@ -304,21 +369,29 @@ impl Log {
         if head.size < before.size {
             return Err(Failure::Answer(format!("an old head of {} entries", head.size)));
         }
-        if head != before {
-            // One of the same size needs no proof to be another log's.
-            let proof = match before.size {
-                size if size == head.size => Vec::new(),
-                0 => Vec::new(),
-                from => self.consistency(from, head.size)?,
-            };
-            if !head.goes_on_from(&before, &proof) {
-                let kept = self.folder.keep_other_head(note)?.display().to_string();
-                return Err(Failure::TwoLogs { before: before.size, now: head.size, kept });
-            }
-        }
+        self.goes_on(before, head, note)?;
         if self.head != Some(head) {
             self.folder.keep_head(note)?;
             (self.head, self.head_since) = (Some(head), unix_ms());
+        }
+        Ok(())
+    }
+
+    /// Whether a log goes on from a head to another one. If it does not, the note of the one that was not known before is
+    /// kept.
+    fn goes_on(&self, before: Head, now: Head, note: &str) -> Result<(), Failure> {
+        if now == before {
+            return Ok(());
+        }
+        // One of the same size needs no proof to be another log's.
+        let proof = match before.size {
+            size if size == now.size => Vec::new(),
+            0 => Vec::new(),
+            from => self.consistency(from, now.size)?,
+        };
+        if !now.goes_on_from(&before, &proof) {
+            let kept = self.folder.keep_other_head(note)?.display().to_string();
+            return Err(Failure::TwoLogs { before: before.size, now: now.size, kept });
         }
         Ok(())
     }
@@ -333,14 +406,6 @@ impl Log {
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(text).map_err(|error| Failure::Answer(error.to_string()))
-}
-
-/// The shares of receipts, and whether they earn.
-fn shares(receipts: &Receipts) -> impl Iterator<Item = (Rolled, bool)> {
-    receipts.receipts.iter().filter_map(|receipt| match Entry::decode(&receipt.entry) {
-        Ok((Entry::Share(share), _)) => Some((Rolled::from(&share), share.credited)),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

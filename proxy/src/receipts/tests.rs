@@ -5,29 +5,32 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{BlockHash, Network};
 use prometheus::Registry;
 use serde_json::json;
-use share_accounting::entry::{Extranonce, Share};
+use share_accounting::entry::{Entry, Extranonce, JobEntry, PlanEntry, Share};
+use share_accounting::publish::cosign::WitnessKey;
 use share_accounting::publish::key::LogKey;
 use share_accounting::publish::receipt::Receipt;
 use share_accounting::tree::{Tree, leaves};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::iter;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use stratum::class::SizeClass;
+use stratum::job::{Coinbase, TemplateId};
 use stratum::pot::Pot;
 use stratum::target::Work;
 
-const PAYEE: &str = "tb1qpayee";
-const ASKED: [&str; 3] =
-    ["receipts?payee=tb1qpayee&from=0", "receipts?payee=tb1qpayee&from=1", "receipts?payee=tb1qpayee&from=2"];
+/// From BIP 173.
+const PAYEE: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
 
 /// A pool that answers what it is told to: bodies by the beginnings of their addresses.
 struct Pool {
     url: String,
     key: (LogKey, String),
-    answers: Arc<Mutex<HashMap<&'static str, String>>>,
+    answers: Arc<Mutex<HashMap<String, String>>>,
 }
 
 fn share(nonce: u32, credited: bool) -> Share {
@@ -47,23 +50,51 @@ fn share(nonce: u32, credited: bool) -> Share {
     }
 }
 
-fn bytes(share: &Share) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Entry::Share(share.clone()).encode(&mut bytes);
-    bytes
+/// A coinbase whose script is a height and the gap, and one output.
+fn job() -> JobEntry {
+    let start = [&[2, 0, 0, 0, 1][..], &[0; 32], &[0xff; 4], &[28, 1, 7, 25]].concat();
+    let end = [&[0xff; 4][..], &[1], &5_000_000_000_u64.to_le_bytes(), &[1, 0x51], &[0; 4]].concat();
+    JobEntry {
+        template: TemplateId(1),
+        prev_hash: BlockHash::from_byte_array([1; 32]),
+        nbits: 0x207f_ffff,
+        version: 0x2000_0000,
+        ntime_min: 1,
+        height: 7,
+        class: SizeClass::B755,
+        out_bytes: 400,
+        coinbase: Coinbase::new([&start[..], &[0; 25], &end].concat().into(), start.len()),
+        merkle_branch: Vec::new(),
+        plan: PlanEntry::Window { log_size: 0, ledger_block: BlockHash::all_zeros() },
+    }
+}
+
+/// The job, and shares on it.
+fn entries(shares: &[Share]) -> Vec<Vec<u8>> {
+    let shares = shares.iter().map(|share| Entry::Share(share.clone()));
+    let bytes = |entry: Entry| {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        bytes
+    };
+    iter::once(Entry::Job(job())).chain(shares).map(bytes).collect()
 }
 
 fn line(nonce: u32, at: u64) -> Line {
-    let hash = BlockHash::from_byte_array([nonce as u8; 32]);
-    let rolled = Some(Rolled::from(&share(nonce, true)));
-    Line { at, user: format!("{PAYEE}.farm"), hash, fate: Fate::Accepted, rolled }
+    let user = format!("{PAYEE}.farm");
+    let receipt = |(index, entry)| Receipt { index, entry, path: Vec::new() };
+    let receipts = (0..).zip(entries(&[share(nonce, true)])).map(receipt).collect();
+    let receipts = Receipts { checkpoint: String::new(), receipts, next: 2 };
+    let (_, script) = payee_of(&user).unwrap();
+    let hash = receipted::shares(&receipts, &script)[0].hash.unwrap();
+    Line { at, user, hash, fate: Fate::Accepted }
 }
 
 impl Pool {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/log", listener.local_addr().unwrap());
-        let answers = Arc::new(Mutex::new(HashMap::<&str, String>::new()));
+        let answers = Arc::new(Mutex::new(HashMap::<String, String>::new()));
         let told = answers.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -72,7 +103,7 @@ impl Pool {
                 BufReader::new(&stream).read_line(&mut request).unwrap();
                 let path = request.split(' ').nth(1).unwrap().strip_prefix("/log/").unwrap();
                 let answers = told.lock().unwrap();
-                let body = answers.iter().find(|(start, _)| path.starts_with(**start));
+                let body = answers.iter().find(|(start, _)| path.starts_with(start.as_str()));
                 let (status, body) = body.map_or(("404 no", ""), |(_, body)| ("200 OK", body));
                 let length = body.len();
                 write!(
@@ -85,39 +116,44 @@ impl Pool {
         Self { url, key: LogKey::generate("test/log"), answers }
     }
 
-    fn says(&self, start: &'static str, body: String) {
-        self.answers.lock().unwrap().insert(start, body);
+    fn says(&self, start: impl Into<String>, body: impl Into<String>) {
+        self.answers.lock().unwrap().insert(start.into(), body.into());
     }
 
-    /// Publishes a log of one entry or two.
-    fn publish(&self, log: &[Share]) {
-        let entries: Vec<_> = log.iter().map(bytes).collect();
+    /// Publishes a log of the job and one share or two; its head.
+    fn publish(&self, shares: &[Share]) -> String {
+        let entries = entries(shares);
         let hashes = leaves(&entries.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let root = hashes.iter().copied().collect::<Tree>().root();
-        let checkpoint = self.key.0.sign(&Head { size: log.len() as u64, root }, Network::Signet);
-        let siblings =
-            |at: usize| hashes.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, hash)| *hash).collect();
-        let receipts = entries.iter().enumerate();
-        let receipts = receipts.map(|(at, entry)| Receipt {
-            index: at as u64,
-            entry: entry.clone(),
-            path: siblings(at),
-        });
-        let all: Vec<_> = receipts.collect();
-        // As a pool does: those from the one that was asked for on.
-        for (from, start) in (0..).zip(ASKED) {
-            let (checkpoint, next) = (checkpoint.clone(), log.len() as u64);
-            let receipts = Receipts { checkpoint, receipts: all[log.len().min(from)..].to_vec(), next };
-            self.says(start, serde_json::to_string(&receipts).unwrap());
+        let root = |hashes: &[TreeHash]| hashes.iter().copied().collect::<Tree>().root();
+        let size = entries.len() as u64;
+        let checkpoint = self.key.0.sign(&Head { size, root: root(&hashes) }, Network::Signet);
+        let path = |at: usize| match at {
+            2 => vec![root(&hashes[..2])],
+            _ => [&hashes[1 - at..2 - at], &hashes[2..]].concat(),
+        };
+        let receipt = |at: usize| Receipt { index: at as u64, entry: entries[at].clone(), path: path(at) };
+        // As a pool does: shares from the one that was asked for on, and their job.
+        for from in 0..=3 {
+            let shares = from.max(1)..entries.len();
+            let job = (!shares.is_empty()).then_some(0);
+            let receipts = job.into_iter().chain(shares).map(receipt).collect();
+            let receipts = Receipts { checkpoint: checkpoint.clone(), receipts, next: size };
+            let receipts = serde_json::to_string(&receipts).unwrap();
+            self.says(format!("receipts?payee={PAYEE}&from={from}"), receipts);
         }
-        self.says("checkpoint", checkpoint);
+        self.says("checkpoint", checkpoint.as_str());
         let proof = hashes.last().unwrap().to_lower_hex_string();
-        self.says("consistency?from=1&to=2", json!([proof]).to_string());
+        self.says("consistency?from=2&to=3", json!([proof]).to_string());
+        checkpoint
+    }
+
+    fn address(&self) -> LogAddress {
+        let (url, key) = (self.url.clone() + "/", self.key.0.public().to_owned());
+        LogAddress { url, key, witnesses: Witnesses::default() }
     }
 
     fn log(&self, dir: &Path) -> Log {
-        let address = LogAddress { url: self.url.clone() + "/", key: self.key.0.public().to_owned() };
-        Log::open(dir.to_owned(), address).unwrap()
+        Log::open(dir.to_owned(), self.address()).unwrap()
     }
 }
 
@@ -137,13 +173,13 @@ fn long_ago() -> u64 {
     unix_ms() - MISSING_AFTER.as_millis() as u64 - 1_000
 }
 
-/// A log of one entry, which was seen before the first share. Times are whole milliseconds, and a share of the very one in
+/// A log of one share, which was seen before the first share. Times are whole milliseconds, and a share of the very one in
 /// which the head was asked for may be from before: the next has begun when this returns.
 fn met(pool: &Pool, dir: &Path) -> Log {
     pool.publish(&[share(0, true)]);
     let mut log = pool.log(dir);
     round(&mut log);
-    assert_eq!((log.head.map(|head| head.size), &log.trouble), (Some(1), &None));
+    assert_eq!((log.head.map(|head| head.size), &log.trouble), (Some(2), &None));
     let asked = log.contacts.back().unwrap().at;
     while unix_ms() <= asked {
         thread::sleep(Duration::from_millis(1));
@@ -162,15 +198,15 @@ fn receipts_are_kept_and_found_again_after_a_restart() {
     pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
     assert_eq!((log.expected(), &log.trouble, &log.missing, log.unwatched()), (0, &None, &None, None));
-    let file = dir.path().join(format!("receipts/{PAYEE}.000000000001-000000000002.json"));
+    let file = dir.path().join(format!("receipts/{PAYEE}.000000000002-000000000003.json"));
     let kept: Receipts = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    assert_eq!(kept.head(&log.verifier).unwrap().size, 2);
+    assert_eq!(kept.head(&log.verifier).unwrap().size, 3);
 
     // The run before has journalled one that is kept, and one that is not.
     let lines = line(1, unix_ms()).text() + &line(2, unix_ms()).text();
     std::fs::write(dir.path().join("shares.jsonl"), lines).unwrap();
     let log = pool.log(dir.path());
-    assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(2)));
+    assert_eq!((log.expected(), log.head.map(|head| head.size)), (1, Some(3)));
 }
 
 #[test]
@@ -188,7 +224,7 @@ fn a_share_that_is_not_in_the_log_is_told_and_so_is_one_without_credit() {
     log.expect(&line(9, long_ago()));
     round(&mut log);
     assert!(
-        log.missing.as_ref().is_some_and(|told| told.contains("not among the 2 entries")),
+        log.missing.as_ref().is_some_and(|told| told.contains("not among the 3 entries")),
         "{:?}",
         log.missing
     );
@@ -236,7 +272,7 @@ fn lie_a_head_that_does_not_go_on_from_the_one_before_is_kept_and_no_more_is_ask
     assert!(log.is_false && log.expect(&line(3, unix_ms())) == Taken::Unwatched);
     let kept = |name: &str| std::fs::read(dir.path().join("receipts").join(name)).unwrap();
     let sizes = ["checkpoint", "checkpoint.other"].map(|name| log.verifier.head(&kept(name)).unwrap().0.size);
-    assert_eq!(sizes, [1, 2]);
+    assert_eq!(sizes, [2, 3]);
 }
 
 #[test]
@@ -259,7 +295,7 @@ fn an_old_head_and_what_is_not_signed_say_nothing() {
     pool.publish(&[share(0, true)]);
     round(&mut log);
     assert!(
-        log.trouble.as_ref().is_some_and(|told| told.contains("an old head of 1 entries")),
+        log.trouble.as_ref().is_some_and(|told| told.contains("an old head of 2 entries")),
         "{:?}",
         log.trouble
     );
@@ -274,8 +310,7 @@ fn an_old_head_and_what_is_not_signed_say_nothing() {
     );
     assert_eq!((log.expected(), &log.missing), (1, &None));
     // Another key in the settings is another log.
-    let address = LogAddress { url: pool.url.clone(), key: forger.key.0.public().to_owned() };
-    let error = format!("{:#}", Log::open(dir.path().to_owned(), address).err().unwrap());
+    let error = format!("{:#}", Log::open(dir.path().to_owned(), forger.address()).err().unwrap());
     assert!(error.contains("another log needs another folder"), "{error}");
 }
 
@@ -286,7 +321,7 @@ fn a_receipt_that_is_there_before_the_acknowledgement_is_known_is_no_missing_one
     log.expect(&line(7, unix_ms()));
     pool.publish(&[share(0, true), share(2, true)]);
     round(&mut log);
-    assert_eq!(log.payees[PAYEE].next, Some(2));
+    assert_eq!(log.payees[PAYEE].next, Some(3));
     // It was on its way while the receipt was fetched.
     assert_eq!(log.expect(&line(2, unix_ms())), Taken::Found { credited: true });
     assert_eq!(log.missing, None);
@@ -320,7 +355,7 @@ fn a_head_that_stands_still_is_told_and_accuses_nobody() {
     round(&mut log);
     assert_eq!((log.expected(), &log.missing), (1, &None));
     assert!(
-        log.trouble.as_ref().is_some_and(|told| told.contains("head of 2 entries is old")),
+        log.trouble.as_ref().is_some_and(|told| told.contains("head of 3 entries is old")),
         "{:?}",
         log.trouble
     );
@@ -330,11 +365,78 @@ fn a_head_that_stands_still_is_told_and_accuses_nobody() {
 }
 
 #[test]
-fn only_what_can_be_an_address_is_asked_for() {
-    for user in ["bc1qx.rig.1", "bc1qx_rig", "bc1qx/rig", "bc1qx"] {
-        assert_eq!(payee_of(user), Some("bc1qx"), "{user}");
+fn lie_a_share_at_another_difficulty_is_not_the_one_that_was_acknowledged() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = met(&pool, dir.path());
+    log.expect(&line(2, unix_ms()));
+    pool.publish(&[share(0, true), Share { pot: Pot::try_from(9).unwrap(), ..share(2, true) }]);
+    round(&mut log);
+    assert_eq!((log.expected(), &log.trouble), (1, &None));
+}
+
+#[test]
+fn a_share_without_its_job_is_no_receipt() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let mut log = met(&pool, dir.path());
+    log.expect(&line(2, unix_ms()));
+    pool.publish(&[share(0, true), Share { job: 1, ..share(2, true) }]);
+    round(&mut log);
+    let told = log.trouble.as_ref().is_some_and(|told| told.contains("without the job"));
+    assert!(told && log.expected() == 1, "{:?}", log.trouble);
+}
+
+#[test]
+fn what_enough_witnesses_cosign_is_well_and_what_they_do_not_is_an_alarm_in_time() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let [a, b] = ["a", "b"].map(|name| WitnessKey::generate(name).0);
+    let address = LogAddress {
+        witnesses: Witnesses { keys: vec![a.verifier(), b.verifier()], needed: 2 },
+        ..pool.address()
+    };
+    let first = pool.publish(&[share(0, true)]);
+    let mut log = Log::open(dir.path().to_owned(), address).unwrap();
+    let mut round_after = |seconds| {
+        log.witnessed.long_ago(seconds);
+        round(&mut log);
+        assert_eq!(log.trouble, None);
+        log.alarm.clone()
+    };
+    assert_eq!(round_after(0), None, "they are given time");
+    assert!(round_after(600).unwrap().contains("404"));
+    pool.says("cosigned", first.clone() + &a.cosign(&first, 1));
+    assert!(round_after(0).unwrap().contains("1 of the witnesses have cosigned"));
+    pool.says("cosigned", first.clone() + &a.cosign(&first, 1) + &b.cosign(&first, 2));
+    assert_eq!(round_after(0), None);
+    assert_eq!(round_after(600), None, "nothing new is signed");
+    pool.publish(&[share(0, true), share(1, true)]);
+    assert_eq!(round_after(0), None);
+    assert!(round_after(600).unwrap().contains("does not grow"));
+}
+
+#[test]
+fn lie_what_witnesses_have_cosigned_is_another_log() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let witness = WitnessKey::generate("a").0;
+    let address =
+        LogAddress { witnesses: Witnesses { keys: vec![witness.verifier()], needed: 1 }, ..pool.address() };
+    let other = pool.publish(&[share(7, true)]);
+    pool.publish(&[share(0, true), share(1, true)]);
+    pool.says("cosigned", other.clone() + &witness.cosign(&other, 1));
+    let mut log = Log::open(dir.path().to_owned(), address).unwrap();
+    round(&mut log);
+    assert!(log.is_false, "{:?}", log.trouble);
+    let kept = std::fs::read(dir.path().join("receipts/checkpoint.other")).unwrap();
+    assert_eq!(log.verifier.head(&kept).unwrap().0.size, 2);
+}
+
+#[test]
+fn only_an_address_is_asked_for() {
+    for end in [".rig.1", "_rig", "/rig", ""] {
+        assert_eq!(payee_of(&format!("{PAYEE}{end}")).map(|(payee, _)| payee), Some(PAYEE), "{end}");
     }
-    for user in ["", ".x", "../../etc/passwd.x", "a b", "a&from=0", "ä", &"x".repeat(91)] {
+    for user in
+        ["", ".x", "../../etc/passwd.x", "a b", "a&from=0", "ä", &"x".repeat(91), "tb1qx", &PAYEE[1..]]
+    {
         assert_eq!(payee_of(user), None, "{user}");
     }
 }

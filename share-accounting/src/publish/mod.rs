@@ -25,6 +25,7 @@ pub mod tiles;
 pub use head::{Head, Heads};
 pub(crate) use head::{Logged, Teller};
 
+use crate::entry::{Entry, Share};
 use crate::log::{Follower, LogError};
 use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
@@ -32,7 +33,7 @@ use bitcoin::{BlockHash, Network};
 use key::{LogKey, LogVerifier};
 use last::LastSigned;
 use receipt::{Receipt, Receipts};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -46,6 +47,8 @@ use tracing::{error, info, warn};
 
 /// Shares that can be asked for by the hash of their header: the newest ones, 32 bytes each.
 pub const HASHES_MAX: usize = 1 << 18;
+/// Bytes of entries beyond which an answer with receipts ends; the last job may reach over it.
+const RECEIPTS_BYTES_MAX: usize = 2 << 20;
 /// Pause before what could not be written is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -206,7 +209,8 @@ impl Published {
         Ok(Receipts { checkpoint: signed.note.clone(), receipts: vec![receipt], next: index + 1 })
     }
 
-    /// Receipts of the entries from an index on that are wanted: of at most so many entries, and about so many receipts.
+    /// Receipts of the shares from an index on that are wanted, and of the jobs that they were hashed on: so the answer
+    /// alone says what was hashed. Of at most so many entries, and about so many shares and bytes.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -214,19 +218,32 @@ impl Published {
         &self,
         from: u64,
         entries_max: u64,
-        receipts_max: usize,
-        is_wanted: impl Fn(&[u8]) -> bool,
+        shares_max: usize,
+        is_wanted: impl Fn(&Share) -> bool,
     ) -> Result<Receipts, NoAnswer> {
         let signed = self.signed()?;
         let end = signed.head.size.min(from.saturating_add(entries_max));
         let mut next = from.min(signed.head.size);
-        let mut receipts = Vec::new();
-        while next < end && receipts.len() < receipts_max {
+        let (mut receipts, mut bytes, mut shares) = (Vec::new(), 0, 0);
+        let mut jobs = HashSet::new();
+        while next < end && shares < shares_max && bytes < RECEIPTS_BYTES_MAX {
             for entry in signed.entries_from(next)? {
-                if is_wanted(&entry) {
-                    receipts.push(signed.receipt(next, entry)?);
-                }
                 next += 1;
+                let Ok((Entry::Share(share), _)) = Entry::decode(&entry) else { continue };
+                if !is_wanted(&share) {
+                    continue;
+                }
+                if jobs.insert(share.job) {
+                    let job = signed.entries_from(share.job)?.swap_remove(0);
+                    bytes += job.len();
+                    receipts.push(signed.receipt(share.job, job)?);
+                }
+                bytes += entry.len();
+                receipts.push(signed.receipt(next - 1, entry)?);
+                shares += 1;
+                if bytes >= RECEIPTS_BYTES_MAX {
+                    break;
+                }
             }
         }
         Ok(Receipts { checkpoint: signed.note.clone(), receipts, next })

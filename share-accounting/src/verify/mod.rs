@@ -14,6 +14,7 @@
 pub mod lie;
 pub mod light;
 pub mod listing;
+pub mod receipted;
 
 mod jobs;
 mod plans;

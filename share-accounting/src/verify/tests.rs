@@ -3,6 +3,7 @@
 mod history;
 mod light;
 mod moves;
+mod receipted;
 
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
