@@ -45,7 +45,7 @@ pub fn run() -> anyhow::Result<Report> {
     fs::create_dir_all("target").context("cannot create target")?;
     let folder = tempfile::tempdir_in("target").context("cannot create a folder under target")?;
     let log = folder.path().join("log");
-    write(folder.path())?;
+    write(folder.path(), SHARES)?;
     let on_disk = bytes(&log)? as f64 / SHARES as f64;
 
     remove_checkpoints(&log)?;
@@ -101,10 +101,13 @@ pub fn run() -> anyhow::Result<Report> {
 }
 
 /// A log of one job and its shares.
-fn write(dir: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// The disk does not take what is written.
+pub fn write(dir: &Path, shares: usize) -> anyhow::Result<()> {
     let (accounting, stopping) = Accounting::open(settings(dir))?;
     let mut miner = Miner::of(job(&accounting)?);
-    let mut left = SHARES;
+    let mut left = shares;
     while left > 0 {
         let shares = left.min(BATCH);
         commit(&accounting, miner.shares(shares))?;

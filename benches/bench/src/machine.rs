@@ -36,8 +36,17 @@ fn cpu(cpuinfo: &str) -> Option<&str> {
 
 /// Resident memory of this process in bytes.
 pub fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    status_bytes("self", "VmRSS:")
+}
+
+/// The most that a process has had resident so far, in bytes; `None` once it has ended.
+pub fn peak_bytes(process: u32) -> Option<u64> {
+    status_bytes(&process.to_string(), "VmHWM:")
+}
+
+fn status_bytes(process: &str, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes << 10)
 }
@@ -58,6 +67,7 @@ mod tests {
         let before = resident_bytes().unwrap();
         let bytes = std::hint::black_box(vec![1_u8; 64 << 20]);
         let after = resident_bytes().unwrap();
+        assert!(peak_bytes(std::process::id()).unwrap() >= after);
         assert!(after - before > 60 << 20, "{} bytes more, {} written", after - before, bytes.len());
     }
 }

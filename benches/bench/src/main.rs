@@ -10,7 +10,7 @@
 //! - [`share_check`]: one share, from what was rolled to its verdict
 //! - [`v1_parse`]: a line of V1; [`v2_frame`]: a frame of V2, in and out; [`handshake`]: the start of a V2 connection
 //! - [`dedup`]: the set of shares sent before; [`log_append`]: shares onto the disk; [`log_read`]: from it again;
-//!   [`window_plan`]: who is paid what
+//!   [`log_large`]: the same for very many, by name only; [`window_plan`]: who is paid what
 //! - [`fleet`]: pool and proxy as processes under load; [`io_uring`]: what another way to the sockets would change;
 //!   [`attacks`]: the pool's honest miners while it is attacked
 //! - [`stage`]: the processes, [`bound`] to this one; [`cell`]: one of them under one load
@@ -27,6 +27,7 @@ mod fleet;
 mod handshake;
 mod io_uring;
 mod log_append;
+mod log_large;
 mod log_read;
 mod machine;
 mod measure;
@@ -63,13 +64,17 @@ const BENCHMARKS: &[Benchmark] = &[
     (fleet::NAME, fleet::run),
     (io_uring::NAME, io_uring::run),
     (attacks::NAME, attacks::run),
+    (log_large::NAME, log_large::run),
 ];
+
+/// Those that run only if they are named.
+const BY_NAME: &[&str] = &[log_large::NAME];
 
 /// Measures what things cost, in this folder's `target/bench`.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 struct Cli {
-    /// Benchmarks to run, all if none is named; `table` alone writes the README's table from what was stored.
+    /// Benchmarks to run, all but log_large if none is named; `table` alone writes the README's table from what was stored.
     names: Vec<String>,
 }
 
@@ -106,7 +111,11 @@ fn run(names: &[String]) -> anyhow::Result<()> {
         anyhow::bail!("no benchmark is called {name}: there are {}", all.join(", "));
     }
     for (name, benchmark) in BENCHMARKS {
-        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+        let is_wanted = match names {
+            [] => !BY_NAME.contains(name),
+            _ => names.iter().any(|wanted| wanted == name),
+        };
+        if is_wanted {
             eprintln!("bench: {name}");
             let report = benchmark().with_context(|| format!("{name} failed"))?;
             report.store(Path::new(report::FOLDER))?;

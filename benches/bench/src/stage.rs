@@ -71,7 +71,7 @@ impl Stage {
         for name in needed {
             ensure!(
                 programs.join(name).is_file(),
-                "{name} is missing beside this program: cargo build --release -p pool -p proxy -p fleet -p floor"
+                "{name} is missing beside this program: cargo build --release -p pool -p proxy -p fleet -p floor -p verify"
             );
         }
         Ok(Self { programs, dir: dir.to_owned() })

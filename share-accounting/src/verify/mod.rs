@@ -3,9 +3,10 @@
 //! The log is read twice. The first reading (`survey`) notes what each job says that its payout was computed from;
 //! the second follows the books entry by entry, computes each payout at its place (`plans`), and hashes every share
 //! again (`shares`), and asks chance (`statistics`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
+//! Where two headers look alike (`seen`), a third reading says whether they are the same.
 //!
-//! Memory: the window of the books, jobs until an hour after the log says that they were replaced, header hashes under
-//! recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
+//! Memory: the window of the books, jobs until an hour after the log says that they were replaced, a print of each header
+//! under recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
 //! but one without such events keeps all its jobs. All settlements are kept.
 //!
 //! [`light`] reads a small part of a published log instead, chosen by chance, and asks it some of the same questions;
@@ -18,6 +19,7 @@ pub mod receipted;
 
 mod jobs;
 mod plans;
+mod seen;
 mod shares;
 pub mod statistics;
 mod survey;
@@ -35,6 +37,7 @@ use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use jobs::Jobs;
 use plans::Plans;
+use seen::{Seen, Suspects};
 use shares::Shares;
 use statistics::Statistics;
 use std::collections::BTreeMap;
@@ -118,12 +121,24 @@ impl Report {
     }
 }
 
-/// Audits a log that `read` gives from its first entry on, twice; the second time it may have grown. Without `log_id`
-/// payees may have signed their moves for another log.
+/// Audits a log that `read` gives from its first entry on, twice, and a third time if two headers look alike; it may grow
+/// meanwhile. Without `log_id` payees may have signed their moves for another log.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn audit<I, E>(
+    network: Network,
+    log_id: Option<[u8; 16]>,
+    read: impl FnMut() -> Result<I, E>,
+) -> Result<Report, E>
+where
+    I: Iterator<Item = Result<(u64, Entry), E>>,
+{
+    audit_with(Seen::default(), network, log_id, read)
+}
+
+fn audit_with<I, E>(
+    seen: Seen,
     network: Network,
     log_id: Option<[u8; 16]>,
     mut read: impl FnMut() -> Result<I, E>,
@@ -138,17 +153,23 @@ where
         survey.note(index, &entry);
         entries += 1;
     }
+    let entries = usize::try_from(entries).unwrap_or(usize::MAX);
     let mut audit = Audit::new(network, survey);
+    audit.shares.seen = seen;
     audit.books.moves = Moves::of(log_id).into();
     audit.report.moves_of_any_log = log_id.is_none();
     // A pool that runs goes on writing: what came since is left for another time.
-    for entry in read()?.take(usize::try_from(entries).unwrap_or(usize::MAX)) {
+    for entry in read()?.take(entries) {
         let (index, entry) = entry?;
         if !audit.take(index, &entry) {
             break;
         }
     }
-    Ok(audit.finish())
+    let (mut report, suspects) = audit.finish();
+    if !suspects.is_empty() {
+        suspects.compare(read()?.take(entries), &mut report)?;
+    }
+    Ok(report)
 }
 
 /// That a payee can be paid: longer scripts are by no plan.
@@ -255,10 +276,10 @@ impl Audit {
         self.unhashed.clear();
     }
 
-    fn finish(mut self) -> Report {
+    fn finish(mut self) -> (Report, Suspects) {
         self.hash_entries();
         self.shares.hash(&self.books.registry, &mut self.report);
-        let Self { books, tree, mut report, .. } = self;
+        let Self { books, tree, shares, mut report, .. } = self;
         let scripts = (0..books.registry.scripts()).map(|number| books.registry.script(number).clone());
         report.scripts = scripts.collect();
         report.entries = tree.size();
@@ -268,6 +289,6 @@ impl Audit {
         report.moves = books.moves;
         report.params = books.params;
         report.findings.sort_by_key(|finding| finding.index);
-        report
+        (report, shares.seen.into_suspects())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::jobs::Jobs;
 use super::lie::Lie;
+use super::seen::Seen;
 use super::tips::Tips;
 use super::{FINDINGS_MAX, Report};
 use crate::books::Books;
@@ -11,20 +12,14 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Script, ScriptBuf, Txid};
 use sha256d::Header;
 use std::borrow::Cow;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
-use stratum::hasher::SecretState;
 use stratum::job::{Filling, Job, JobBody, Roll};
 use stratum::payee::PayeeTag;
 use stratum::pot::Pot;
 
 /// Shares that are hashed together.
 const TOGETHER: usize = 64;
-/// Previous blocks under which header hashes are remembered. A pool takes no shares on one that comes back after four
-/// others.
-const PREVIOUS_MAX: usize = 64;
 /// What may lie between the moment when a template is replaced and that when a miner is told, beside the 120 s.
 const TELLING_MS: u64 = 10_000;
 const CREDITED_MS: u64 = 120_000 + TELLING_MS;
@@ -37,24 +32,11 @@ pub(super) struct Shares {
     roots: Vec<[u8; 32]>,
     headers: Vec<Header>,
     hashes: Vec<[u8; 32]>,
-    /// By previous block: half of each header hash, and the entry that it belongs to.
-    seen: HashMap<BlockHash, HashMap<HalfHash, u64, SecretState>>,
-    /// Their previous blocks, oldest first.
-    order: VecDeque<BlockHash>,
-    /// Previous blocks whose header hashes are forgotten: nothing on them may be credited any more.
-    forgotten: HashSet<BlockHash>,
+    /// Headers that no other share may have.
+    pub(super) seen: Seen,
     /// Tag of each script, by number.
     tags: Vec<PayeeTag>,
     tips: Tips,
-}
-
-/// The half that no work makes small. Two headers with the same one take 2^64 hashes, and to nobody's gain: one of them
-/// is not credited.
-type HalfHash = [u64; 2];
-
-fn half(digest: &[u8; 32]) -> HalfHash {
-    let (words, _) = digest.as_chunks();
-    [0, 1].map(|at| u64::from_le_bytes(words[at]))
 }
 
 #[derive(Debug)]
@@ -227,16 +209,14 @@ impl Shares {
             });
             return report.found(index, reason.flatten().unwrap_or(Lie::NoWork { hash, pot: job.pot }));
         }
-        if self.forgotten.contains(&job.body.prev_hash) {
+        if self.seen.has_forgotten(&job.body.prev_hash) {
             // Whether it is there twice cannot be told; without credit it does not matter.
             if share.credited {
                 report.found(index, Lie::LongGone(job.body.prev_hash));
             }
             return;
         }
-        if let Some(first) = self.remember(job.body.prev_hash, digest, index) {
-            return report.found(index, Lie::Twice(first));
-        }
+        self.seen.note(job.body.prev_hash, digest, index);
         let targets = [job.pot.target(), job.body.network_target];
         report.statistics.note(share.script, &digest, targets, share.credited);
         let is_block = job.body.network_target.is_met_by(&digest);
@@ -245,26 +225,6 @@ impl Shares {
         }
         if let Err(lie) = check_block(is_block, share.block_candidate, hash) {
             report.found(index, lie);
-        }
-    }
-
-    /// The entry that had the same header, if there was one.
-    fn remember(&mut self, previous: BlockHash, digest: [u8; 32], index: u64) -> Option<u64> {
-        if !self.seen.contains_key(&previous) {
-            self.order.push_back(previous);
-            if self.order.len() > PREVIOUS_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.seen.remove(&oldest);
-                self.forgotten.insert(oldest);
-            }
-        }
-        match self.seen.entry(previous).or_default().entry(half(&digest)) {
-            Entry::Occupied(first) => Some(*first.get()),
-            Entry::Vacant(room) => {
-                room.insert(index);
-                None
-            }
         }
     }
 }

@@ -21,8 +21,12 @@ use stratum::pot::Pot;
 const HARD: i8 = -16;
 
 fn audited(entries: &[Entry]) -> Report {
+    audited_with(Seen::default(), entries)
+}
+
+fn audited_with(seen: Seen, entries: &[Entry]) -> Report {
     let read = || Ok::<_, Infallible>((0..).zip(entries).map(|(index, entry)| Ok((index, entry.clone()))));
-    let Ok(report) = audit(Network::Regtest, None, read);
+    let Ok(report) = audit_with(seen, Network::Regtest, None, read);
     report
 }
 
@@ -99,6 +103,18 @@ fn lie_a_share_credited_twice() {
         entries.len() - 1,
         &format!("share credited twice: the same header as that of entry {last}"),
     );
+    assert_eq!(audited_with(Seen::of_bits(3), &entries), audited(&entries), "among many that look alike");
+}
+
+#[test]
+fn lie_more_shares_credited_twice_than_are_told() {
+    let (mut entries, last) = honest_log();
+    let count = FINDINGS_MAX + 5;
+    entries.extend(vec![entries[last].clone(); count]);
+    resum(&mut entries);
+    let report = audited(&entries);
+    assert_eq!((report.findings.len(), report.findings_total), (FINDINGS_MAX, count as u64));
+    assert!(report.findings.iter().all(|finding| finding.lie == Lie::Twice(last as u64)));
 }
 
 #[test]
@@ -704,6 +720,8 @@ proptest! {
         prop_assert!(report.is_honest(), "{:#?}", report.findings);
         prop_assert_eq!((report.entries, report.jobs_left_out, report.not_hashed), (entries.len() as u64, 0, 0));
         prop_assert_eq!(report.shares, shares(&entries).len() as u64);
+        // Headers that look alike are compared.
+        prop_assert!(audited_with(Seen::of_bits(3), &entries) == report);
     }
 
     #[test]

@@ -129,10 +129,10 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     answer(&args.common, mirror.network(), &report, Some(&promised))
 }
 
-/// Shows how far each of the two readings of an audit is.
+/// Shows how far each reading of an audit is.
 fn shown<I, E>(read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<I>, E> {
-    let mut readings = ["reading", "checking"].into_iter();
-    move || Ok(Shown::new(readings.next().expect("an audit reads twice"), read()?))
+    let mut readings = ["reading", "checking", "comparing"].into_iter();
+    move || Ok(Shown::new(readings.next().expect("an audit reads three times at most"), read()?))
 }
 
 /// Says what the audit has found; asks the node, if there is one.

@@ -1,0 +1,60 @@
+//! `log_large`: what 50 million shares take of the memory of who checks them. It runs for minutes and fills 4 GB of disk, so
+//! only if it is named.
+//!
+//! The log of [`crate::log_read`], ten times as long: all on one block, each share another worker's than the one before,
+//! so that nothing of it can be forgotten or put together. `sluice-verify log` reads it, as a program of its own.
+
+use crate::log_read::write;
+use crate::machine::peak_bytes;
+use crate::report::{Report, Row, count, figure};
+use crate::stage::Stage;
+use anyhow::{Context, ensure};
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The benchmark's name.
+pub const NAME: &str = "log_large";
+const SHARES: usize = 50_000_000;
+const GIB: f64 = 1_073_741_824.0;
+const VERIFY: &str = "sluice-verify";
+
+/// Writes the log, has it checked, and looks at the program meanwhile.
+///
+/// # Errors
+/// The disk does not take what is written, or the log is not what it should be.
+pub fn run() -> anyhow::Result<Report> {
+    fs::create_dir_all("target").context("cannot create target")?;
+    let folder = tempfile::tempdir_in("target").context("cannot create a folder under target")?;
+    let stage = Stage::new(folder.path(), &[VERIFY])?;
+    write(folder.path(), SHARES)?;
+
+    let started = Instant::now();
+    let mut command = stage.program(VERIFY)?;
+    command.arg("log").arg(folder.path().join("log")).arg("--json");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(peak_bytes(child.id()).unwrap_or(0));
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    let mut answer = String::new();
+    child.stdout.take().context("it is piped")?.read_to_string(&mut answer)?;
+    ensure!(status.success(), "the log is right: {answer}");
+    ensure!(answer.contains(&format!("\"shares\": {SHARES}")), "all of it was read: {answer}");
+
+    let gib = peak as f64 / GIB;
+    let rows = vec![
+        Row::new("50,000,000 shares audited: memory", "GiB", gib).headline(),
+        Row::new("50,000,000 shares audited: time", "s", seconds),
+    ];
+    let shares = count(SHARES);
+    let summary = format!("{shares} shares audited within {} GiB, in {} s", figure(gib), figure(seconds));
+    Ok(Report::new(NAME, rows, summary))
+}
