@@ -19,6 +19,7 @@ mod receipts;
 mod regtest;
 mod road;
 mod settlement;
+mod signet;
 mod start;
 mod stop;
 mod transcripts;
