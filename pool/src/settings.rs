@@ -12,6 +12,7 @@ use share_accounting::window::Span;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stratum::payee::can_be_paid;
 use stratum_net::limits::Limits;
 use stratum_net::logging;
 use stratum_net::settings::sections::{
@@ -346,6 +347,10 @@ pub(crate) fn owner_only(file: &Path) -> Result<(), String> {
 fn script_of(r: &mut Reader, key: &str, text: &str, network: Network) -> Option<ScriptBuf> {
     let parsed = text.parse::<Address<NetworkUnchecked>>();
     match parsed.map(|address| address.require_network(network)) {
+        Ok(Ok(address)) if !can_be_paid(&address.script_pubkey()) => {
+            r.mistake(key, format!("{text} can be spent by anybody: its witness version is not in use yet"));
+            None
+        }
         Ok(Ok(address)) => Some(address.script_pubkey()),
         Ok(Err(_)) => {
             r.mistake(key, format!("{text} is not an address of {network}"));
@@ -446,6 +451,16 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
 
     fn mistakes(text: &str) -> String {
         Settings::resolve(Reader::text(text)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_anybody_can_spend_is_no_address_of_the_pool() {
+        // Pay to anchor (BIP 433), and witness version 2 from BIP 350 for this network.
+        for anybodys in ["tb1pfees9rn5nz", "tb1zw508d6qejxtdg4y5r3zarvaryv5p829g"] {
+            let text = GOOD.replace("tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx", anybodys);
+            let told = mistakes(&text);
+            assert!(told.contains(&format!("{anybodys} can be spent by anybody")), "{told}");
+        }
     }
 
     #[test]

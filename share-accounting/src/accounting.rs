@@ -6,7 +6,7 @@ use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Move, Params, Settlem
 use crate::ledger::{Ledger, LedgerError};
 use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
-use crate::moves::{MoveError, Moves};
+use crate::moves::{HOPS_MAX, MoveError, Moves};
 use crate::payout::ParamsError;
 use crate::publish::{Heads, Teller};
 use crate::recovery::{Recovered, recover};
@@ -118,6 +118,9 @@ pub enum MovingError {
     /// Nothing was ever credited to it: whoever likes could fill the log.
     #[error("the old address has no share in the log")]
     Unknown,
+    /// The same, with one share.
+    #[error("the old address is the end of {HOPS_MAX} moves in a row: it stays")]
+    TooFar,
     /// It cannot, or not by this signature.
     #[error(transparent)]
     Refused(#[from] MoveError),

@@ -14,13 +14,26 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use stratum::payee::can_be_paid;
 
+/// Moves in a row: whoever has a share in the log can add as many entries to it, and no more.
+pub const HOPS_MAX: usize = 16;
+
 /// Who is paid in whose place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moves {
     /// By the old script: the newest one.
     moved: BTreeMap<ScriptBuf, ScriptBuf>,
+    /// By the newest one.
+    arrived: BTreeMap<ScriptBuf, Arrived>,
     /// The log that all of them are signed for.
     log_id: Option<[u8; 16]>,
+}
+
+/// Who is paid at an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Arrived {
+    old: Vec<ScriptBuf>,
+    /// Moves in a row that have led there, of the longest one.
+    hops: usize,
 }
 
 /// Why a payee does not move.
@@ -58,7 +71,7 @@ pub fn message(log_id: &[u8; 16], from: &Address, to: &Address) -> String {
 impl Moves {
     /// None yet, of this log, if it is known which that is; else the first one says so.
     pub fn of(log_id: Option<[u8; 16]>) -> Self {
-        Self { moved: BTreeMap::new(), log_id }
+        Self { log_id, ..Self::default() }
     }
 
     /// Whether a payee may move.
@@ -89,10 +102,19 @@ impl Moves {
     /// Takes a move that was checked.
     pub fn note(&mut self, moved: &Move) {
         self.log_id = Some(moved.log_id);
-        for newest in self.moved.values_mut().filter(|newest| **newest == moved.from) {
-            newest.clone_from(&moved.to);
+        let Arrived { mut old, hops } = self.arrived.remove(&moved.from).unwrap_or_default();
+        old.push(moved.from.clone());
+        for old in &old {
+            self.moved.insert(old.clone(), moved.to.clone());
         }
-        self.moved.insert(moved.from.clone(), moved.to.clone());
+        let arrived = self.arrived.entry(moved.to.clone()).or_default();
+        arrived.old.append(&mut old);
+        arrived.hops = arrived.hops.max(hops + 1);
+    }
+
+    /// How many moves in a row have led to an address; `None` if nobody is paid there who had another one.
+    pub fn hops(&self, script: &Script) -> Option<usize> {
+        self.arrived.get(script).map(|arrived| arrived.hops)
     }
 
     /// The log that they are signed for; `None` if there are none and it is not known.

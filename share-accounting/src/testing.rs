@@ -29,7 +29,7 @@ pub fn cases() -> ProptestConfig {
 pub const NBITS: u32 = 0x207f_ffff;
 
 /// Payees whose key is known: they can sign that they move.
-pub const SIGNERS: std::ops::Range<u8> = 200..210;
+pub const SIGNERS: std::ops::Range<u8> = 200..225;
 
 pub fn script(n: u8) -> ScriptBuf {
     if SIGNERS.contains(&n) {

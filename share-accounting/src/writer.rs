@@ -13,10 +13,11 @@ use crate::checkpoint::{Checkpoint, Keeper};
 use crate::entry::{ChainEntry, Encoded, Entry, JobEntry, Move, Settlement, Share, WorkerTag};
 use crate::log::Log;
 use crate::log::append::AppendError;
-use crate::moves::MoveError;
+use crate::moves::{HOPS_MAX, MoveError};
 use crate::publish::{Head, Logged, Teller};
 use crate::shared::Shared;
 use crate::window::Span;
+use bitcoin::Script;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -369,8 +370,12 @@ impl Writer {
 
     /// A payee is paid to another address from this entry on.
     fn move_payee(&mut self, moved: Move) -> Result<u64, MovingError> {
-        if !self.books.registry.knows(&moved.from) {
+        let hops = self.books.moves.hops(&moved.from);
+        if !self.books.registry.knows(&moved.from) && hops.is_none() && !self.is_of_the_rules(&moved.from) {
             return Err(MovingError::Unknown);
+        }
+        if hops.is_some_and(|hops| hops >= HOPS_MAX) {
+            return Err(MovingError::TooFar);
         }
         if moved.log_id != self.log.log_id() {
             return Err(MoveError::OtherLog.into());
@@ -379,6 +384,15 @@ impl Writer {
         let index = self.books.size;
         self.append_one(&Entry::Move(moved))?;
         Ok(index)
+    }
+
+    /// Whether the rules in force have fee or donations paid there: in small coinbases these are credits.
+    fn is_of_the_rules(&self, script: &Script) -> bool {
+        let split = self.books.params.as_ref().map(|params| &params.split);
+        split.is_some_and(|split| {
+            let donations = split.donations.iter().map(|donation| &donation.script);
+            donations.chain([&split.fee_script]).any(|paid| paid.as_script() == script)
+        })
     }
 
     /// Makes an entry durable that the books will take.

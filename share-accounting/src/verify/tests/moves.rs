@@ -3,6 +3,7 @@
 use super::history::{Crook, History, POT, honest, params};
 use super::*;
 use crate::entry::{ChainEvent, Move};
+use crate::moves::HOPS_MAX;
 use crate::testing::{moved, script};
 
 /// A pool that owes something to payees 200 and 201, of whom the first has moved to 3 and goes on mining as before.
@@ -101,4 +102,24 @@ fn lie_a_job_pays_an_address_that_has_moved() {
     let found = lies(&moved_on(&Crook { weights: Box::new(back), ..honest() }).0);
     assert!(!found.is_empty(), "{found:#?}");
     assert!(found.iter().all(|lie| lie.contains(&format!("{:x}", script(3)))), "{found:#?}");
+}
+
+#[test]
+fn who_has_moved_to_an_address_moves_on_from_it_so_many_times() {
+    let mut history = History::new(params(40));
+    let job = history.plan(200, &honest());
+    history.mine(&job, 200, POT);
+    assert!(!history.move_payee(224, 3), "nothing is there of it");
+    let hops = u8::try_from(HOPS_MAX).unwrap();
+    for hop in 0..hops {
+        assert!(history.move_payee(200 + hop, 201 + hop), "{hop}: its machines go on naming 200");
+    }
+    assert!(!history.move_payee(200 + hops, 3), "whoever has one share could fill the log");
+    history.replace(&job);
+    let job = history.plan(1, &honest());
+    history.mine(&job, 200, POT);
+    let entries = history.entries();
+    let report = audited(&entries);
+    assert!(report.is_proven(), "{:#?}", report.findings);
+    assert_eq!(report.moves.payee(&script(200)), &script(200 + hops));
 }
