@@ -2,7 +2,7 @@
 //! the order in which they are sent.
 //!
 //! - [`Session`] decides; `setup` agrees on how to work together; `opening` reads requests for channels;
-//!   `channel` is one channel, `job` its jobs as frames
+//!   `channel` is one channel, `job` its jobs as frames, `submit` its shares as they come
 //!
 //! Answers come in the order of the requests, and nothing of ours between: some firmware reads exactly one frame after
 //! `SetupConnection` and one after a request for a channel (ESP-Miner). Channels are members of a group for their
@@ -12,6 +12,7 @@ mod job;
 mod opening;
 mod settings;
 mod setup;
+mod submit;
 
 pub use job::{JobMessage, Kind};
 pub use opening::Opening;
@@ -34,11 +35,12 @@ use crate::patience::Patience;
 use crate::pot::Pot;
 use crate::session::{self, Action, Miner, Ticket};
 use crate::share::Reject;
-use channel::{Channel, Rolled};
+use channel::Channel;
 use opening::Wishes;
 use setup::{Agreed, negotiate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use submit::{Share, Submit};
 
 /// Groups of a connection, from 1 on; the ids of its channels follow them. Members of a group have extranonces of the
 /// same size (MN-05).
@@ -423,47 +425,6 @@ impl Session {
             | Reject::Unauthorized
             | Reject::NotSubscribed => error_code::INVALID_SHARE,
         }
-    }
-}
-
-/// Names a share on its connection.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    channel_id: u32,
-    sequence_number: u32,
-}
-
-impl Share {
-    fn ticket(self) -> Ticket {
-        Ticket(u64::from(self.channel_id) << 32 | u64::from(self.sequence_number))
-    }
-
-    fn of(Ticket(number): Ticket) -> Self {
-        Self { channel_id: (number >> 32) as u32, sequence_number: number as u32 } // its two halves
-    }
-}
-
-/// A share of either kind.
-#[derive(Debug, Clone, Copy)]
-struct Submit {
-    share: Share,
-    rolled: Rolled,
-}
-
-impl From<SubmitSharesStandard> for Submit {
-    fn from(submit: SubmitSharesStandard) -> Self {
-        let SubmitSharesStandard { channel_id, sequence_number, job_id, nonce, ntime, version } = submit;
-        let rolled = Rolled { job_id, nonce, ntime, version, extranonce: None };
-        Self { share: Share { channel_id, sequence_number }, rolled }
-    }
-}
-
-impl From<SubmitSharesExtended> for Submit {
-    fn from(submit: SubmitSharesExtended) -> Self {
-        let SubmitSharesExtended { channel_id, sequence_number, job_id, nonce, ntime, version, extranonce } =
-            submit;
-        let rolled = Rolled { job_id, nonce, ntime, version, extranonce: Some(extranonce) };
-        Self { share: Share { channel_id, sequence_number }, rolled }
     }
 }
 
