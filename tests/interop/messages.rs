@@ -11,8 +11,14 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use stratum::v2::codec::{Blob, Bytes32, Bytes64K, Bytes255, Malformed, Seq64K, Seq255, Str255, U256};
+use stratum::v2::extension;
 use stratum::v2::frame::{HEADER_BYTES, Header, write_frame};
-use stratum::v2::message::{self as ours, Wire};
+use stratum::v2::message::Wire;
+
+mod ours {
+    pub use stratum::v2::message::negotiation::*;
+    pub use stratum::v2::message::*;
+}
 
 /// A data type of ours and theirs.
 trait Twin {
@@ -169,17 +175,22 @@ impl Twin for Seq255<U256> {
     }
 }
 
-impl Twin for Seq64K<u32> {
-    type Theirs<'a> = binary_sv2::Seq064K<'a, u32>;
+macro_rules! sequence {
+    ($($number:ty)*) => {$(
+        impl Twin for Seq64K<$number> {
+            type Theirs<'a> = binary_sv2::Seq064K<'a, $number>;
 
-    fn random(rng: &mut StdRng) -> Self {
-        Self::new((0..random_length(rng, 65_535)).map(|_| rng.random()).collect()).unwrap()
-    }
+            fn random(rng: &mut StdRng) -> Self {
+                Self::new((0..random_length(rng, 65_535)).map(|_| rng.random()).collect()).unwrap()
+            }
 
-    fn theirs(&self) -> Self::Theirs<'_> {
-        binary_sv2::Seq064K::new(self.as_slice().to_vec()).unwrap()
-    }
+            fn theirs(&self) -> Self::Theirs<'_> {
+                binary_sv2::Seq064K::new(self.as_slice().to_vec()).unwrap()
+            }
+        }
+    )*};
 }
+sequence!(u16 u32);
 
 /// A payload that is cut, or has one byte changed, or has bytes behind it.
 fn damaged(payload: &[u8], rng: &mut StdRng) -> Vec<u8> {
@@ -214,7 +225,8 @@ macro_rules! message {
 
                 // Equal values, same frames.
                 let theirs = $module::$name { $($their_field: message.$field.theirs()),* };
-                let theirs = MessageFrame::from_message(theirs, $module::$type, 0, $module::$bit).unwrap();
+                let theirs = MessageFrame::from_message(theirs, $module::$type, ours::$name::EXTENSION, $module::$bit);
+                let theirs = theirs.unwrap();
                 let mut their_frame = vec![0; theirs.encoded_length()];
                 theirs.encode_into(&mut their_frame).unwrap();
                 let mut frame = Vec::new();
@@ -327,6 +339,23 @@ message!(mining_sv2 SetGroupChannel MESSAGE_TYPE_SET_GROUP_CHANNEL CHANNEL_BIT_S
     group_channel_id, channel_ids
 });
 
+message!(extensions_sv2 RequestExtensions
+    MESSAGE_TYPE_REQUEST_EXTENSIONS CHANNEL_BIT_REQUEST_EXTENSIONS { request_id, requested_extensions });
+message!(extensions_sv2 RequestExtensionsSuccess
+    MESSAGE_TYPE_REQUEST_EXTENSIONS_SUCCESS CHANNEL_BIT_REQUEST_EXTENSIONS_SUCCESS {
+    request_id, supported_extensions
+});
+message!(extensions_sv2 RequestExtensionsError
+    MESSAGE_TYPE_REQUEST_EXTENSIONS_ERROR CHANNEL_BIT_REQUEST_EXTENSIONS_ERROR {
+    request_id, unsupported_extensions, required_extensions
+});
+
+#[test]
+fn ex_01_the_negotiation_has_their_number() {
+    let theirs = extensions_sv2::EXTENSION_TYPE_EXTENSIONS_NEGOTIATION;
+    assert_eq!((extension::NEGOTIATION, ours::RequestExtensionsError::EXTENSION), (theirs, theirs));
+}
+
 proptest! {
     #[test]
     fn any_header_is_read_the_same(bytes: [u8; HEADER_BYTES]) {
@@ -342,10 +371,10 @@ proptest! {
     }
 }
 
-/// A message added to our table must be added here.
+/// A message added to our table must be added here. Beside it there are the three of the negotiation.
 #[test]
 fn every_message_of_the_table_is_compared() {
-    assert_eq!(include_str!("messages.rs").matches("\nmessage!(").count(), ours::Message::SHAPES.len());
+    assert_eq!(include_str!("messages.rs").matches("\nmessage!(").count(), ours::Message::SHAPES.len() + 3);
 }
 
 #[test]

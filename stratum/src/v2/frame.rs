@@ -75,7 +75,7 @@ impl Allowed {
 impl Header {
     /// The header of a message whose payload has this many bytes.
     pub const fn of<M: Wire>(payload_bytes: usize) -> Self {
-        Self { extension_type: CORE, channel: M::CHANNEL_BIT, msg_type: M::TYPE, payload_bytes }
+        Self { extension_type: M::EXTENSION, channel: M::CHANNEL_BIT, msg_type: M::TYPE, payload_bytes }
     }
 
     /// Reads a header: any six bytes are one.
@@ -145,10 +145,17 @@ impl Header {
 
 /// Appends a message as a frame: header and payload.
 pub fn write_frame<M: Wire>(message: &M, out: &mut Vec<u8>) {
+    write_frame_with(message, |_| {}, out);
+}
+
+/// The same with what `behind` appends: fields of extensions. The header stays the message's own, they only count in its
+/// length (FR-09).
+pub fn write_frame_with<M: Wire>(message: &M, behind: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
     const { assert!(M::PAYLOAD_BYTES_MAX <= PAYLOAD_BYTES_MAX, "a frame's length has 24 bits") };
     let start = out.len();
     out.extend_from_slice(&Header::of::<M>(0).to_bytes());
     message.encode_payload(out);
+    behind(out);
     let payload_bytes = out.len() - start - HEADER_BYTES;
     // The length is known only now.
     out[start..start + HEADER_BYTES].copy_from_slice(&Header::of::<M>(payload_bytes).to_bytes());

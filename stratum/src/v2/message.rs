@@ -1,13 +1,16 @@
-//! The messages: one table, from which follow their types, sizes, reading and writing.
+//! The messages: one table, from which follow their types, sizes, reading and writing; and beside it [`negotiation`],
+//! an extension's.
 //!
 //! A message is what its bytes say and no more: whether a target can be met or a hash rate is a
 //! number, the session judges.
 
 use super::codec::{Bytes32, Bytes64K, Bytes255, Field, Malformed, Reader, Seq64K, Seq255, Str255, U256};
-use super::frame::write_frame;
+use super::frame::{CORE, write_frame};
 
 /// A message of the table.
 pub trait Wire: Sized {
+    /// Whose message it is: [`CORE`], or an extension's.
+    const EXTENSION: u16;
     /// Its type in the frame header.
     const TYPE: u8;
     /// Whether it is about one channel, whose id is then its first field (the header's channel bit).
@@ -58,9 +61,10 @@ impl Shape {
     }
 }
 
-/// Rows of `type channel-bit Name { field: Type, }`, as the specification's tables have them.
-macro_rules! messages {
-    ($($(#[$doc:meta])* $msg_type:literal $bit:literal $name:ident {
+/// Rows of `type channel-bit Name { field: Type, }`, as the specification's tables have them, of one extension or of
+/// none.
+macro_rules! rows {
+    ($extension:expr; $($(#[$doc:meta])* $msg_type:literal $bit:literal $name:ident {
         $($(#[$field_doc:meta])* $field:ident: $field_type:ty,)*
     })*) => {
         $(
@@ -71,6 +75,7 @@ macro_rules! messages {
             }
 
             impl Wire for $name {
+                const EXTENSION: u16 = $extension;
                 const TYPE: u8 = $msg_type;
                 const CHANNEL_BIT: bool = $bit == 1;
                 const NAME: &'static str = stringify!($name);
@@ -87,16 +92,30 @@ macro_rules! messages {
                 }
             }
 
-            impl From<$name> for Message {
-                fn from(message: $name) -> Self {
-                    Self::$name(message)
-                }
-            }
-
             #[cfg(test)]
             impl crate::v2::codec::draw::Draw for $name {
                 fn draw(source: &mut crate::v2::codec::draw::Source<'_>) -> Self {
                     Self { $($field: crate::v2::codec::draw::Draw::draw(source),)* }
+                }
+            }
+        )*
+    };
+}
+
+/// The table of the core: its rows, and any of them as a [`Message`].
+macro_rules! messages {
+    ($($(#[$doc:meta])* $msg_type:literal $bit:literal $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $field_type:ty,)*
+    })*) => {
+        rows! {
+            CORE;
+            $($(#[$doc])* $msg_type $bit $name { $($(#[$field_doc])* $field: $field_type,)* })*
+        }
+
+        $(
+            impl From<$name> for Message {
+                fn from(message: $name) -> Self {
+                    Self::$name(message)
                 }
             }
         )*
@@ -163,6 +182,7 @@ macro_rules! messages {
     };
 }
 
+pub mod negotiation;
 mod table;
 pub use table::*;
 
