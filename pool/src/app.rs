@@ -422,6 +422,7 @@ fn start_shards(
         shares_per_minute: f64::from(settings.difficulty.shares_per_minute),
         version_mask: settings.v2.version_mask,
         idle: settings.v2.idle_max,
+        receipts: settings.v2.experimental_receipts,
         ..v2::server::Settings::new(settings.network)
     });
     let session = SessionSettings { v1, v2 };

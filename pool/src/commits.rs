@@ -42,17 +42,6 @@ struct InFlight<W> {
     oldest: Option<Instant>,
 }
 
-/// What became of a batch.
-#[derive(Debug)]
-pub enum Settled<S, W> {
-    /// Durable: these are to be told so.
-    Durable(Vec<W>),
-    /// Failed for good: these are to be told so, and the shares forgotten.
-    Failed(Vec<W>, Vec<S>),
-    /// Failed, and waiting to be tried again.
-    Retrying,
-}
-
 impl<S, W> Default for Gathered<S, W> {
     fn default() -> Self {
         Self { shares: Vec::new(), waiting: Vec::new(), oldest: None }
@@ -83,7 +72,8 @@ impl<S, W> Commits<S, W> {
         self.open.shares.is_empty() && self.in_flight.is_none()
     }
 
-    /// The shares to commit now, if it is time: call again after each [`Commits::settled`].
+    /// The shares to commit now, if it is time: call again after each [`Commits::durable`] and
+    /// [`Commits::failed`].
     pub fn next(&mut self, now: Instant) -> Option<Vec<S>> {
         self.not_before = self.not_before.filter(|at| now < *at);
         if self.in_flight.is_some() || self.open.shares.is_empty() || self.not_before.is_some() {
@@ -101,23 +91,30 @@ impl<S, W> Commits<S, W> {
         self.not_before.filter(|_| waits)
     }
 
-    /// The batch in flight came back: `failed` holds its shares if it could not be committed.
-    pub fn settled(&mut self, failed: Option<Vec<S>>, now: Instant) -> Settled<S, W> {
-        let InFlight { waiting, oldest } = self.in_flight.take().expect("only a batch in flight comes back");
-        let Some(mut shares) = failed else {
-            return Settled::Durable(waiting.into_iter().flatten().collect());
-        };
+    /// The batch in flight is durable: who is to be told so, in the order of its shares.
+    pub fn durable(&mut self) -> Vec<Option<W>> {
+        self.came_back().waiting
+    }
+
+    /// The batch in flight could not be committed, these are its shares. Either it will be tried again, or it has failed
+    /// for good: then its waiting are to be told so, and the shares forgotten.
+    pub fn failed(&mut self, mut shares: Vec<S>, now: Instant) -> Option<(Vec<W>, Vec<S>)> {
+        let InFlight { waiting, oldest } = self.came_back();
         assert_eq!(shares.len(), waiting.len(), "a failed batch comes back whole");
         self.not_before = Some(now + RETRY_PAUSE);
         if oldest.is_some_and(|since| now.saturating_duration_since(since) >= ANSWER_WITHIN) {
-            return Settled::Failed(waiting.into_iter().flatten().collect(), shares);
+            return Some((waiting.into_iter().flatten().collect(), shares));
         }
         // Older shares go first: their order in the log is the order of their arrival.
         let newer = mem::take(&mut self.open);
         shares.extend(newer.shares);
         let waiting = waiting.into_iter().chain(newer.waiting).collect();
         self.open = Gathered { shares, waiting, oldest: oldest.or(newer.oldest) };
-        Settled::Retrying
+        None
+    }
+
+    fn came_back(&mut self) -> InFlight<W> {
+        self.in_flight.take().expect("only a batch in flight comes back")
     }
 }
 
@@ -139,7 +136,7 @@ mod tests {
         commits.push("c", None, start);
         assert_eq!(commits.next(start), None);
         assert_eq!(commits.next_at(), None, "what is in flight will come back");
-        assert!(matches!(commits.settled(None, start), Settled::Durable(waiting) if waiting == [1]));
+        assert_eq!(commits.durable(), [Some(1)]);
         // The disk was fast: more may come until it is time.
         assert_eq!(commits.next(start), None);
         let time = commits.next_at().unwrap();
@@ -149,9 +146,9 @@ mod tests {
         // The disk was slow: nothing waits any longer.
         let late = time + COMMIT_INTERVAL;
         commits.push("e", Some(4), late);
-        assert!(matches!(commits.settled(None, late), Settled::Durable(waiting) if waiting == [2, 3]));
+        assert_eq!(commits.durable(), [Some(2), None, Some(3)], "in the order of the shares");
         assert_eq!(commits.next(late), Some(vec!["e"]));
-        assert!(matches!(commits.settled(None, late), Settled::Durable(waiting) if waiting == [4]));
+        assert_eq!(commits.durable(), [Some(4)]);
         assert!(commits.is_idle());
         // An idle shard is woken for nothing.
         assert_eq!(commits.next_at(), None);
@@ -164,16 +161,13 @@ mod tests {
         commits.push("a", Some(1), start);
         assert_eq!(commits.next(start), Some(vec!["a"]));
         commits.push("b", Some(2), at(start, 10));
-        assert!(matches!(commits.settled(Some(vec!["a"]), at(start, 20)), Settled::Retrying));
+        assert_eq!(commits.failed(vec!["a"], at(start, 20)), None);
         assert_eq!(commits.next(at(start, 30)), None);
         let retry_at = commits.next_at().unwrap();
         assert_eq!(retry_at, at(start, 20) + RETRY_PAUSE);
         assert_eq!(commits.next(retry_at), Some(vec!["a", "b"]));
         let late = start + ANSWER_WITHIN;
-        match commits.settled(Some(vec!["a", "b"]), late) {
-            Settled::Failed(waiting, shares) => assert_eq!((waiting, shares), (vec![1, 2], vec!["a", "b"])),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(commits.failed(vec!["a", "b"], late), Some((vec![1, 2], vec!["a", "b"])));
         assert!(commits.is_idle());
         // Nobody is called again for nothing, or an idle shard would never sleep.
         assert_eq!(commits.next_at(), None);

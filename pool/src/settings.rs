@@ -84,6 +84,8 @@ pub struct V2 {
     pub idle_max: Duration,
     /// Version bits that miners may roll.
     pub version_mask: u32,
+    /// Whether clients that ask for it are told where in the log their shares are.
+    pub experimental_receipts: bool,
 }
 
 /// How the share log is published.
@@ -247,6 +249,7 @@ fn v2(r: &mut Reader, data_dir: &Path) -> V2 {
         certificate_file: r.or("v2.certificate_file", below("v2.certificate")),
         idle_max: Duration::from_secs(r.in_range("v2.idle_max_s", 900, 60..=86_400)),
         version_mask: version_mask(r, "v2.version_mask", "1fffffe0"),
+        experimental_receipts: r.or("v2.experimental_receipts", false),
     }
 }
 

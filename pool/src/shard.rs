@@ -9,7 +9,7 @@ pub use returns::{RETURNS_QUEUE_LEN, Return};
 pub use sessions::SessionSettings;
 
 use crate::blocks::BlockSink;
-use crate::commits::{Commits, Settled};
+use crate::commits::Commits;
 use crate::director::News;
 use crate::metrics::Metrics;
 use crate::rate::ShareRate;
@@ -18,8 +18,10 @@ use bitcoin::BlockHash;
 use offer::Offer;
 use places::Places;
 use returns::tell;
-use share_accounting::{Accounting, Batch, CommitError, CommitResult};
+use share_accounting::publish::Logged;
+use share_accounting::{Accounting, Batch, CommitError};
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -29,7 +31,7 @@ use stratum::hasher::SecretState;
 use stratum::job::Solution;
 use stratum::payee::Payee;
 use stratum::pot::Pot;
-use stratum::session::{Action, Miner, Session, Ticket};
+use stratum::session::{Action, Booked, Miner, Session, Ticket};
 use stratum::share::{Judge, JudgedShare, Outcome, Reject, Verdict};
 use stratum::v2;
 use stratum_net::acceptor::Wire;
@@ -66,6 +68,8 @@ pub struct Shard {
     judge: Judge,
     offer: Offer,
     commits: Commits<JudgedShare, Waiting>,
+    /// Empty; its room is for where the shares of the next batch will be in the log.
+    entries: Vec<u64>,
     /// Accepted shares that solve a block: committed, and so acknowledged, once the block's file is on disk.
     held: HashMap<BlockHash, (JudgedShare, Option<Waiting>)>,
     returns: mpsc::Sender<Return>,
@@ -105,6 +109,7 @@ impl Shard {
             judge: Judge::new(stale_credit),
             offer: Offer::default(),
             commits: Commits::default(),
+            entries: Vec::new(),
             held: HashMap::new(),
             returns,
         }
@@ -164,7 +169,13 @@ impl Shard {
         );
     }
 
-    fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
+    fn answer(
+        &mut self,
+        key: PeerKey,
+        ticket: Ticket,
+        answer: Result<Booked, Reject>,
+        out: &mut Vec<Action>,
+    ) {
         self.count(key, answer.map(|_| ()));
         if let Some(peer) = self.connections.find(key) {
             peer.session.answer(ticket, answer, out);
@@ -186,9 +197,13 @@ impl Shard {
     fn flush(&mut self, now: Instant) {
         let Some(shares) = self.commits.next(now) else { return };
         let returns = self.returns.clone();
-        let done = move |result: CommitResult, shares| {
+        let mut entries = mem::take(&mut self.entries);
+        let done = move |result: Result<&[Logged], CommitError>, shares| {
             let returned = match result {
-                Ok(()) => Return::Committed,
+                Ok(logged) => {
+                    entries.extend(logged.iter().map(|(_, entry)| *entry));
+                    Return::Committed(entries)
+                }
                 Err(_) => Return::Failed(shares),
             };
             tell(&returns, returned);
@@ -199,28 +214,41 @@ impl Shard {
         }
     }
 
-    fn settled(&mut self, failed: Option<Vec<JudgedShare>>, now: Instant) {
-        let (waiting, answer) = match self.commits.settled(failed, now) {
-            Settled::Durable(waiting) => (waiting, Ok(())),
-            Settled::Failed(waiting, shares) => {
-                shares.iter().for_each(|share| self.judge.forget(share));
-                (waiting, Err(Reject::AccountingUnavailable))
-            }
-            Settled::Retrying => (Vec::new(), Ok(())),
-        };
-        if answer.is_ok() && !waiting.is_empty() && self.offer.is_solo() {
+    /// The batch in flight is durable, its shares in these entries.
+    fn durable(&mut self, mut entries: Vec<u64>, now: Instant) {
+        let waiting = self.commits.durable();
+        assert_eq!(waiting.len(), entries.len(), "each share has its entry");
+        if waiting.iter().any(Option::is_some) && self.offer.is_solo() {
             // If the director is busy, the next commit tells it again.
             let _ = self.exits.director.try_send(News::FirstShare);
         }
         let mut answered = Vec::new();
-        for Waiting { key, ticket, payee, pot } in waiting {
-            if answer.is_ok() {
-                self.note_payee(key, payee);
-            }
+        for (waiting, entry) in waiting.into_iter().zip(entries.drain(..)) {
+            let Some(Waiting { key, ticket, payee, pot }) = waiting else { continue };
+            self.note_payee(key, payee);
             answered.push(key);
-            self.guarded(key, |shard, out| shard.answer(key, ticket, answer.map(|()| pot), out), now);
+            let booked = Booked { pot, entry: Some(entry) };
+            self.guarded(key, |shard, out| shard.answer(key, ticket, Ok(booked), out), now);
         }
-        // What a commit has brought to a connection leaves together.
+        self.entries = entries;
+        self.flush_all(answered, now);
+    }
+
+    /// The batch in flight could not be committed.
+    fn failed(&mut self, shares: Vec<JudgedShare>, now: Instant) {
+        let Some((waiting, shares)) = self.commits.failed(shares, now) else { return };
+        shares.iter().for_each(|share| self.judge.forget(share));
+        let mut answered = Vec::new();
+        for Waiting { key, ticket, .. } in waiting {
+            answered.push(key);
+            let refused = Err(Reject::AccountingUnavailable);
+            self.guarded(key, |shard, out| shard.answer(key, ticket, refused, out), now);
+        }
+        self.flush_all(answered, now);
+    }
+
+    /// What a commit has brought to a connection leaves together.
+    fn flush_all(&mut self, mut answered: Vec<PeerKey>, now: Instant) {
         answered.sort_unstable();
         answered.dedup();
         for key in answered {
@@ -331,8 +359,8 @@ impl Serve for Shard {
 
     fn returned(&mut self, returned: Return, now: Instant) {
         match returned {
-            Return::Committed => self.settled(None, now),
-            Return::Failed(shares) => self.settled(Some(shares), now),
+            Return::Committed(entries) => self.durable(entries, now),
+            Return::Failed(shares) => self.failed(shares, now),
             Return::BlockStored(hash) => {
                 if let Some((share, waiting)) = self.held.remove(&hash) {
                     self.commits.push(share, waiting, now);

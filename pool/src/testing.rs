@@ -6,6 +6,7 @@ use crate::work::{Current, PlanError, Planner, Standing, WorkSet};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use serde_json::json;
+use share_accounting::accounting::Done;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::publish::key::LogKey;
 use share_accounting::publish::{self, Published};
@@ -57,7 +58,7 @@ pub fn planner(mask: u32) -> Planner {
 pub fn stall(accounting: &Accounting) -> SyncSender<()> {
     let (release, released) = sync_channel::<()>(0);
     let (begun, began) = sync_channel(0);
-    let done = Box::new(move |_, _| {
+    let done: Done = Box::new(move |_, _| {
         begun.send(()).unwrap();
         let _ = released.recv();
     });

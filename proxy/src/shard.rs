@@ -15,7 +15,7 @@ use stratum::encoded::EncodedJob;
 use stratum::extranonce::{Extranonce1, PrefixAllocator, PrefixesExhausted};
 use stratum::job::{Roll, Upstream};
 use stratum::pot::Pot;
-use stratum::session::{Action, Miner, Session, Ticket};
+use stratum::session::{Action, Booked, Miner, Session, Ticket};
 use stratum::share::{Judge, JudgedShare, Outcome, Reject, SUPERSEDED_MAX, Verdict};
 use stratum::v1;
 use stratum_net::acceptor::Wire;
@@ -149,7 +149,7 @@ impl Shard {
     fn answer(&mut self, key: PeerKey, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
         self.metrics.answered(answer.map(|_| ()));
         if let Some(peer) = self.connections.find(key) {
-            peer.session.answer(ticket, answer, out);
+            peer.session.answer(ticket, answer.map(|pot| Booked { pot, entry: None }), out);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::log::append::{AppendError, LogSettings};
 use crate::log::{Log, LogError};
 use crate::moves::{HOPS_MAX, MoveError, Moves};
 use crate::payout::ParamsError;
-use crate::publish::{Heads, Teller};
+use crate::publish::{Heads, Logged, Teller};
 use crate::recovery::{Recovered, recover};
 use crate::settlement::{Credits, Settlements};
 use crate::shared::{Counters, Shared};
@@ -129,8 +129,9 @@ pub enum MovingError {
 /// The outcome of a commit.
 pub type CommitResult = Result<(), CommitError>;
 
-/// Called once on the accounting thread, with the batch's shares: must not block.
-pub type Done = Box<dyn FnOnce(CommitResult, Vec<JudgedShare>) + Send>;
+/// Called once on the accounting thread, with where each of the batch's shares is in the log, in their order, and with
+/// the shares themselves: must not block.
+pub type Done = Box<dyn FnOnce(Result<&[Logged], CommitError>, Vec<JudgedShare>) + Send>;
 
 /// Shares that are committed together.
 pub struct Batch {

@@ -1,10 +1,11 @@
 //! Builders for tests: real judged shares of made-up jobs.
 
-use crate::accounting::{Accounting, Batch, CommitResult, Settings};
+use crate::accounting::{Accounting, Batch, CommitError, Settings};
 use crate::bip322;
 use crate::entry::{Move, Params, Witnesses};
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
 use crate::moves::message;
+use crate::publish::Logged;
 use crate::{payout, window::Span};
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, Amount, BlockHash, Network, ScriptBuf, TxOut};
@@ -142,10 +143,15 @@ pub fn settings(dir: &Path) -> Settings {
     }
 }
 
-/// Commits shares and waits for the outcome.
-pub fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> (CommitResult, Vec<JudgedShare>) {
+/// Commits shares and waits for the outcome: where they are in the log, and themselves.
+pub fn commit(
+    accounting: &Accounting,
+    shares: Vec<JudgedShare>,
+) -> (Result<Vec<Logged>, CommitError>, Vec<JudgedShare>) {
     let (send, outcome) = sync_channel(1);
-    let done = Box::new(move |result, shares| send.send((result, shares)).unwrap());
+    let done = Box::new(move |result: Result<&[Logged], CommitError>, shares| {
+        send.send((result.map(<[Logged]>::to_vec), shares)).unwrap();
+    });
     assert!(accounting.commit(Batch { shares, done }).is_ok());
     outcome.recv().unwrap()
 }

@@ -195,12 +195,16 @@ impl Writer {
         let result = self.commit_shares(group.iter().flat_map(|batch| &batch.shares));
         let counter = if result.is_ok() { &self.shared.shares } else { &self.shared.shares_failed };
         counter.fetch_add(shares as u64, Ordering::Relaxed); // usize fits u64
+        let mut logged = &self.staged.logged[..];
         for Batch { shares, done } in group {
-            done(result, shares);
+            let of_batch = |()| logged.split_off(..shares.len()).expect("each share of the group was logged");
+            done(result.map(of_batch), shares);
         }
+        self.staged.clear();
         ended_by
     }
 
+    /// What of it is in the log is staged still.
     fn commit_shares<'a>(&mut self, shares: impl Iterator<Item = &'a JudgedShare>) -> CommitResult {
         let payees = self.books.registry.len();
         let mut staged = std::mem::take(&mut self.staged);
@@ -210,13 +214,12 @@ impl Writer {
             self.books.keep_payees(payees);
             self.shared.note_payees(&self.books.registry, payees);
             // Who asks by a head finds the payees of all its shares.
-            self.tell(staged.logged.drain(..));
+            self.tell(staged.logged.iter().copied());
         } else {
             self.books.registry.truncate(payees);
             self.payees.clear();
             staged.jobs.iter().for_each(|body| self.jobs.remove(body));
         }
-        staged.clear();
         self.staged = staged;
         result
     }

@@ -19,6 +19,15 @@ use std::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
+/// A share that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Booked {
+    /// The difficulty that it is booked at.
+    pub pot: Pot,
+    /// Index of its entry in the share log, if there is one.
+    pub entry: Option<u64>,
+}
+
 /// What a session wants done, in this order.
 ///
 /// Whatever follows from one of them is to be done before the next: replies leave in the order of their requests.
@@ -159,9 +168,9 @@ impl Session {
         }
     }
 
-    /// The answer to a share: its rejection, or that it is durable and of which pot. What is not sent here at once,
-    /// [`Session::flush`] sends.
-    pub fn answer(&mut self, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
+    /// The answer to a share: its rejection, or that it is durable and as what it is booked. What is not sent here at
+    /// once, [`Session::flush`] sends.
+    pub fn answer(&mut self, ticket: Ticket, answer: Result<Booked, Reject>, out: &mut Vec<Action>) {
         match self {
             Self::V1(session) => session.answer(ticket, answer.map(|_| ())),
             Self::V2(session) => session.answer(ticket, answer, out),

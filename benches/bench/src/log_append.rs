@@ -11,10 +11,11 @@ use crate::work;
 use anyhow::{Context, ensure};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf};
-use share_accounting::accounting::{Accounting, Batch, Settings};
+use share_accounting::accounting::{Accounting, Batch, CommitError, Settings};
 use share_accounting::entry::Params;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::payout;
+use share_accounting::publish::Logged;
 use share_accounting::window::Span;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -172,9 +173,9 @@ pub fn commit(accounting: &Accounting, shares: Vec<JudgedShare>) -> anyhow::Resu
     let before = accounting.counters().shares;
     let count = shares.len() as u64; // usize fits u64
     let (send, outcome) = sync_channel(1);
-    let done = Box::new(move |result, _| {
+    let done = Box::new(move |result: Result<&[Logged], CommitError>, _| {
         // Whoever waits has either all time or is gone.
-        let _ = send.send(result);
+        let _ = send.send(result.map(|_| ()));
     });
     let queued = accounting.commit(Batch { shares, done });
     ensure!(queued.is_ok(), "one batch at a time fits the queue");

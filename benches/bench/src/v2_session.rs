@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use stratum::encoded::EncodedJob;
 use stratum::job::JobBody;
 use stratum::pot::Pot;
-use stratum::session::{Action, JobMessage};
+use stratum::session::{Action, Booked, JobMessage};
 use stratum::v2::codec::{Bytes32, Str255, U256};
 use stratum::v2::flag;
 use stratum::v2::frame::HEADER_BYTES;
@@ -165,7 +165,8 @@ impl Mining {
                 for action in actions.drain(..) {
                     if let Action::Share { ticket, share } = action {
                         assert!(share.allowed.is_ok() && share.roll.nonce > 0, "the share that was sent");
-                        self.session.answer(ticket, Ok(self.pot), &mut answers);
+                        let booked = Booked { pot: self.pot, entry: None };
+                        self.session.answer(ticket, Ok(booked), &mut answers);
                         shares += 1;
                     }
                 }

@@ -15,8 +15,8 @@ pub const RETURNS_QUEUE_LEN: usize = 1 + HELD_SHARES_MAX + PENDING_MAX + 256;
 /// What comes back.
 #[derive(Debug)]
 pub enum Return {
-    /// The batch in flight is durable.
-    Committed,
+    /// The batch in flight is durable: where in the log each of its shares is.
+    Committed(Vec<u64>),
     /// The batch in flight could not be committed: its shares.
     Failed(Vec<JudgedShare>),
     /// A block's file is on disk, or cannot be.

@@ -157,7 +157,7 @@ fn r05_a_session_that_panics_while_shares_settle_ends_alone() {
     bench.shard.act(broken, actions, bench.now);
     bench.shard.judge_pending(bench.now);
     // A bug of ours: the share is answered before it is durable. The second answer makes its session panic.
-    bench.shard.answer(broken, ticket, Ok(Pot::MIN), &mut Vec::new());
+    bench.shard.answer(broken, ticket, Ok(Booked { pot: Pot::MIN, entry: None }), &mut Vec::new());
     bench.settle();
     assert!(bench.panics());
     assert_eq!(bench.shard.ended(broken), Some(Ending::Panicked));

@@ -35,7 +35,7 @@ impl Head {
 }
 
 /// A share that was logged: hash of its header, and index of its entry.
-pub(crate) type Logged = (BlockHash, u64);
+pub type Logged = (BlockHash, u64);
 
 #[derive(Debug, Default)]
 struct News {

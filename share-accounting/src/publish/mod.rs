@@ -22,8 +22,8 @@ mod last;
 pub mod receipt;
 pub mod tiles;
 
-pub use head::{Head, Heads};
-pub(crate) use head::{Logged, Teller};
+pub(crate) use head::Teller;
+pub use head::{Head, Heads, Logged};
 
 use crate::entry::{Entry, Share};
 use crate::log::{Follower, LogError};

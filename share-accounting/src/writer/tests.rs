@@ -2,9 +2,11 @@ use crate::accounting::{Accounting, Batch, CommitError, Snapshot, WindowError};
 use crate::books::weights_at;
 use crate::entry::{ChainEvent, Entry};
 use crate::log::Reader;
+use crate::publish::Logged;
 use crate::testing::{Miner, NBITS, body, commit, payee, script, settings};
 use std::path::Path;
 use std::time::Duration;
+use stratum::share::JudgedShare;
 use stratum::target::{Target, Work};
 
 /// Longer than any commit takes.
@@ -34,7 +36,9 @@ fn shares_are_durable_and_credited_once_their_owner_is_told() {
         miner.share(&job, &payee(1, "b"), -32, false),
     ];
     let (result, returned) = commit(&accounting, shares.clone());
-    assert_eq!((result, returned.len()), (Ok(()), 3));
+    // Params and epoch; payee, job and share; payee and share; payee and share.
+    let at: Vec<_> = shares.iter().map(JudgedShare::hash).zip([4, 6, 8]).collect();
+    assert_eq!((result, returned.len()), (Ok(at), 3));
     let snapshot = window(&accounting, network()).unwrap();
     assert_eq!(snapshot.weights, [(script(1), Work(1)), (script(2), shares[1].pot().work())].into());
     assert_eq!(snapshot.log_size, 2 + 3 + 1 + 3, "params, epoch; payees; job; shares");
@@ -104,7 +108,7 @@ fn on_a_small_disk(dir: &Path) {
     let mut failed = 0;
     while failed < 5 {
         match commit(&accounting, batch()) {
-            (Ok(()), _) => good += 1,
+            (Ok(_), _) => good += 1,
             (Err(error), shares) => {
                 assert_eq!((error, shares.len()), (CommitError::LogUnavailable, 1));
                 failed += 1;
@@ -238,16 +242,23 @@ fn a_full_queue_gives_batches_back_and_what_waited_is_one_commit() {
     let mut batch = || {
         let told = told.clone();
         let shares = vec![miner.share(&job, &payee(2, ""), -32, true)];
-        Batch { shares, done: Box::new(move |result, _| told.send(result).unwrap()) }
+        let done = move |result: Result<&[Logged], _>, _| told.send(result.map(<[_]>::to_vec)).unwrap();
+        let hash = shares[0].hash();
+        (Batch { shares, done: Box::new(done) }, hash)
     };
+    let mut hashes = Vec::new();
     for _ in 0..QUEUE_BATCHES_MAX {
-        assert!(accounting.commit(batch()).is_ok());
+        let (batch, hash) = batch();
+        assert!(accounting.commit(batch).is_ok());
+        hashes.push(hash);
     }
     assert_eq!(accounting.counters().queue_batches, QUEUE_BATCHES_MAX as u64);
-    assert_eq!(accounting.commit(batch()).unwrap_err().shares.len(), 1);
+    assert_eq!(accounting.commit(batch().0).unwrap_err().shares.len(), 1);
     release.send(()).unwrap();
-    for _ in 0..QUEUE_BATCHES_MAX {
-        assert_eq!(outcomes.recv().unwrap(), Ok(()));
+    // Behind params, epoch, the first batch with its payee and job, and the payee of these. Each owner of the group is
+    // told of its own.
+    for (hash, entry) in hashes.into_iter().zip(6..) {
+        assert_eq!(outcomes.recv().unwrap(), Ok(vec![(hash, entry)]));
     }
     let counters = accounting.counters();
     assert_eq!((counters.commits, counters.shares), (2, 1 + QUEUE_BATCHES_MAX as u64));

@@ -24,6 +24,7 @@ enum Next {
 /// A frame that its reader takes.
 #[derive(Debug)]
 pub(super) struct Frame {
+    pub(super) extension_type: u16,
     pub(super) msg_type: u8,
     pub(super) payload: Vec<u8>,
 }
@@ -64,7 +65,8 @@ impl Frames {
                     self.next = Next::Header;
                     if admission == Admission::Accept {
                         sealed.truncate(plain);
-                        return Ok(Some(Frame { msg_type: header.msg_type, payload: sealed }));
+                        let Header { extension_type, msg_type, .. } = header;
+                        return Ok(Some(Frame { extension_type, msg_type, payload: sealed }));
                     }
                 }
             }

@@ -19,7 +19,7 @@ use stratum::extranonce::EXTRANONCE_BYTES;
 use stratum::job::{Basis, Coinbase, JobBody, MARK_BYTES, Payout, TemplateId, Transactions};
 use stratum::payee::Payee;
 use stratum::pot::Pot;
-use stratum::session::{Action, JobMessage};
+use stratum::session::{Action, Booked, JobMessage};
 use stratum::share::{Judge, Outcome, Reject};
 use stratum::target::Target;
 use stratum::v2::codec::{Bytes32, Str255, U256};
@@ -261,7 +261,7 @@ impl Pair {
                 Action::Share { ticket, share } => {
                     let judged = self.judge.check(share, self.now, u64::from(UNIX_S) * 1_000);
                     let answer = match judged.outcome {
-                        Outcome::Accepted(share) => Ok(share.pot()),
+                        Outcome::Accepted(share) => Ok(Booked { pot: share.pot(), entry: None }),
                         Outcome::Stale(_) => Err(Reject::Stale),
                         Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
                     };

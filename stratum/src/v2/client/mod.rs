@@ -135,7 +135,7 @@ impl Client {
                 State::Ready { .. } => &WORK,
             };
             let frame = self.frames.next(&mut bytes, |header| header.admit(allowed))?;
-            let Some(Frame { msg_type, payload }) = frame else { return Ok(()) };
+            let Some(Frame { msg_type, payload, .. }) = frame else { return Ok(()) };
             self.message(Message::decode(msg_type, &payload)?, now, out)?;
         }
     }

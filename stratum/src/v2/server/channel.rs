@@ -10,9 +10,10 @@ use crate::job::{JobId, Roll};
 use crate::payee::Payee;
 use crate::pot::Pot;
 use crate::ring::{Announcement, JobRing, Sent};
-use crate::session::Miner;
+use crate::session::{Booked, Miner};
 use crate::share::{PendingShare, Reject};
 use crate::v2::codec::Bytes32;
+use crate::v2::extension::Receipts;
 use crate::v2::message::SubmitSharesSuccess;
 use crate::vardiff::Vardiff;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ struct Durable {
     count: u32,
     /// Sum of their difficulties, in units of [`Pot::MIN`]'s.
     sum: u128,
+    /// Where the first and the last of their entries are, if they are in a log.
+    entries: Option<(u64, u64)>,
 }
 
 /// The values of a share, whatever the kind of its channel.
@@ -225,8 +228,12 @@ impl Channel {
     }
 
     /// Notes a durable share; whether it is the first since the last acknowledgement.
-    pub(super) fn durable(&mut self, sequence_number: u32, pot: Pot) -> bool {
+    pub(super) fn durable(&mut self, sequence_number: u32, Booked { pot, entry }: Booked) -> bool {
         let durable = &mut self.durable;
+        if let Some(entry) = entry {
+            let (first, last) = durable.entries.unwrap_or((entry, entry));
+            durable.entries = Some((first.min(entry), last.max(entry)));
+        }
         durable.last_sequence_number = sequence_number;
         durable.count += 1;
         let steps = u32::from((pot.get() - Pot::MIN.get()).unsigned_abs());
@@ -234,16 +241,18 @@ impl Channel {
         durable.count == 1
     }
 
-    /// The acknowledgement of all shares that became durable since the last one.
-    pub(super) fn acknowledge(&mut self) -> Option<SubmitSharesSuccess> {
-        let Durable { last_sequence_number, count, sum } = std::mem::take(&mut self.durable);
-        (count > 0).then(|| SubmitSharesSuccess {
+    /// The acknowledgement of all shares that became durable since the last one, and where they are.
+    pub(super) fn acknowledge(&mut self) -> Option<(SubmitSharesSuccess, Option<Receipts>)> {
+        let Durable { last_sequence_number, count, sum, entries } = std::mem::take(&mut self.durable);
+        let success = SubmitSharesSuccess {
             channel_id: self.id,
             last_sequence_number,
             new_submits_accepted_count: count,
             // Whole units of difficulty 1, as everybody counts them: 0 for less than one.
             new_shares_sum: u64::try_from(sum >> Pot::MIN.get().unsigned_abs()).unwrap_or(u64::MAX),
-        })
+        };
+        let receipts = entries.map(|(first, last)| Receipts::covering(first, last));
+        (count > 0).then_some((success, receipts))
     }
 }
 

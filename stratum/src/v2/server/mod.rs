@@ -1,27 +1,31 @@
 //! A V2 connection as the server sees it: sealed bytes, jobs, verdicts and time in; plain frames out, to be sealed in
 //! the order in which they are sent.
 //!
-//! - [`Session`] decides; `setup` agrees on how to work together; `opening` reads requests for channels;
-//!   `channel` is one channel, `job` its jobs as frames, `submit` its shares as they come
+//! - [`Session`] decides; `setup` and `extensions` agree on how to work together; `opening` reads requests for
+//!   channels; `channel` is one channel, `job` its jobs as frames, `submit` its shares as they come
 //!
 //! Answers come in the order of the requests, and nothing of ours between: some firmware reads exactly one frame after
 //! `SetupConnection` and one after a request for a channel (ESP-Miner). Channels are members of a group for their
 //! whole life, which is never addressed: each gets its own jobs, with its own tag and difficulty in the coinbase.
 mod channel;
+mod extensions;
 mod job;
 mod opening;
 mod settings;
 mod setup;
 mod submit;
 
+pub use extensions::EXTENSIONS_MAX;
 pub use job::{JobMessage, Kind};
 pub use opening::Opening;
 pub use settings::{CHANNELS_MAX, Settings, VERSION_MASK};
 
 use super::codec::U256;
 use super::error_code::{self, ErrorCode};
-use super::frame::{Admission, Allowed, write_frame};
+use super::extension::{NEGOTIATION, RECEIPTS};
+use super::frame::{Admission, Allowed, write_frame_with};
 use super::frames::{Frame, Frames};
+use super::message::negotiation::RequestExtensions;
 use super::message::{
     CloseChannel, Message, OpenExtendedMiningChannel, OpenExtendedMiningChannelSuccess,
     OpenMiningChannelError, OpenStandardMiningChannel, OpenStandardMiningChannelSuccess, SetupConnection,
@@ -32,8 +36,7 @@ use crate::encoded::EncodedJob;
 use crate::extranonce::{EXTRANONCE2_BYTES, EXTRANONCE2_BYTES_MAX, Extranonce1};
 use crate::fault::{Awaited, Fault};
 use crate::patience::Patience;
-use crate::pot::Pot;
-use crate::session::{self, Action, Miner, Ticket};
+use crate::session::{self, Action, Booked, Miner, Ticket};
 use crate::share::Reject;
 use channel::Channel;
 use opening::Wishes;
@@ -114,12 +117,23 @@ impl Session {
         loop {
             let first = self.agreed.is_none();
             let allowed: &[Allowed] = if first { &SETUP } else { &WORK };
-            let frame = self.frames.next(bytes, |header| match header.admit(allowed)? {
-                Admission::Skip if first => Err(Fault::Misbehaved("an extension before SetupConnection")),
-                admission => Ok(admission),
+            let negotiates = self.settings.receipts && !first;
+            let frame = self.frames.next(bytes, |header| match header.extension_type {
+                NEGOTIATION if negotiates => extensions::admit(header),
+                _ => match header.admit(allowed)? {
+                    Admission::Skip if first => Err(Fault::Misbehaved("an extension before SetupConnection")),
+                    admission => Ok(admission),
+                },
             })?;
-            let Some(Frame { msg_type, payload }) = frame else { return Ok(()) };
-            self.message(Message::decode(msg_type, &payload)?, now, out)?;
+            match frame {
+                None => return Ok(()),
+                Some(Frame { extension_type: NEGOTIATION, payload, .. }) => {
+                    self.extensions(&RequestExtensions::decode(&payload)?, now, out)?;
+                }
+                Some(Frame { msg_type, payload, .. }) => {
+                    self.message(Message::decode(msg_type, &payload)?, now, out)?;
+                }
+            }
             if let Some(Action::Open(_)) = out.last() {
                 return Ok(());
             }
@@ -239,14 +253,14 @@ impl Session {
         self.work(self.channels.len() - 1, job, now, out);
     }
 
-    /// The answer to a share: its rejection, which leaves at once, or that it is durable and what it counts.
-    pub fn answer(&mut self, ticket: Ticket, answer: Result<Pot, Reject>, out: &mut Vec<Action>) {
+    /// The answer to a share: its rejection, which leaves at once, or that it is durable and as what it is booked.
+    pub fn answer(&mut self, ticket: Ticket, answer: Result<Booked, Reject>, out: &mut Vec<Action>) {
         let Share { channel_id, sequence_number } = Share::of(ticket);
         // A channel that was closed meanwhile hears nothing more (MN-15).
         let Some(at) = self.position(channel_id) else { return };
         match answer {
-            Ok(pot) => {
-                if self.channels[at].durable(sequence_number, pot) {
+            Ok(booked) => {
+                if self.channels[at].durable(sequence_number, booked) {
                     self.unacknowledged.push(channel_id);
                 }
             }
@@ -256,10 +270,12 @@ impl Session {
 
     /// Acknowledges what has become durable: one message for each channel.
     pub fn flush(&mut self, out: &mut Vec<Action>) {
+        let told = self.agreed.is_some_and(|agreed| agreed.receipts);
         for id in std::mem::take(&mut self.unacknowledged) {
-            let success = self.position(id).and_then(|at| self.channels[at].acknowledge());
-            if let Some(success) = success {
-                send(&success, out);
+            let acknowledged = self.position(id).and_then(|at| self.channels[at].acknowledge());
+            if let Some((success, receipts)) = acknowledged {
+                let receipts = receipts.filter(|_| told);
+                send_with(&success, |frame| receipts.iter().for_each(|field| field.write(frame)), out);
             }
         }
     }
@@ -304,7 +320,7 @@ impl Session {
             }
             Message::OpenExtendedMiningChannel(request) => {
                 let opening = match self.agreed {
-                    Some(Agreed { standard_only: false, class }) => {
+                    Some(Agreed { standard_only: false, class, .. }) => {
                         Opening::extended(&request, class, &self.settings)
                     }
                     _ => Err(error_code::EXTENDED_CHANNELS_NOT_SUPPORTED_FOR_STANDARD_JOBS),
@@ -333,6 +349,27 @@ impl Session {
                 Err(Fault::Incompatible)
             }
         }
+    }
+
+    /// What is answered last holds. A client has one reason to ask, perhaps two: each request counts as nonsense, of which
+    /// some is forgiven.
+    fn extensions(
+        &mut self,
+        request: &RequestExtensions,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        let answer = extensions::agree(request);
+        if let Some(agreed) = &mut self.agreed {
+            let supported =
+                answer.as_ref().map_or(&[][..], |success| success.supported_extensions.as_slice());
+            agreed.receipts = supported.contains(&RECEIPTS);
+        }
+        match answer {
+            Ok(success) => send(&success, out),
+            Err(error) => send(&error, out),
+        }
+        self.patience.bad(now)
     }
 
     fn request(&mut self, request_id: u32, opening: Result<Opening, ErrorCode>, out: &mut Vec<Action>) {
@@ -446,8 +483,13 @@ fn refuse_opening(request_id: u32, code: ErrorCode, out: &mut Vec<Action>) {
 }
 
 fn send<M: Wire>(message: &M, out: &mut Vec<Action>) {
+    send_with(message, |_| {}, out);
+}
+
+/// With fields of extensions behind the message's own.
+fn send_with<M: Wire>(message: &M, behind: impl FnOnce(&mut Vec<u8>), out: &mut Vec<Action>) {
     let mut frame = Vec::with_capacity(64);
-    write_frame(message, &mut frame);
+    write_frame_with(message, behind, &mut frame);
     out.push(Action::Send(frame.into()));
 }
 

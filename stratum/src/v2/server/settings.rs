@@ -32,6 +32,9 @@ pub struct Settings {
     pub idle: Duration,
     /// Channels per connection.
     pub channels_max: usize,
+    /// Whether clients may ask for [`RECEIPTS`](crate::v2::extension::RECEIPTS), and for extensions at all. If not, their
+    /// question is passed over as everything unknown is.
+    pub receipts: bool,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             channel: Duration::from_secs(15),
             idle: Duration::from_secs(15 * 60),
             channels_max: CHANNELS_MAX,
+            receipts: false,
         }
     }
 }

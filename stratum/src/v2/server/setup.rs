@@ -13,6 +13,8 @@ pub(super) struct Agreed {
     pub(super) standard_only: bool,
     /// Class of its extended channels' coinbases.
     pub(super) class: SizeClass,
+    /// It is told where in the share log its shares are.
+    pub(super) receipts: bool,
 }
 
 /// The answer, and what is agreed with it.
@@ -42,6 +44,7 @@ pub(super) fn negotiate(
     let agreed = Agreed {
         standard_only: setup.flags & flag::REQUIRES_STANDARD_JOBS != 0,
         class: SizeClass::for_agent(&vendor),
+        receipts: false,
     };
     Ok((SetupConnectionSuccess { used_version: flag::PROTOCOL_VERSION, flags }, agreed))
 }

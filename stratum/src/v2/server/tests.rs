@@ -3,12 +3,13 @@
 use super::*;
 use crate::extranonce::{EXTRANONCE_BYTES, PrefixAllocator};
 use crate::job::Solution;
+use crate::pot::Pot;
 use crate::sample::{self, ADDRESS, HARD_NBITS, MAINNET_ADDRESS, REGTEST_NBITS, UNIX_S};
 use crate::share::{Judge, JudgedShare, Outcome, PendingShare};
 use crate::target::Target;
 use crate::v2::codec::{Bytes32, Str255};
 use crate::v2::flag;
-use crate::v2::frame::{HEADER_BYTES, Header};
+use crate::v2::frame::{CORE, HEADER_BYTES, Header, write_frame};
 use crate::v2::keys::{AuthoritySecret, Certificate, StaticKey};
 use crate::v2::message::*;
 use crate::v2::noise::{Authority, Initiator, Sealer, Transport, respond};
@@ -22,6 +23,7 @@ mod answers;
 mod bytes;
 mod channels;
 mod difficulty;
+mod extensions;
 mod jobs;
 mod limits;
 mod machine;
@@ -53,8 +55,11 @@ struct Peer {
     /// Whether shares wait in `held` instead of being judged at once.
     hold: bool,
     held: Vec<(Ticket, PendingShare)>,
-    /// Frames that were sent and are not read yet.
+    /// Frames that were sent and are not read yet: messages of the table, and what is none or has something behind it.
     heard: Vec<Message>,
+    beyond: Vec<::bytes::Bytes>,
+    /// Where the next accepted share is in the log.
+    log_size: u64,
     credited: Vec<JudgedShare>,
     blocks: Vec<Solution>,
     refused: Vec<Reject>,
@@ -78,6 +83,8 @@ impl Peer {
             hold: false,
             held: Vec::new(),
             heard: Vec::new(),
+            beyond: Vec::new(),
+            log_size: 0,
             credited: Vec::new(),
             blocks: Vec::new(),
             refused: Vec::new(),
@@ -163,6 +170,7 @@ impl Peer {
         for action in actions {
             let mut next = Vec::new();
             match action {
+                Action::Send(frame) if is_beyond(&frame) => self.beyond.push(frame),
                 Action::Send(frame) => self.heard.push(read(&frame)),
                 Action::Job(session::JobMessage::V2(job)) => {
                     job.frames(&mut Vec::new(), |frame| self.heard.push(read(frame)));
@@ -170,6 +178,7 @@ impl Peer {
                 Action::Share { ticket, share } if self.hold => self.held.push((ticket, share)),
                 Action::Share { ticket, share } => {
                     let answer = self.judged(share);
+                    let answer = self.booked(answer);
                     self.session.answer(ticket, answer, &mut next);
                     self.session.flush(&mut next);
                 }
@@ -205,9 +214,16 @@ impl Peer {
         }
     }
 
+    /// The answer, with the share's place in the log.
+    fn booked(&mut self, answer: Result<Pot, Reject>) -> Result<Booked, Reject> {
+        let pot = answer?;
+        self.log_size += 1;
+        Ok(Booked { pot, entry: Some(self.log_size - 1) })
+    }
+
     /// Answers a held share, without a flush.
     fn answer(&mut self, ticket: Ticket, answer: Result<Pot, Reject>) {
-        let mut actions = Vec::new();
+        let (answer, mut actions) = (self.booked(answer), Vec::new());
         self.session.answer(ticket, answer, &mut actions);
         self.act(actions);
     }
@@ -296,6 +312,13 @@ fn transports() -> (Transport, Transport) {
     let (initiator, act1) = Initiator::new([4; 64], Authority::Pinned(authority.public()));
     let (act2, server) = respond(&key, &certificate, [5; 64], &act1).unwrap();
     (initiator.finish(&act2, UNIX_S).unwrap(), server)
+}
+
+/// Whether a frame is an extension's, or an acknowledgement with more than its own fields.
+fn is_beyond(frame: &[u8]) -> bool {
+    let header = Header::from_bytes(*frame.first_chunk().unwrap());
+    let more = header.payload_bytes > SubmitSharesSuccess::PAYLOAD_BYTES_MAX;
+    header.extension_type != CORE || (header.msg_type == SubmitSharesSuccess::TYPE && more)
 }
 
 /// One whole frame as its message, with nothing behind its last field.

@@ -4,7 +4,7 @@ use super::*;
 use crate::encoded::EncodedJob;
 use crate::extranonce::Extranonce1;
 use crate::sample;
-use crate::session::{Action, JobMessage};
+use crate::session::{Action, Booked, JobMessage};
 use crate::share::PendingShare;
 use crate::v2::server;
 use proptest::prelude::*;
@@ -120,7 +120,8 @@ impl Pair {
         self.pump();
         let (ticket, pending) = self.shares.pop().unwrap();
         let mut actions = Vec::new();
-        self.session.answer(ticket, Ok(pending.job.pot), &mut actions);
+        let booked = Booked { pot: pending.job.pot, entry: None };
+        self.session.answer(ticket, Ok(booked), &mut actions);
         self.session.flush(&mut actions);
         self.act(actions);
         pending.job.header(&pending.roll)

@@ -407,15 +407,16 @@ proptest! {
     fn n03_no_frame_that_a_client_can_seal_is_a_panic(
         frames in proptest::collection::vec(
             (
-                prop_oneof![4 => Just(0_u16), 1 => any::<u16>()],
+                prop_oneof![4 => Just(CORE), 1 => Just(NEGOTIATION), 1 => any::<u16>()],
                 any::<bool>(),
-                prop_oneof![4 => 0x10_u8..0x26, 1 => any::<u8>()],
+                prop_oneof![4 => 0x10_u8..0x26, 1 => 0_u8..3, 1 => any::<u8>()],
                 proptest::collection::vec(any::<u8>(), 0..100),
             ),
             1..20,
         )
     ) {
-        let mut peer = Peer::mining(Kind::Extended).0;
+        let mut peer = Peer::ready(Settings { receipts: true, ..settings() });
+        peer.opened(Kind::Extended);
         for (extension_type, channel, msg_type, payload) in frames {
             let extension_type = extension_type & 0x7fff;
             let header = Header { extension_type, channel, msg_type, payload_bytes: payload.len() };
