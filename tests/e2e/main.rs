@@ -24,5 +24,6 @@ mod start;
 mod stop;
 mod transcripts;
 mod v2_kill;
+mod v2_receipts;
 mod verify;
 mod witness;

@@ -11,6 +11,7 @@ pub mod relay;
 pub mod served;
 pub mod small_disk;
 pub mod stand_in;
+pub mod v2_frames;
 pub mod v2_link;
 pub mod v2_miner;
 pub mod witness;

@@ -16,12 +16,14 @@ use stratum::extranonce::{EXTRANONCE_BYTES, PrefixAllocator};
 use stratum::fault::Fault;
 use stratum::job::{Basis, Payout, TemplateId};
 use stratum::pot::Pot;
-use stratum::session::{Action, JobMessage};
+use stratum::session::{Action, Booked, JobMessage};
 use stratum::share::{Judge, Outcome, PendingShare, Reject};
 use stratum::target::Target;
-use stratum::v2::frame::{HEADER_BYTES, Header};
+use stratum::v2::extension::{NEGOTIATION, RECEIPTS, Receipts};
+use stratum::v2::frame::{HEADER_BYTES, Header, write_frame, write_frame_with};
 use stratum::v2::keys::{AuthoritySecret, Certificate, StaticKey};
-use stratum::v2::message::Message;
+use stratum::v2::message::negotiation::{RequestExtensionsError, RequestExtensionsSuccess};
+use stratum::v2::message::{Message, SubmitSharesSuccess, Wire};
 use stratum::v2::noise::{Authority, Initiator, Sealer, Transport, respond};
 use stratum::v2::server::{Session, Settings};
 use template::assemble::job_body;
@@ -85,8 +87,10 @@ struct Server {
     judge: Judge,
     prefixes: PrefixAllocator,
     work: Arc<EncodedJob>,
-    /// Headers that were paid.
+    /// Headers that were paid: each has an entry of the log.
     credited: HashSet<BlockHash>,
+    /// The last answer of the session to a request for extensions agreed to ours.
+    receipts: bool,
 }
 
 impl Server {
@@ -97,12 +101,13 @@ impl Server {
         // Every second hash is a share at first; vardiff has room on both sides.
         let pot_start = Pot::try_from(-31).expect("a pot");
         let pot_min = Pot::MIN;
-        let settings =
-            Settings { channels_max: CHANNELS, pot_start, pot_min, ..Settings::new(Network::Regtest) };
+        let defaults = Settings::new(Network::Regtest);
+        let settings = Settings { channels_max: CHANNELS, pot_start, pot_min, receipts: true, ..defaults };
         let (client, server) = transports();
         let session = Session::new(Arc::new(settings), server.open, now);
         let prefixes = PrefixAllocator::new(0, REST);
-        (Self { session, judge, prefixes, work, credited: HashSet::new() }, client.seal)
+        let credited = HashSet::new();
+        (Self { session, judge, prefixes, work, credited, receipts: false }, client.seal)
     }
 
     fn receive(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), Fault> {
@@ -129,7 +134,7 @@ impl Server {
         for action in actions {
             let mut next = Vec::new();
             match action {
-                Action::Send(frame) => check_frame(&frame),
+                Action::Send(frame) => self.check_answer(&frame),
                 Action::Job(JobMessage::V2(job)) => job.frames(&mut Vec::new(), check_frame),
                 Action::Share { ticket, share } => {
                     let answer = self.judged(share, now);
@@ -152,6 +157,29 @@ impl Server {
         }
     }
 
+    /// As [`check_frame`]; whoever has agreed to it, and nobody else, is told where its one share is.
+    fn check_answer(&mut self, frame: &[u8]) {
+        let (header, payload) = split(frame);
+        let mut again = Vec::new();
+        if header.extension_type == NEGOTIATION {
+            let success = RequestExtensionsSuccess::decode(payload).expect("all begin alike");
+            self.receipts = header.msg_type == RequestExtensionsSuccess::TYPE
+                && success.supported_extensions.as_slice().contains(&RECEIPTS);
+            if header.msg_type == RequestExtensionsSuccess::TYPE {
+                write_frame(&success, &mut again);
+            } else {
+                write_frame(&RequestExtensionsError::decode(payload).expect("the other answer"), &mut again);
+            }
+        } else if header.msg_type == SubmitSharesSuccess::TYPE && self.receipts {
+            let success = SubmitSharesSuccess::decode(payload).expect("an acknowledgement");
+            let at = Receipts { first: self.credited.len() as u64 - 1, count: 1 };
+            write_frame_with(&success, |out| at.write(out), &mut again);
+        } else {
+            return check_frame(frame);
+        }
+        assert_eq!(again, frame);
+    }
+
     /// The work for a channel with so much extranonce.
     fn work_of(&self, extranonce_bytes: usize) -> Arc<EncodedJob> {
         match extranonce_bytes {
@@ -161,11 +189,11 @@ impl Server {
     }
 
     /// However a share is spelled, and through whichever channel and job it comes, a header is paid once.
-    fn judged(&mut self, share: PendingShare, now: Instant) -> Result<Pot, Reject> {
+    fn judged(&mut self, share: PendingShare, now: Instant) -> Result<Booked, Reject> {
         match self.judge.check(share, now, 1_800_000_000_000).outcome {
             Outcome::Accepted(share) => {
                 assert!(self.credited.insert(share.hash()), "{} is credited twice", share.hash());
-                Ok(share.pot())
+                Ok(Booked { pot: share.pot(), entry: Some(self.credited.len() as u64 - 1) })
             }
             Outcome::Stale(_) => Err(Reject::Stale),
             Outcome::RefusedBlock(_, reject) | Outcome::Rejected(reject) => Err(reject),
@@ -173,10 +201,14 @@ impl Server {
     }
 }
 
+fn split(frame: &[u8]) -> (Header, &[u8]) {
+    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().expect("a header");
+    (Header::from_bytes(*header), payload)
+}
+
 /// Whatever a client sends, it gets whole frames that say what they are.
 fn check_frame(frame: &[u8]) {
-    let (header, payload) = frame.split_first_chunk::<HEADER_BYTES>().expect("a header");
-    let header = Header::from_bytes(*header);
+    let (header, payload) = split(frame);
     let message = Message::decode(header.msg_type, payload).expect("a message of the table");
     let mut again = Vec::new();
     message.write_frame(&mut again);
