@@ -1,6 +1,6 @@
 //! Work from a Bitcoin node, and blocks back to it.
 //!
-//! - [`bitcoind`]: the node's RPC and its announcements; [`source`]: which template is current
+//! - [`bitcoind`]: the node's RPC, its announcements and its block files; [`source`]: which template is current
 //! - [`template`]: a validated block template; [`fit`]: made smaller when a coinbase needs the room
 //! - [`coinbase`], [`assemble`]: from a template and a payout to a job
 //! - [`block`], [`submit`]: from a solution to a verdict, whatever the node is doing

@@ -1,6 +1,7 @@
-//! The Bitcoin node: calls to it, and what it announces.
+//! The Bitcoin node: calls to it, what it announces, and the files that it keeps its blocks in.
 
 pub mod ask;
+pub mod blockfiles;
 mod http;
 pub mod notify;
 pub mod rpc;
