@@ -100,9 +100,12 @@ fn a_running_pools_log_is_proven_by_samples_and_goes_on_through_kills() {
     // The whole of it can be checked in the same folder later, from the same head on.
     let output = verify(&pool, copy.path(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", words(&output));
-    for wrong in
-        [&["--samples", "5"][..], &["--light", "--samples", "0"], &["--light", "--rpc", "127.0.0.1:1"]]
-    {
+    for wrong in [
+        &["--samples", "5"][..],
+        &["--light", "--samples", "0"],
+        &["--light", "--rpc", "127.0.0.1:1"],
+        &["--light", "--blocks", "blocks"],
+    ] {
         let output = verify(&pool, copy.path(), wrong);
         assert_eq!(output.status.code(), Some(64), "{wrong:?}: {}", words(&output));
     }

@@ -77,24 +77,30 @@ fn a_published_log_is_proven_and_goes_on_through_kills() {
     // The copy is what static files of it are: another server could carry it.
     assert!(copy.path().join("tile/entries/001").exists());
     let url = format!("http://127.0.0.1:{}/log/", pool.builder.http_port);
-    let other = TempDir::new().unwrap();
     let key = key(&pool);
     let rpc = format!("127.0.0.1:{}", node.rpc_port);
-    let cookie = node.cookie_file();
-    let output = Command::new(binary("sluice-verify"))
-        .arg("published")
-        .arg(other.path())
-        .args(["--url", &url, "--key", &key, "--json", "--rpc", &rpc, "--cookie-file"])
-        .arg(cookie)
-        .output()
-        .unwrap();
-    let answer: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
-    assert_eq!((output.status.code(), &answer["proven"]), (Some(0), &Value::Bool(true)), "{answer:#}");
-    // It goes on writing.
-    assert!(answer["entries"].as_u64().unwrap() <= size(&pool), "{answer:#}");
-    let blocks = answer["blocks"].as_array().unwrap();
-    assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() > 100, "{answer:#}");
+    let (cookie, blocks) = (node.cookie_file(), node.blocks_dir());
+    let asked = ["--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()];
+    let read = ["--blocks", blocks.to_str().unwrap()];
+    let [asked, read] = [&asked[..], &read].map(|source| {
+        let other = TempDir::new().unwrap();
+        let mut command = Command::new(binary("sluice-verify"));
+        command
+            .arg("published")
+            .arg(other.path())
+            .args(["--url", &url, "--key", &key, "--json"])
+            .args(source);
+        let output = command.output().unwrap();
+        let answer: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
+        assert_eq!((output.status.code(), &answer["proven"]), (Some(0), &Value::Bool(true)), "{answer:#}");
+        // It goes on writing.
+        assert!(answer["entries"].as_u64().unwrap() <= size(&pool), "{answer:#}");
+        let blocks = answer["blocks"].as_array().unwrap();
+        assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() > 100, "{answer:#}");
+        answer
+    });
+    assert_eq!((&asked["blocks"], &asked["reserve_sats"]), (&read["blocks"], &read["reserve_sats"]));
     let (status, builder) = pool.stop();
     assert!(status.success());
     Log::read(&builder.data_dir());

@@ -98,9 +98,26 @@ fn wait_for_mempool(node: &Node) -> String {
 
 fn verify(log: &Path, node: &Node) -> (Option<i32>, Value) {
     let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
+    answer(log, &["--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()])
+}
+
+fn verify_files(log: &Path, node: &Node) -> (Option<i32>, Value) {
+    answer(log, &["--blocks", node.blocks_dir().to_str().unwrap()])
+}
+
+/// As the node has it, and as its block files do, while it runs and when it has stopped. The pool must have ended: its
+/// log is read more than once.
+fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
+    let asked = verify(log, &node);
+    assert_eq!(asked, verify_files(log, &node));
+    node.stop();
+    assert_eq!(asked, verify_files(log, &node));
+    asked
+}
+
+fn answer(log: &Path, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(binary("sluice-verify"));
-    command.arg("log").arg(log).args(["--json", "--rpc", &rpc, "--cookie-file"]).arg(cookie);
-    let output = command.output().unwrap();
+    let output = command.arg("log").arg(log).arg("--json").args(more).output().unwrap();
     let answer = serde_json::from_slice(&output.stdout);
     (output.status.code(), answer.unwrap_or_else(|_| panic!("{}", output.stderr.escape_ascii())))
 }
@@ -161,7 +178,7 @@ fn what_is_owed_is_settled_after_maturity_again_after_a_reorganisation_and_all_o
     let log = pool.data_dir().join("log");
     let (status, _folder) = pool.stop();
     assert!(status.success());
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = verify_each_way(&log, node);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
     let settled = answer["settlements"].as_array().unwrap();
     assert_eq!(settled.len(), 2, "{answer:#}");
@@ -218,7 +235,7 @@ fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
     assert!(status.success());
     let logged = logged(&log);
     assert!(logged[1].total() < logged[0].total(), "{logged:?}");
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = verify_each_way(&log, node);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
 }
 
@@ -292,6 +309,9 @@ fn lie_the_reserve_is_spent_by_something_else() {
         (code == Some(1)).then_some(answer)
     });
     assert_lie(&answer);
+    let (code, answer) = verify_files(&log, &node);
+    assert_eq!(code, Some(1), "{answer:#}");
+    assert_lie(&answer);
     mine_empty(&node, 98);
     assert_eq!(settlements(&pool)[0]["state"], "open");
     mine_empty(&node, 1);
@@ -301,7 +321,7 @@ fn lie_the_reserve_is_spent_by_something_else() {
     assert!(ledger["owed_sats"].as_u64().unwrap() >= logged(&log)[0].total(), "{ledger}");
     let (status, _folder) = pool.stop();
     assert!(status.success());
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = verify_each_way(&log, node);
     assert_eq!(code, Some(1), "{answer:#}");
     assert_lie(&answer);
 }

@@ -20,9 +20,19 @@ fn verify(log: &Path, more: &[&str]) -> Output {
     Command::new(binary("sluice-verify")).arg("log").arg(log).args(more).output().unwrap()
 }
 
+/// As the node has it, and as its block files do.
 fn verify_json(log: &Path, node: &Node) -> (Option<i32>, Value) {
     let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
-    let output = verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()]);
+    let asked = json(&verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()]));
+    assert_eq!(asked, verify_files(log, node));
+    asked
+}
+
+fn verify_files(log: &Path, node: &Node) -> (Option<i32>, Value) {
+    json(&verify(log, &["--json", "--blocks", node.blocks_dir().to_str().unwrap()]))
+}
+
+fn json(output: &Output) -> (Option<i32>, Value) {
     let answer = serde_json::from_slice(&output.stdout);
     let answer = answer.unwrap_or_else(|_| panic!("no answer: {}", output.stderr.escape_ascii()));
     (output.status.code(), answer)
@@ -183,6 +193,15 @@ fn an_altered_log_is_a_lie_a_damaged_one_cannot_be_checked_and_each_exit_code_sa
     assert!(status.success());
     let text = String::from_utf8(verify(&log, &[]).stdout).unwrap();
     assert!(text.starts_with("proven:\n") && text.contains("\nnot proven:\n"), "{text}");
+    // Block files of a signet begin with bytes of its own.
+    assert_eq!(verify_json(&log, &node).0, Some(0));
+    let mainnet = builder.data_dir().join("mainnet");
+    std::fs::create_dir(&mainnet).unwrap();
+    std::fs::write(mainnet.join("blk00000.dat"), [0xf9, 0xbe, 0xb4, 0xd9]).unwrap();
+    let output = verify(&log, &["--blocks", mainnet.to_str().unwrap()]);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("blk00000.dat begins with f9beb4d9, as bitcoin does"), "{words}");
+    assert_eq!(output.status.code(), Some(2));
 
     let forged = builder.data_dir().join("forged");
     let mut at = 0;
@@ -205,4 +224,6 @@ fn an_altered_log_is_a_lie_a_damaged_one_cannot_be_checked_and_each_exit_code_sa
     assert!(words.contains("share log segment 0 is corrupt at offset 96"), "{words}");
     assert_eq!(verify(&builder.data_dir().join("nowhere"), &[]).status.code(), Some(2));
     assert_eq!(verify(&log, &["--rpc", "127.0.0.1:1"]).status.code(), Some(64));
+    let both = ["--blocks", "blocks", "--rpc", "127.0.0.1:1", "--cookie-file", "file"];
+    assert_eq!(verify(&log, &both).status.code(), Some(64));
 }

@@ -83,8 +83,16 @@ impl Node {
 
     /// The file with its RPC cookie.
     pub fn cookie_file(&self) -> PathBuf {
-        let chain = if self.network == Network::Signet { "signet" } else { "regtest" };
-        self.dir.path().join(chain).join(".cookie")
+        self.folder().join(".cookie")
+    }
+
+    /// The folder with its block files.
+    pub fn blocks_dir(&self) -> PathBuf {
+        self.folder().join("blocks")
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join(if self.network == Network::Signet { "signet" } else { "regtest" })
     }
 
     /// Calls the node; panics with its answer when it refuses.

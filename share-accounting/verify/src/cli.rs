@@ -97,7 +97,7 @@ pub struct PublishedArgs {
     pub witnesses: Vec<WitnessVerifier>,
     /// For a slow line: fetch a part of the log, drawn by chance, instead of all of it. Shows that credited work is real,
     /// and nothing of payouts. Needs --url.
-    #[arg(long, requires = "url", conflicts_with_all = ["rpc", "cookie_file"])]
+    #[arg(long, requires = "url", conflicts_with_all = ["rpc", "cookie_file", "blocks"])]
     pub light: bool,
     /// Samples of --light: 300 find one part in a hundred of made-up work with 95 %.
     #[arg(long, value_name = "N", requires = "light", default_value_t = SAMPLES_DEFAULT,
@@ -112,6 +112,10 @@ pub struct PublishedArgs {
 pub struct Common {
     #[command(flatten)]
     pub node: Option<NodeArgs>,
+    /// Instead of asking a node, read its block files: a folder with blk00000.dat and all further ones, so none of a node
+    /// that prunes. The node may be running.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["rpc", "cookie_file"])]
+    pub blocks: Option<PathBuf>,
     /// Answer as JSON.
     #[arg(long)]
     pub json: bool,

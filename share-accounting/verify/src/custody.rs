@@ -1,13 +1,12 @@
-//! What a node says of the reserve: whether settlements have paid, and whether what they have not spent is still there.
+//! What a node, or its block files, say of the reserve: whether settlements have paid, and whether what they have not spent is still there.
 
-use crate::chain::{Fate, Headers, State};
-use bitcoin::{Block, BlockHash, OutPoint, Transaction};
+use crate::chain::{Fate, State};
+use crate::source::{Source, SourceError};
+use bitcoin::{BlockHash, OutPoint, Transaction};
 use share_accounting::entry::Reserve;
 use share_accounting::settlement::{self, Made};
 use share_accounting::verify::Report;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use template::bitcoind::ask;
-use template::bitcoind::rpc::RpcError;
 
 /// A settlement's transaction comes six blocks after its entry: a log that ends not long before the node's tip knows
 /// whatever can have spent the reserve.
@@ -66,49 +65,48 @@ impl Custody {
 /// Asks for all settlements of the log, and for all that its blocks have put aside.
 ///
 /// # Errors
-/// The node does not answer.
-pub fn ask_node(headers: &mut Headers, report: &Report, fates: &[Fate]) -> Result<Custody, RpcError> {
+/// There is no answer.
+pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custody, SourceError> {
     let mut custody = Custody::default();
-    let behind = behind(headers, report)?;
+    let behind = behind(source, report)?;
     if behind > BEHIND_MAX {
         custody.held = Held::Behind(behind);
         return Ok(custody);
     }
-    let mut spending = HashSet::new();
-    let mut rests = Vec::new();
+    let mut settled = Vec::new();
     for (&index, made) in report.settlements.all() {
-        let outpoints = made.settlement.reserve.iter().map(|reserve| reserve.outpoint);
         match made.state {
-            settlement::State::Open | settlement::State::Paid { .. } => spending.extend(outpoints),
-            settlement::State::Withdrawn | settlement::State::Failed => continue,
+            settlement::State::Open | settlement::State::Paid { .. } => {
+                settled.push((index, &**made, fate(source, made)?));
+            }
+            settlement::State::Withdrawn | settlement::State::Failed => {}
         }
-        let fate = match fate(headers, made)? {
-            Paid::NotInChain => unlogged_fate(headers, made)?,
+    }
+    let mut there = look(source, report, fates, &settled)?;
+    let mut put_aside = blocks_reserves(report, fates);
+    let mut spending = HashSet::new();
+    for (index, made, logged) in settled {
+        spending.extend(made.settlement.reserve.iter().map(|reserve| reserve.outpoint));
+        let fate = match logged {
+            Paid::NotInChain => unlogged_fate(source, made, &mut there)?,
             fate => fate,
         };
         match fate {
-            Paid::In(block, rest) => {
+            Paid::In { block, rest, .. } => {
                 custody.paid.insert(index, block);
-                rests.extend(rest.map(|rest| (index, rest)));
+                put_aside.extend(rest.map(|rest| (index, rest)));
             }
             Paid::NotInChain => custody.not_paid.push(index),
             Paid::Unknown => custody.unknown.push(index),
             Paid::Wrong(text) => custody.wrong.push((index, text)),
         }
     }
-    let entries: HashMap<BlockHash, u64> = fates
-        .iter()
-        .filter(|fate| matches!(fate.state, State::InChain { .. }))
-        .map(|fate| (fate.hash, fate.entry))
-        .collect();
-    let of_blocks =
-        report.reserves.iter().filter_map(|(block, reserve)| Some((*entries.get(block)?, *reserve)));
     let mut held = 0;
-    for (entry, Reserve { outpoint, sats }) in of_blocks.chain(rests) {
+    for (entry, Reserve { outpoint, sats }) in put_aside {
         if spending.contains(&outpoint) {
             continue;
         }
-        if ask::is_unspent(headers.rpc(), outpoint)? {
+        if there.contains(&outpoint) {
             held += sats;
         } else {
             custody.wrong.push((entry, spent_elsewhere(outpoint, sats)));
@@ -116,6 +114,45 @@ pub fn ask_node(headers: &mut Headers, report: &Report, fates: &[Fate]) -> Resul
     }
     custody.held = Held::All(held);
     Ok(custody)
+}
+
+/// What the pool's blocks in the chain have put aside, with their entries.
+fn blocks_reserves(report: &Report, fates: &[Fate]) -> Vec<(u64, Reserve)> {
+    let in_chain = fates.iter().filter(|fate| matches!(fate.state, State::InChain { .. }));
+    let entries: HashMap<BlockHash, u64> = in_chain.map(|fate| (fate.hash, fate.entry)).collect();
+    let reserves = report.reserves.iter();
+    reserves.filter_map(|(block, reserve)| Some((*entries.get(block)?, *reserve))).collect()
+}
+
+/// Which of the outputs that matter are unspent: what blocks have put aside, what settlements that are paid have left,
+/// and what the others are to spend.
+fn look(
+    source: &mut Source,
+    report: &Report,
+    fates: &[Fate],
+    settled: &[(u64, &Made, Paid)],
+) -> Result<HashSet<OutPoint>, SourceError> {
+    let mut outpoints: HashSet<_> =
+        blocks_reserves(report, fates).into_iter().map(|(_, reserve)| reserve.outpoint).collect();
+    // All of these are made by a block that the log names, or later: below the lowest there is nothing to look for.
+    let in_chain = fates.iter().filter_map(|fate| match fate.state {
+        State::InChain { height } => Some(height),
+        State::Orphaned | State::Unknown => None,
+    });
+    let mut lowest = in_chain.min().unwrap_or(u32::MAX);
+    for (_, made, fate) in settled {
+        match fate {
+            Paid::In { height, rest, .. } => {
+                outpoints.extend(rest.map(|rest| rest.outpoint));
+                lowest = lowest.min(*height);
+            }
+            Paid::NotInChain => {
+                outpoints.extend(made.settlement.reserve.iter().map(|reserve| reserve.outpoint));
+            }
+            Paid::Unknown | Paid::Wrong(_) => {}
+        }
+    }
+    source.unspent(&outpoints, lowest)
 }
 
 fn spent_elsewhere(outpoint: OutPoint, sats: u64) -> String {
@@ -126,27 +163,25 @@ fn spent_elsewhere(outpoint: OutPoint, sats: u64) -> String {
 
 /// What has become of one.
 enum Paid {
-    In(BlockHash, Option<Reserve>),
+    In { block: BlockHash, height: u32, rest: Option<Reserve> },
     NotInChain,
     Unknown,
     Wrong(String),
 }
 
 /// By what the log says.
-fn fate(headers: &mut Headers, made: &Made) -> Result<Paid, RpcError> {
-    for &(hash, txid) in made.seen_in.iter().rev() {
-        if !matches!(headers.state(hash)?, State::InChain { .. }) {
-            continue;
-        }
-        let Some(block) = block(headers, hash)? else { return Ok(Paid::Unknown) };
-        let own = block.txdata.iter().find(|transaction| transaction.compute_txid() == txid);
+fn fate(source: &mut Source, made: &Made) -> Result<Paid, SourceError> {
+    for &(block, txid) in made.seen_in.iter().rev() {
+        let State::InChain { height } = source.state(block)? else { continue };
+        let Some(found) = source.block(block)? else { return Ok(Paid::Unknown) };
+        let own = found.txdata.iter().find(|transaction| transaction.compute_txid() == txid);
         let is_paid =
             own.is_some_and(|transaction| made.settlement.is_paid_by(transaction, &made.reserve_script));
         return Ok(match is_paid {
-            true => Paid::In(hash, made.settlement.rest(txid)),
+            true => Paid::In { block, height, rest: made.settlement.rest(txid) },
             false => {
                 let text =
-                    format!("the settlement is said to be paid in block {hash}, which does not hold it");
+                    format!("the settlement is said to be paid in block {block}, which does not hold it");
                 Paid::Wrong(text)
             }
         });
@@ -155,47 +190,43 @@ fn fate(headers: &mut Headers, made: &Made) -> Result<Paid, RpcError> {
 }
 
 /// Of one that is not in the chain as far as the log knows: what it is to spend is there, or the settlement itself has
-/// spent it in one of the newest blocks.
-fn unlogged_fate(headers: &mut Headers, made: &Made) -> Result<Paid, RpcError> {
-    let mut spent = Vec::new();
-    for reserve in &made.settlement.reserve {
-        if !ask::is_unspent(headers.rpc(), reserve.outpoint)? {
-            spent.push(*reserve);
-        }
-    }
-    let Some(first) = spent.first() else { return Ok(Paid::NotInChain) };
-    let mut hash = ask::best_block(headers.rpc())?;
+/// spent it in one of the newest blocks. What that one has left is looked for, too.
+fn unlogged_fate(
+    source: &mut Source,
+    made: &Made,
+    there: &mut HashSet<OutPoint>,
+) -> Result<Paid, SourceError> {
+    let mut reserves = made.settlement.reserve.iter();
+    let Some(first) = reserves.find(|reserve| !there.contains(&reserve.outpoint)) else {
+        return Ok(Paid::NotInChain);
+    };
+    let mut hash = source.best_block()?;
     for _ in 0..SEARCH_DEPTH {
-        let Some(block) = block(headers, hash)? else { break };
+        let Some(block) = source.block(hash)? else { break };
         let spends = |transaction: &&Transaction| {
             transaction.input.iter().any(|input| input.previous_output == first.outpoint)
         };
         if let Some(transaction) = block.txdata.iter().find(spends) {
-            return Ok(match made.settlement.is_paid_by(transaction, &made.reserve_script) {
-                true => Paid::In(hash, made.settlement.rest(transaction.compute_txid())),
-                false => Paid::Wrong(spent_elsewhere(first.outpoint, first.sats)),
-            });
+            if !made.settlement.is_paid_by(transaction, &made.reserve_script) {
+                return Ok(Paid::Wrong(spent_elsewhere(first.outpoint, first.sats)));
+            }
+            let State::InChain { height } = source.state(hash)? else { return Ok(Paid::Unknown) };
+            let rest = made.settlement.rest(transaction.compute_txid());
+            let outpoints = rest.map(|rest| rest.outpoint).into_iter().collect();
+            there.extend(source.unspent(&outpoints, height)?);
+            return Ok(Paid::In { block: hash, height, rest });
         }
         hash = block.header.prev_blockhash;
     }
     Ok(Paid::Unknown)
 }
 
-/// A block of the chain; `None` if the node has pruned it, or there is none.
-fn block(headers: &mut Headers, hash: BlockHash) -> Result<Option<Block>, RpcError> {
-    match ask::block(headers.rpc(), hash) {
-        Ok(block) => Ok(Some(block)),
-        Err(RpcError::Node { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Blocks of the node's chain behind the newest one that the log knows of.
-fn behind(headers: &mut Headers, report: &Report) -> Result<u32, RpcError> {
-    let newest = ask::best_block(headers.rpc())?;
-    let tip = headers.get(newest)?.map_or(0, |header| header.height);
+/// Blocks of the chain behind the newest one that the log knows of.
+fn behind(source: &mut Source, report: &Report) -> Result<u32, SourceError> {
+    let newest = source.best_block()?;
+    let tip = source.place(newest)?.map_or(0, |place| place.height);
     let Some(known) = report.newest_tip else { return Ok(tip) };
-    Ok(match headers.state(known)? {
+    Ok(match source.state(known)? {
         State::InChain { height } => tip.saturating_sub(height),
         State::Orphaned | State::Unknown => u32::MAX,
     })

@@ -1,8 +1,7 @@
 //! `sluice-verify`: recomputes what a pool's share log claims, and says what that proves and what it does not.
 //!
-//! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`], [`custody`]: what a node says of
-//!   the blocks, and of the reserve; [`words`]: the
-//!   answer
+//! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`], [`custody`]: what a node says of the blocks, and of
+//!   the reserve; [`source`]: by RPC, or by its block files; [`words`]: the answer
 //! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
 //!   promised of it; [`light`]: samples of it, without a copy
 //! - [`journal`]: what a proxy has written down of it; [`cosigned`]: what witnesses say of it; [`witness`]: to be one
@@ -25,6 +24,7 @@ mod light;
 mod mirror;
 mod progress;
 mod receipts;
+mod source;
 mod witness;
 mod words;
 
@@ -40,6 +40,7 @@ use receipts::Checked;
 use share_accounting::log::Reader;
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::verify::{Report, audit};
+use source::Source;
 use std::io::Write;
 use std::process::ExitCode;
 use words::{Answer, Promised};
@@ -135,16 +136,16 @@ fn shown<I, E>(read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<
     move || Ok(Shown::new(readings.next().expect("an audit reads three times at most"), read()?))
 }
 
-/// Says what the audit has found; asks the node, if there is one.
+/// Says what the audit has found; asks the node or its files, if they are named.
 fn answer(
     args: &Common,
     network: Network,
     report: &Report,
     promised: Option<&Promised>,
 ) -> anyhow::Result<Verdict> {
-    let chain = match &args.node {
+    let chain = match Source::named(args, network)? {
         None => None,
-        Some(node) => Some(chain::ask_node(node, network, report)?),
+        Some(mut source) => Some(chain::ask(&mut source, network, report)?),
     };
     let answer = Answer { report, chain: chain.as_ref(), promised };
     let text = if args.json { answer.json() } else { answer.text() };

@@ -83,7 +83,7 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     match fates {
         None => unproven.push(
             "what has become of the blocks, and that each job goes by what is owed, and by the difficulty, on the chain that \
-             it builds on: no node was named (--rpc, --cookie-file)"
+             it builds on: no node was named (--rpc and --cookie-file, or --blocks)"
                 .to_owned(),
         ),
         Some(fates) => {
