@@ -20,15 +20,19 @@ pub struct Cli {
 /// What to check.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// A share log: the folder `log` below a pool's data_dir, or a copy of it. The pool may be running.
+    /// A share log: the folder `log` below a pool's data_dir, or a copy of it, or a file that `export` has made of it. The
+    /// pool may be running.
     Log(LogArgs),
     /// A log as a pool publishes it, with signed heads: a copy in a folder, which can be brought up to date before. Run
-    /// again and again on one folder it proves that nothing was taken back or altered since.
+    /// again and again on one folder it proves that nothing was taken back or altered since. Or a file that `export` has
+    /// made of such a copy.
     Published(PublishedArgs),
     /// Cosigns the heads of pools' logs, each only if it goes on from the one before: whoever sees its word sees the log
     /// that it sees (c2sp.org/tlog-witness). Runs until it is killed.
     Witness(WitnessArgs),
-    /// Writes the shares of a log as a Parquet file, one row each, for tools that read tables. Checks nothing.
+    /// Writes a log as a Parquet file, a row for each entry: shares in columns, for tools that read tables (those where `pot`
+    /// is not null), and all else as bytes in the column `entry`. Checks nothing; `log` and `published` take the file
+    /// instead of a folder.
     #[cfg(feature = "export")]
     Export(ExportArgs),
 }
@@ -41,10 +45,10 @@ pub struct ExportArgs {
     pub dir: PathBuf,
     /// The file to write; one that is there is replaced.
     pub out: PathBuf,
-    /// The key that signs the log's heads: what is under the copy's head is written.
+    /// The key that signs the log's heads: what is under the copy's head is written, and that head with it.
     #[arg(long)]
     pub key: Option<String>,
-    /// Write the shares of the newest segment, too: a pool that runs may not have made the last of them durable.
+    /// Write what is in the newest segment, too: a pool that runs may not have made the last of it durable.
     #[arg(long, conflicts_with = "key")]
     pub newest: bool,
 }
@@ -69,7 +73,7 @@ pub struct WitnessArgs {
 /// Of `log`.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Folder with the log's segments.
+    /// Folder with the log's segments, or an exported file.
     pub dir: PathBuf,
     #[command(flatten)]
     pub common: Common,
@@ -78,7 +82,7 @@ pub struct LogArgs {
 /// Of `published`.
 #[derive(Debug, Args)]
 pub struct PublishedArgs {
-    /// Folder of the copy: `checkpoint` and `tile/entries/…` (c2sp.org/tlog-tiles).
+    /// Folder of the copy: `checkpoint` and `tile/entries/…` (c2sp.org/tlog-tiles); or a file that was exported of one.
     pub dir: PathBuf,
     /// The key that signs the log's heads, as the pool gives it out on /log/key.
     #[arg(long)]

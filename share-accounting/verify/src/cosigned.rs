@@ -6,7 +6,6 @@ use share_accounting::entry::Params;
 use share_accounting::publish::Head;
 use share_accounting::publish::cosign::{Cosigned, WitnessVerifier};
 use share_accounting::publish::key::LogVerifier;
-use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -46,7 +45,7 @@ impl Witnessed {
 }
 
 /// Who has cosigned a head of this log. What was `fetched` is kept in the folder if it is a head of the copy; else the one
-/// that is there counts.
+/// that is kept with the copy counts.
 ///
 /// # Errors
 /// [`SignedLie`] if what was fetched is signed by the log, and of another one than the copy; or the copy cannot be read.
@@ -59,7 +58,7 @@ pub fn check(
 ) -> anyhow::Result<Witnessed> {
     let path = dir.join("cosigned");
     let mut witnessed = Witnessed::default();
-    let kept = fs::read(&path).ok().and_then(|note| Some((verifier.head(&note).ok()?.0, note)));
+    let kept = mirror.cosigned().and_then(|note| Some((verifier.head(&note).ok()?.0, note)));
     let mut found = kept.filter(|(head, _)| is_of(mirror, head).unwrap_or(false));
     match fetched {
         Some(Ok(Some(note))) => match verifier.head(&note) {

@@ -5,7 +5,7 @@
 //! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
 //!   promised of it; [`light`]: samples of it, without a copy
 //! - [`journal`]: what a proxy has written down of it; [`cosigned`]: what witnesses say of it; [`witness`]: to be one
-//! - `export`, with the feature of that name: shares as a table
+//! - `export`, with the feature of that name: a log as a table, and read again from it
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;
 //! 64: wrong usage.
@@ -15,7 +15,7 @@ mod chain;
 mod cli;
 mod cosigned;
 mod custody;
-#[cfg(feature = "export")]
+#[cfg_attr(not(feature = "export"), path = "no_export.rs")]
 mod export;
 mod fetch;
 mod journal;
@@ -32,6 +32,7 @@ use bitcoin::Network;
 use clap::Parser;
 use cli::{Cli, Command, Common, LogArgs, PublishedArgs};
 use cosigned::Asked;
+use export::Exported;
 use journal::Journalled;
 use kept::SignedLie;
 use mirror::Mirror;
@@ -85,6 +86,9 @@ enum Verdict {
 
 /// Audits a pool's own files.
 fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
+    if args.dir.is_file() {
+        return check_file(args);
+    }
     let first = Reader::open(&args.dir)?;
     let Some(header) = first.headers().next() else {
         anyhow::bail!("there is no share log in {}", args.dir.display());
@@ -94,10 +98,19 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
     answer(&args.common, network, &report, None)
 }
 
+/// Audits what was exported, whoever stands behind it.
+fn check_file(args: &LogArgs) -> anyhow::Result<Verdict> {
+    let file = Exported::open(&args.dir)?;
+    let (about, root) = (file.about(), file.check()?);
+    let report = audit(about.network, about.log_id, shown(|| Ok::<_, anyhow::Error>(file.entries())))?;
+    anyhow::ensure!(report.root == root || !report.is_honest(), "the file has changed meanwhile");
+    answer(&args.common, about.network, &report, None)
+}
+
 /// Audits what a pool has published.
 fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     let verifier = LogVerifier::parse(&args.key)?;
-    if let (true, Some(url)) = (args.light, &args.url) {
+    if let (true, Some(url), false) = (args.light, &args.url, args.dir.is_file()) {
         return light::check(args, url, &verifier);
     }
     if let Some(url) = &args.url {

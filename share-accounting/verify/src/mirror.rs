@@ -1,8 +1,9 @@
-//! A copy of a published log: brought up to date from its address, and read.
+//! A copy of a published log: brought up to date from its address, and read; or one that was exported to a file.
 //!
 //! Nothing of it is believed but what the signed head covers. A head that was once seen stays in the folder: the next
 //! one must go on from it.
 
+use crate::export::Exported;
 use crate::fetch::{check_address, fetch};
 use crate::kept::{Kept, SignedLie, old_head, write};
 use anyhow::{Context, bail, ensure};
@@ -20,6 +21,8 @@ use std::time::SystemTime;
 /// The copy, with a head that is signed.
 pub struct Mirror {
     dir: PathBuf,
+    /// What is there instead of a folder.
+    file: Option<Exported>,
     head: Head,
     network: Network,
 }
@@ -31,8 +34,16 @@ impl Mirror {
     /// [`SignedLie`] if the head does not go on from the one that was seen before; else what could not be had, or what
     /// does not fit together.
     pub fn open(dir: &Path, url: Option<&str>, verifier: &LogVerifier) -> anyhow::Result<Self> {
+        if dir.is_file() {
+            ensure!(
+                url.is_none(),
+                "{} is a file, and only a folder can be brought up to date",
+                dir.display()
+            );
+            return Self::open_file(dir, verifier);
+        }
         let seen = Kept::new(dir).seen(verifier)?;
-        let at = |(head, network), dir: &Path| Self { dir: dir.to_owned(), head, network };
+        let at = |(head, network), dir: &Path| Self { dir: dir.to_owned(), file: None, head, network };
         match (seen, url) {
             (None, None) => bail!("there is no published log in {}", dir.display()),
             (Some(seen), None) => {
@@ -57,6 +68,19 @@ impl Mirror {
         }
     }
 
+    fn open_file(path: &Path, verifier: &LogVerifier) -> anyhow::Result<Self> {
+        let file = Exported::open(path)?;
+        let note = file.about().checkpoint.as_ref();
+        let note = note.with_context(|| {
+            format!("no signed head is in {}: it was made of a pool's own files", path.display())
+        })?;
+        let (head, network) =
+            verifier.head(note.as_bytes()).with_context(|| format!("the head in {}", path.display()))?;
+        let is_whole = file.check()? == head.root && file.size() == head.size;
+        ensure!(is_whole, "the entries in {} are not those of its signed head", path.display());
+        Ok(Self { dir: path.to_owned(), file: Some(file), head, network })
+    }
+
     /// A head that is smaller than the one that was seen is an old one, or of another log.
     fn judge_older(self, shown: &Head, note: &[u8]) -> anyhow::Result<Self> {
         let roots = self.roots(&[shown.size].into())?;
@@ -71,7 +95,7 @@ impl Mirror {
         self.fetch_entries(url)?;
         if !self.is_whole() {
             // The copy is damaged, or of another log: what is under the new head decides.
-            let again = Self { dir: self.dir.join("again"), ..self };
+            let again = Self { dir: self.dir.join("again"), file: None, ..self };
             let _ = fs::remove_dir_all(&again.dir);
             again.fetch_entries(url)?;
             ensure!(again.is_whole(), "the entries at {url} are not those of its signed head");
@@ -103,7 +127,29 @@ impl Mirror {
     /// # Errors
     /// It is not there any more.
     pub fn kept_at(&self) -> anyhow::Result<SystemTime> {
-        Ok(fs::metadata(self.dir.join("checkpoint"))?.modified()?)
+        match &self.file {
+            Some(file) => file.made_at(),
+            None => Ok(fs::metadata(self.dir.join("checkpoint"))?.modified()?),
+        }
+    }
+
+    /// The note that says its head.
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn checkpoint(&self) -> anyhow::Result<Vec<u8>> {
+        match self.file.as_ref().and_then(|file| file.about().checkpoint.clone()) {
+            Some(note) => Ok(note.into_bytes()),
+            None => Ok(fs::read(self.dir.join("checkpoint"))?),
+        }
+    }
+
+    /// The newest note with cosignatures of witnesses that is kept beside it, if one is.
+    pub fn cosigned(&self) -> Option<Vec<u8>> {
+        match &self.file {
+            Some(file) => Some(file.about().cosigned.clone()?.into_bytes()),
+            None => fs::read(self.dir.join("cosigned")).ok(),
+        }
     }
 
     /// What is signed.
@@ -116,9 +162,17 @@ impl Mirror {
         self.network
     }
 
+    /// The bytes of the entries under the head, some at a time.
+    fn batches(&self) -> Box<dyn Iterator<Item = anyhow::Result<Vec<Vec<u8>>>> + '_> {
+        match &self.file {
+            Some(file) => file.batches(),
+            None => Box::new(self.bundles().map(|place| self.bundle(&place))),
+        }
+    }
+
     /// The entries under the head, one after the other, each as its bytes.
-    pub fn bytes(&self) -> impl Iterator<Item = anyhow::Result<Vec<u8>>> {
-        self.bundles().flat_map(|place| match self.bundle(&place) {
+    fn bytes(&self) -> impl Iterator<Item = anyhow::Result<Vec<u8>>> {
+        self.batches().flat_map(|batch| match batch {
             Ok(entries) => entries.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error)],
         })
@@ -140,7 +194,10 @@ impl Mirror {
     ///
     /// # Errors
     /// Its bundle cannot be read.
-    pub fn entry(&self, index: u64) -> anyhow::Result<Vec<u8>> {
+    pub fn entry(&mut self, index: u64) -> anyhow::Result<Vec<u8>> {
+        if let Some(file) = &mut self.file {
+            return file.entry(index);
+        }
         let number = index / WIDTH as u64;
         let place = self.bundles().nth(usize::try_from(number)?).context("it is not under the head")?;
         let entries = self.bundle(&place)?;
@@ -214,8 +271,8 @@ impl Mirror {
             left.peek().map(|next| next - tree.size())
         };
         let mut next = note(&tree);
-        for place in self.bundles() {
-            let entries = self.bundle(&place)?;
+        for entries in self.batches() {
+            let entries = entries?;
             let entries: Vec<_> = entries.iter().map(Vec::as_slice).collect();
             let leaves = leaves(&entries);
             let mut rest = &leaves[..];

@@ -251,6 +251,11 @@ impl Answer<'_> {
     fn unproven(&self) -> Vec<String> {
         let mut unproven = unproven(self.report, self.fates());
         unproven.extend(self.promised.and_then(|promised| promised.witnessed.lacking()));
+        if self.promised.is_none() {
+            unproven.push(
+                "that the pool stands by these entries: no head that it has signed was asked for".to_owned(),
+            );
+        }
         let Some(custody) = self.chain.map(|chain| &chain.custody) else { return unproven };
         for index in &custody.not_paid {
             unproven

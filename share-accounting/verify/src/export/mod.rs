@@ -1,17 +1,24 @@
-//! A log's shares as a Parquet file: one row each, in the log's order. Nothing is checked on the way.
+//! A log as a Parquet file: a row for each entry, in the log's order, with what is needed to have the log again, byte for
+//! byte. Nothing is checked on the way.
 //!
-//! - [`columns`]: what a row holds
+//! - [`columns`]: what a row holds; [`about`]: what the file says of the log
+//! - [`read`]: the way back; [`pages`]: its bounds
 
+mod about;
 mod columns;
+mod pages;
+mod read;
 #[cfg(test)]
 mod tests;
 
+pub use read::Exported;
+
 use crate::cli::ExportArgs;
 use crate::mirror::Mirror;
+use about::About;
 use anyhow::Context;
-use columns::{COLUMNS, Row, schema};
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use columns::{COLUMNS, Row, encodings, schema};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use share_accounting::entry::Entry;
 use share_accounting::log::Reader;
@@ -23,47 +30,92 @@ use std::sync::Arc;
 
 /// Rows of a group: so many are in memory.
 const GROUP_ROWS: usize = 1 << 16;
+/// Bytes of a group, about, behind which the next one begins.
+const GROUP_BYTES: usize = 32 << 20;
 
 /// Writes the file.
 ///
 /// # Errors
 /// The log cannot be read, or the file not be written.
 pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
-    let shares = match &args.key {
-        Some(key) => {
-            let mirror = Mirror::open(&args.dir, None, &LogVerifier::parse(key)?)?;
-            write(mirror.entries(), &args.out)?
-        }
-        None => {
-            let log = Reader::open(&args.dir)?;
-            // A commit that fails is written again elsewhere: where a segment ends is told by the next one.
-            let sealed = log.headers().last().map_or(0, |newest| newest.start.index);
-            let end = if args.newest { u64::MAX } else { sealed };
-            let entries = log.take_while(|entry| !entry.as_ref().is_ok_and(|(index, _)| *index >= end));
-            write(entries.map(|entry| Ok(entry?)), &args.out)?
-        }
+    let counts = match &args.key {
+        Some(key) => export_copy(args, &LogVerifier::parse(key)?)?,
+        None => export_log(args)?,
     };
-    eprintln!("{shares} shares are in {}", args.out.display());
+    eprintln!("{} shares and {} other entries are in {}", counts.shares, counts.others, args.out.display());
     Ok(())
 }
 
-/// Whole or not at all; says how many there are.
-fn write(entries: impl Iterator<Item = anyhow::Result<(u64, Entry)>>, out: &Path) -> anyhow::Result<u64> {
+/// What a pool has published.
+fn export_copy(args: &ExportArgs, verifier: &LogVerifier) -> anyhow::Result<Counts> {
+    let mirror = Mirror::open(&args.dir, None, verifier)?;
+    let checkpoint = String::from_utf8(mirror.checkpoint()?)?;
+    anyhow::ensure!(
+        verifier.head(checkpoint.as_bytes())?.0 == mirror.head(),
+        "the copy has changed meanwhile"
+    );
+    let about = About {
+        network: mirror.network(),
+        log_id: verifier.log_id(),
+        checkpoint: Some(checkpoint),
+        cosigned: mirror.cosigned().and_then(|note| String::from_utf8(note).ok()),
+    };
+    let (counts, file) = write(mirror.entries(), &about, &args.out)?;
+    // What witnesses say is held against the time of the copy.
+    file.set_modified(mirror.kept_at()?).with_context(|| args.out.display().to_string())?;
+    Ok(counts)
+}
+
+/// A pool's own files.
+fn export_log(args: &ExportArgs) -> anyhow::Result<Counts> {
+    let log = Reader::open(&args.dir)?;
+    let first =
+        log.headers().next().with_context(|| format!("there is no share log in {}", args.dir.display()))?;
+    let about =
+        About { network: first.network, log_id: Some(first.log_id), checkpoint: None, cosigned: None };
+    // A commit that fails is written again elsewhere: where a segment ends is told by the next one.
+    let sealed = log.headers().last().map_or(0, |newest| newest.start.index);
+    let end = if args.newest { u64::MAX } else { sealed };
+    let entries = log.take_while(|entry| !entry.as_ref().is_ok_and(|(index, _)| *index >= end));
+    Ok(write(entries.map(|entry| Ok(entry?)), &about, &args.out)?.0)
+}
+
+/// What was written.
+#[derive(Default)]
+struct Counts {
+    shares: u64,
+    others: u64,
+}
+
+/// Whole or not at all.
+fn write(
+    entries: impl Iterator<Item = anyhow::Result<(u64, Entry)>>,
+    about: &About,
+    out: &Path,
+) -> anyhow::Result<(Counts, File)> {
     let context = || format!("cannot write {}", out.display());
     let unfinished = out.with_extension("new");
-    let file = File::create(&unfinished).with_context(context)?;
-    let settings = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut writer = SerializedFileWriter::new(file, Arc::new(schema()?), Arc::new(settings))?;
-    let (mut listing, mut rows, mut count) = (Listing::default(), Vec::new(), 0);
+    let mut writer = begin(&unfinished, about).with_context(context)?;
+    let (mut listing, mut rows, mut bytes) = (Listing::default(), Vec::new(), 0);
+    let mut counts = Counts::default();
     for entry in entries {
         let (index, entry) = entry?;
-        if let Some(listed) = listing.take(index, &entry) {
-            rows.push(Row::of(index, &listed));
-            count += 1;
-        }
-        if rows.len() >= GROUP_ROWS {
+        let row = match listing.take(index, &entry) {
+            Some(listed) => {
+                counts.shares += 1;
+                Row::of_share(index, &listed)
+            }
+            None => {
+                counts.others += 1;
+                Row::of_other(index, &entry)
+            }
+        };
+        bytes += row.bytes();
+        rows.push(row);
+        if rows.len() >= GROUP_ROWS || bytes >= GROUP_BYTES {
             write_group(&mut writer, &rows).with_context(context)?;
             rows.clear();
+            bytes = 0;
         }
     }
     if !rows.is_empty() {
@@ -71,7 +123,15 @@ fn write(entries: impl Iterator<Item = anyhow::Result<(u64, Entry)>>, out: &Path
     }
     let file = writer.into_inner().with_context(context)?;
     file.sync_all().and_then(|()| fs::rename(&unfinished, out)).with_context(context)?;
-    Ok(count)
+    Ok((counts, file))
+}
+
+fn begin(path: &Path, about: &About) -> anyhow::Result<SerializedFileWriter<File>> {
+    let settings = WriterProperties::builder()
+        .set_key_value_metadata(Some(about.key_values()))
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    let settings = encodings(settings).build();
+    Ok(SerializedFileWriter::new(File::create(path)?, Arc::new(schema()?), Arc::new(settings))?)
 }
 
 fn write_group(writer: &mut SerializedFileWriter<File>, rows: &[Row]) -> anyhow::Result<()> {
