@@ -3,6 +3,7 @@
 
 mod adversary;
 mod disk;
+mod export;
 mod failover;
 mod flood;
 mod hostile;

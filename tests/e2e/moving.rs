@@ -1,12 +1,11 @@
 //! A payee that wants to be paid at another address signs that with the old one's key, and is.
 
+use super::export::assert_same_from_a_file;
 use serde_json::{Value, json};
-use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
 use sluice_tests::support::wait_for;
-use std::process::Command;
 
 fn new_address(node: &Node, kind: &str) -> String {
     node.call("getnewaddress", &[json!(""), json!(kind)]).as_str().unwrap().to_owned()
@@ -82,11 +81,6 @@ fn a_payee_moves_by_the_signature_of_its_wallet_and_is_paid_there_for_what_it_di
     Miner::connect(pool.v1(), &old[1], "cgminer/4.12.0").mine_accepted_share();
     let (status, folder) = pool.stop();
     assert!(status.success());
-    let output = Command::new(binary("sluice-verify"))
-        .args(["log", "--json"])
-        .arg(folder.data_dir().join("log"))
-        .output();
-    let output = output.unwrap();
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &answer["payees_moved"]), (Some(0), &json!(4)), "{answer:#}");
+    let answer = assert_same_from_a_file(&folder.data_dir().join("log"));
+    assert_eq!((&answer["proven"], &answer["payees_moved"]), (&json!(true), &json!(4)), "{answer:#}");
 }

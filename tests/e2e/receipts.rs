@@ -1,5 +1,6 @@
 //! A proxy keeps the books of what it has forwarded, and the pool's receipts for it, without anybody asking.
 
+use super::export::assert_same_from_a_file_of_a_copy;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::Value;
@@ -83,6 +84,9 @@ fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     assert_eq!(output.status.code(), Some(0), "{answer:#}");
     assert!(answer["receipts_included"].as_f64().unwrap() >= before + after, "{answer:#}");
     assert!(answer["journal_included"].as_f64().unwrap() >= before, "{answer:#}");
+    let receipts = folder.join("receipts");
+    let with = ["--receipts", receipts.to_str().unwrap(), "--journal", folder.to_str().unwrap()];
+    assert_same_from_a_file_of_a_copy(copy.path(), &key, &with);
 
     // A share that was acknowledged long ago, says the journal.
     let lost = Line { at: 1, hash: BlockHash::from_byte_array([7; 32]), ..lines[0].clone() };

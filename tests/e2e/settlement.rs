@@ -1,6 +1,7 @@
 //! What no coinbase has paid is paid from the reserve: proposed by the pool, signed by a wallet, proven by
 //! `sluice-verify` from the log and the node.
 
+use super::export::assert_same_from_a_file;
 use bitcoin::{Amount, OutPoint};
 use serde_json::{Value, json};
 use share_accounting::entry::{Entry, Settlement};
@@ -187,6 +188,7 @@ fn what_is_owed_is_settled_after_maturity_again_after_a_reorganisation_and_all_o
         settled[1]["in_chain_in"].is_string() && answer["reserve_sats"].as_u64().unwrap() > 0,
         "{answer:#}"
     );
+    assert_same_from_a_file(&log);
     let logged = logged(&log);
     println!(
         "settled: {} credits of {} satoshis from {} outputs, then {} of {} from {}",

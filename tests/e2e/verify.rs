@@ -161,7 +161,7 @@ fn a_block_that_policy_refuses_is_in_the_log_so_that_what_follows_can_be_proven(
 }
 
 /// Writes a log anew with altered entries: intact to the last checksum.
-fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
+pub fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
     let mut reader = Reader::open(from).unwrap();
     let network = reader.headers().next().unwrap().network;
     let mut entries: Vec<_> = reader.by_ref().map(|entry| entry.unwrap().1).collect();
@@ -173,7 +173,7 @@ fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
     log.commit(&encoded, 0).unwrap();
 }
 
-fn last_share(entries: &mut [Entry]) -> (usize, &mut Share) {
+pub fn last_share(entries: &mut [Entry]) -> (usize, &mut Share) {
     let shares = entries.iter_mut().enumerate().filter_map(|(at, entry)| match entry {
         Entry::Share(share) => Some((at, share)),
         _ => None,

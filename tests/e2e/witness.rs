@@ -1,5 +1,6 @@
 //! Witnesses cosign the heads of a pool's log, and who trusts one sees whether it sees the same log.
 
+use super::export::assert_same_from_a_file_of_a_copy;
 use serde_json::{Value, json};
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
@@ -54,6 +55,7 @@ fn heads_are_cosigned_by_as_many_witnesses_as_the_rules_want_and_again_after_res
         "{answer:#}"
     );
     assert_eq!(answer["cosigned"]["by"].as_array().unwrap().len(), 2, "{answer:#}");
+    assert_same_from_a_file_of_a_copy(copy.path(), &log_key, &["--witness", &one.key]);
     let (code, answer) = verify(&pool, copy.path(), &log_key, &[&third]);
     assert!(code == Some(2) && answer["not_proven"].to_string().contains("three.example"), "{answer:#}");
 
