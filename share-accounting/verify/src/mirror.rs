@@ -137,6 +137,7 @@ impl Mirror {
     ///
     /// # Errors
     /// It is not there any more.
+    #[cfg(feature = "export")]
     pub fn checkpoint(&self) -> anyhow::Result<Vec<u8>> {
         match self.file.as_ref().and_then(|file| file.about().checkpoint.clone()) {
             Some(note) => Ok(note.into_bytes()),
