@@ -148,22 +148,28 @@ pub enum Lie {
     /// Not what the ledger gives.
     #[error("the settlement is not what the ledger gives: {0}")]
     Settlement(String),
-    /// A credit was paid in a coinbase, too, and is not owed again.
+    /// A credit was paid in a coinbase, too.
     #[error(
-        "the settlement is paid, and so were credits of it by a block: of script {script:x} {locked} satoshis are settled, \
-         but {owed} were owed"
+        "the settlement is paid, and so were credits of it by a block: of script {script:x} {settled} satoshis are settled, \
+         but {owed} were owed{}", behind(newest.as_ref())
     )]
     PaidTwice {
         /// Whose.
         script: ScriptBuf,
-        /// By all settlements.
-        locked: u64,
-        /// By all blocks.
+        /// By all settlements up to there.
+        settled: u64,
+        /// By all blocks up to there.
         owed: u64,
+        /// The newest of these.
+        newest: Option<BlockHash>,
     },
     /// More money than there is.
     #[error("the job pays more bitcoin than there are")]
     Money,
+}
+
+fn behind(block: Option<&BlockHash>) -> String {
+    block.map_or_else(String::new, |block| format!(" behind block {block}"))
 }
 
 /// The first output of a coinbase that the rules do not give.

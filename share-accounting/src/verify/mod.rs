@@ -26,13 +26,15 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tips;
+mod twice;
 
 pub use lie::{Finding, Lie};
+pub use twice::InChain;
 
 use crate::books::Books;
-use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Params, PayeeEntry, PlanEntry, Reserve};
+use crate::entry::{ChainEvent, Encoded, Entry, Params, PayeeEntry, PlanEntry, Reserve};
 use crate::moves::Moves;
-use crate::settlement::Settlements;
+use crate::settlement::{Credits, Settlements};
 use crate::tree::{Tree, TreeHash};
 use bitcoin::{BlockHash, Network, ScriptBuf};
 use jobs::Jobs;
@@ -71,6 +73,11 @@ pub struct Report {
     pub settlements_left_out: u64,
     /// What has become of all of them, as the log says.
     pub settlements: Settlements,
+    /// Those that the log calls paid, and the newest entry that does.
+    pub said_paid: BTreeMap<u64, u64>,
+    /// What is owed behind each block that shares of this log solve, and what settlements have paid of that, too.
+    /// [`Report::paid_twice`] compares the two in a chain.
+    pub owed: BTreeMap<BlockHash, Arc<Credits>>,
     /// The reserve output of each block that shares of this log solve, if it has one. A node can tell whether it is
     /// still there.
     pub reserves: BTreeMap<BlockHash, Reserve>,
@@ -110,7 +117,8 @@ impl Report {
         }
     }
 
-    /// Whether nothing is wrong and nothing had to be left out.
+    /// Whether nothing is wrong in the log itself and nothing had to be left out. Of settlements that
+    /// [may be paid](Report::may_be_paid) a chain must say more.
     pub fn is_proven(&self) -> bool {
         self.is_honest() && self.jobs_left_out == 0 && self.settlements_left_out == 0
     }
@@ -214,14 +222,8 @@ impl Audit {
             self.hash_entries();
             self.plans.compute_at(&mut self.books, self.tree.root(), &mut self.report);
         }
-        match entry {
-            Entry::Settlement(settlement) => {
-                self.plans.check_settlement(index, settlement, &self.books, &mut self.report);
-            }
-            Entry::Chain(ChainEntry { event: ChainEvent::SettlementPaid { settlement, .. }, .. }) => {
-                self.plans.check_paid(*settlement, &self.books, &mut self.report);
-            }
-            _ => {}
+        if let Entry::Settlement(settlement) = entry {
+            self.plans.check_settlement(index, settlement, &self.books, &mut self.report);
         }
         if let Err(lie) = self.book(index, entry) {
             self.report.found(index, lie);
@@ -251,8 +253,12 @@ impl Audit {
                 self.shares.take(index, share, &mut self.jobs, &self.books, &mut self.report);
             }
             Entry::Chain(chain) => {
-                if let ChainEvent::NewTip(tip) = chain.event {
-                    self.report.newest_tip = Some(tip);
+                match chain.event {
+                    ChainEvent::NewTip(tip) => self.report.newest_tip = Some(tip),
+                    ChainEvent::SettlementPaid { settlement, .. } => {
+                        self.report.said_paid.insert(settlement, index);
+                    }
+                    _ => {}
                 }
                 self.jobs.note(chain);
                 self.shares.note(chain);

@@ -34,8 +34,6 @@ pub(super) struct Plans {
     /// What was found wrong with jobs whose entries are still to come.
     wrong: HashMap<u64, Wrong>,
     weighed: Option<Weighed>,
-    /// The pool block whose ledger the newest job goes by.
-    newest: BlockHash,
     made: Made,
     /// Jobs that pay the window as it is, until the next share weighs.
     fresh: Vec<Place>,
@@ -79,8 +77,7 @@ impl Plans {
         let Survey { claims, future, solved, made, .. } = survey;
         let ledgers = [(BlockHash::all_zeros(), Ledger::default())].into();
         let (wrong, weighed, fresh) = (HashMap::new(), None, Vec::new());
-        let newest = BlockHash::all_zeros();
-        Self { network, claims, future, solved, ledgers, wrong, weighed, newest, made, fresh }
+        Self { network, claims, future, solved, ledgers, wrong, weighed, made, fresh }
     }
 
     /// Whether payouts were planned when the log had no more entries than that.
@@ -153,7 +150,6 @@ impl Plans {
             report.jobs_left_out += 1;
             return Ok(());
         };
-        self.newest = ledger_block;
         let weighed = self.weighed.as_mut().expect("weighed just above");
         let network = self.network;
         let (payable, committed) = weighed.ledgers.entry(ledger_block).or_insert_with(|| {
@@ -175,6 +171,7 @@ impl Plans {
             let reserve = expected.reserve_in(coinbase);
             // A block that two jobs claim to solve stays where it is: in a chain, and not behind itself.
             if let Entry::Vacant(place) = self.ledgers.entry(block) {
+                report.owed.insert(block, owed.clone());
                 place.insert(Ledger { owed, before, reserve });
                 report.reserves.extend(reserve.map(|reserve| (block, reserve)));
             }
@@ -225,27 +222,6 @@ impl Plans {
             let reason =
                 format!("reserve output {place} that it spends is not the next one of the pool's blocks");
             report.found(index, Lie::Settlement(reason));
-        }
-    }
-
-    /// A settlement is paid: then all of it is owed by the ledger of the newest job, too, if that is later in the chain
-    /// than the ledger that the settlement names. The books are those from before.
-    pub fn check_paid(&self, settlement: u64, books: &Books, report: &mut Report) {
-        let Some(made) = books.settlements.all().get(&settlement) else { return };
-        let named = made.settlement.ledger_block;
-        let is_later = self.chain(self.newest).any(|(hash, _)| hash == named);
-        let Some(Ledger { owed, .. }) = self.ledgers.get(if is_later { &self.newest } else { &named }) else {
-            return;
-        };
-        let (owed, locked) = (books.moves.credits(owed), books.moves.credits(books.settlements.locked()));
-        let paid_before = made.settlement.credits.iter().find_map(|(script, _)| {
-            let script = books.moves.payee(script);
-            let locked = locked.get(script).copied()?;
-            let owed = owed.get(script).copied().unwrap_or(0);
-            (owed < locked).then(|| Lie::PaidTwice { script: script.to_owned(), locked, owed })
-        });
-        if let Some(lie) = paid_before {
-            report.found(settlement, lie);
         }
     }
 

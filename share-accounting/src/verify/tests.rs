@@ -30,6 +30,13 @@ fn audited_with(seen: Seen, entries: &[Entry]) -> Report {
     report
 }
 
+/// What a log and a chain show together, in words.
+fn lies_in(history: History) -> Vec<String> {
+    let chain = history.in_chain();
+    let report = audited(&history.entries());
+    report.findings.iter().chain(&report.paid_twice(&chain)).map(ToString::to_string).collect()
+}
+
 /// What is found in a log, in words.
 fn lies(entries: &[Entry]) -> Vec<String> {
     audited(entries).findings.iter().map(ToString::to_string).collect()
@@ -317,10 +324,12 @@ fn what_is_settled_is_paid_by_no_coinbase_and_is_no_lie() {
             history.settled();
         }
     }
+    let chain = history.in_chain();
     let entries = history.entries();
     let report = audited(&entries);
     assert!(report.is_proven(), "{:#?}", report.findings);
-    assert_eq!(report.settlements.all().len(), 1);
+    assert_eq!((chain.settled.len(), report.paid_twice(&chain)), (1, vec![]));
+    assert_eq!((report.settlements.all().len(), report.may_be_paid()), (1, 1));
     assert!(!report.reserves.is_empty());
 }
 
@@ -337,28 +346,44 @@ fn lie_a_credit_that_is_settled_is_paid_in_a_coinbase_too() {
 }
 
 /// A job from before a settlement has solved a block that pays a credit of it.
-fn paid_by_an_old_job() -> History {
+/// Gives the place before that block, too.
+fn paid_by_an_old_job() -> (History, (BlockHash, BlockHash)) {
     loop {
         let mut history = owing(|_| {});
         history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
         history.class = SizeClass::B255;
         let old = history.plan(1, &honest());
-        assert!(history.settle(history.place().0, 0, |_| {}));
+        let before = history.place();
+        assert!(history.settle(before.0, 0, |_| {}));
         let _ = (0..).find(|_| history.mine(&old, 1, POT));
         let job = history.plan(1, &honest());
         history.mine_no_block(&job, 1);
         if !history.is_owed_at(history.place().0) {
-            return history;
+            return (history, before);
         }
     }
 }
 
 #[test]
 fn a_settlement_that_is_withdrawn_because_a_block_has_paid_a_credit_of_it_is_no_lie() {
-    let history = paid_by_an_old_job();
+    let (history, _) = paid_by_an_old_job();
     history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+    assert_eq!(lies_in(history), [""; 0]);
+}
+
+/// That the last settlement alone is found to be paid by blocks, too, once the chain is known; the log itself is whole.
+fn assert_paid_twice(history: History) {
+    let chain = history.in_chain();
     let entries = history.entries();
-    assert_eq!(lies(&entries), [""; 0]);
+    let report = audited(&entries);
+    assert_eq!((&report.findings[..], report.may_be_paid()), (&[][..], 1));
+    let found = report.paid_twice(&chain);
+    let named = found.first().map(ToString::to_string).unwrap_or_default();
+    let words =
+        format!("entry {}: the settlement is paid, and so were credits of it", last_settlement(&entries));
+    assert!(found.len() == 1 && named.starts_with(&words), "{found:#?}");
+    // Nor is it in the chain.
+    assert_eq!(report.paid_twice(&InChain { settled: BTreeMap::new(), ..chain }), []);
 }
 
 #[test]
@@ -375,17 +400,89 @@ fn lie_a_settlement_goes_by_an_old_ledger_and_pays_what_blocks_have_paid_since()
         assert!(history.settle(old.0, 0, |_| {}));
         history.orphan(now);
         if !history.is_owed_at(now.0) {
+            history.settled();
+            return assert_paid_twice(history);
+        }
+    }
+}
+
+#[test]
+fn lie_a_settlement_by_the_ledger_of_a_block_that_has_lost_pays_what_the_chain_has_paid() {
+    loop {
+        let mut history = owing(|_| {});
+        history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+        let old = history.place();
+        next_block(&mut history);
+        let lost = history.place();
+        history.orphan((old.0, BlockHash::from_byte_array([97; 32])));
+        // The chain's own, which pay what is owed.
+        for _ in 0..2 {
+            next_block(&mut history);
+        }
+        let now = history.place();
+        history.orphan(lost);
+        let settles = history.settle(old.0, 0, |_| {});
+        history.orphan(now);
+        if settles && !history.is_owed_at(now.0) {
             let job = history.plan(1, &honest());
             history.mine_no_block(&job, 1);
             history.settled();
-            let entries = history.entries();
-            return assert_lie(
-                &entries,
-                last_settlement(&entries),
-                "the settlement is paid, and so were credits",
-            );
+            return assert_paid_twice(history);
         }
     }
+}
+
+#[test]
+fn lie_a_credit_paid_twice_is_hidden_by_one_job_on_a_block_that_never_was() {
+    let (mut history, before) = paid_by_an_old_job();
+    let now = history.place();
+    // One worthless share on a job that goes by the older ledger, on a parent that nobody knows.
+    history.orphan((before.0, BlockHash::from_byte_array([99; 32])));
+    let job = history.plan(1, &honest());
+    history.mine_no_block(&job, 1);
+    let settlement = history.open_settlement().unwrap();
+    history.log_paid(settlement);
+    history.orphan(now);
+    history.is_in_newest(settlement);
+    let job = history.plan(1, &honest());
+    history.mine_no_block(&job, 1);
+    assert_paid_twice(history);
+}
+
+#[test]
+fn lie_a_credit_paid_twice_is_hidden_by_not_logging_that_the_settlement_is_paid() {
+    let (mut history, _) = paid_by_an_old_job();
+    history.settled_unlogged();
+    assert_paid_twice(history);
+}
+
+#[test]
+fn lie_a_job_from_before_a_settlement_pays_a_credit_of_it_after_it_is_paid() {
+    loop {
+        let mut history = owing(|_| {});
+        history.event(ChainEvent::SettlementWithdrawn { settlement: history.open_settlement().unwrap() });
+        history.class = SizeClass::B255;
+        let old = history.plan(1, &honest());
+        assert!(history.settle(history.place().0, 0, |_| {}));
+        history.settled();
+        let _ = (0..).find(|_| history.mine(&old, 1, POT));
+        if !history.is_owed_at(history.place().0) {
+            return assert_paid_twice(history);
+        }
+    }
+}
+
+#[test]
+fn a_settlement_is_no_lie_whose_credit_was_paid_by_a_block_that_has_lost_and_was_followed_by_no_share() {
+    let (mut history, before) = paid_by_an_old_job();
+    // Nobody mines for the six blocks until it is given out.
+    history.orphan((before.0, BlockHash::from_byte_array([90; 32])));
+    for n in 91..97 {
+        history.new_tip(BlockHash::from_byte_array([n; 32]));
+    }
+    assert!(history.is_owed_at(history.place().0));
+    history.settled();
+    assert_eq!(lies_in(history), [""; 0]);
 }
 
 #[test]
@@ -416,10 +513,9 @@ fn no_chain_of_blocks_of_a_hostile_log_is_followed_for_ever() {
 
 #[test]
 fn lie_a_settlement_pays_what_a_block_has_paid() {
-    let history = paid_by_an_old_job();
+    let (mut history, _) = paid_by_an_old_job();
     history.settled();
-    let entries = history.entries();
-    assert_lie(&entries, last_settlement(&entries), "the settlement is paid, and so were credits of it");
+    assert_paid_twice(history);
 }
 
 #[test]
@@ -654,9 +750,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
+/// The log of such a life, and the chain in the end.
+fn live(window: u64, steps: Vec<Step>) -> (Vec<Entry>, InChain) {
     let mut history = History::new(params(window));
     let mut before_block = None;
+    let mut knows_settlement = true;
     let mut job: Planned = history.plan(1, &honest());
     // Blocks of others, each another one: work on a tip that comes back late is not taken.
     let mut others = (2_u8..).map(|n| BlockHash::from_byte_array([n; 32]));
@@ -667,6 +765,7 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                 if history.mine(&job, to, POT + harder) {
                     before_block = Some(place);
                     job = history.next(&job, to);
+                    knows_settlement = true;
                 }
             }
             Step::Stale { to } => history.mine_stale(&job, to),
@@ -677,27 +776,29 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
             Step::Plan { class } => {
                 history.class = class;
                 job = history.next(&job, 1);
+                knows_settlement = true;
             }
             Step::Orphan => {
-                // What is paid was owed a hundred blocks before.
-                let goes_back = |place: &(BlockHash, BlockHash)| {
-                    history.open_settlement().is_some() || history.is_owed_at(place.0)
-                };
+                let goes_back = |place: &(BlockHash, BlockHash)| history.can_go_back_to(place.0);
                 if let Some((ledger_block, _)) = before_block.take().filter(goes_back) {
                     history.orphan((ledger_block, others.next().unwrap()));
+                    history.settle_again();
                     job = history.next(&job, 1);
+                    knows_settlement = true;
                 }
             }
             Step::Settle { fee_bp, withdrawn } => match history.open_settlement() {
                 None => {
-                    history.settle(history.place().0, fee_bp, |_| {});
+                    knows_settlement &= !history.settle(history.place().0, fee_bp, |_| {});
                 }
                 Some(settlement) if withdrawn || !history.is_owed_at(history.place().0) => {
                     history.event(ChainEvent::SettlementWithdrawn { settlement });
                 }
                 Some(_) => {
-                    // So that the newest job in the log goes by the newest ledger.
-                    history.mine_no_block(&job, 1);
+                    // Blocks pass in which no work from before is left.
+                    if !std::mem::replace(&mut knows_settlement, true) {
+                        job = history.next(&job, 1);
+                    }
                     history.settled();
                 }
             },
@@ -705,19 +806,22 @@ fn live(window: u64, steps: Vec<Step>) -> Vec<Entry> {
                 history.new_tip(others.next().unwrap());
                 before_block = None;
                 job = history.next(&job, 1);
+                knows_settlement = true;
             }
         }
     }
-    history.entries()
+    let chain = history.in_chain();
+    (history.entries(), chain)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("SLUICE_LONG").is_some() { 1_000 } else { 64 }))]
     #[test]
     fn no_honest_history_is_called_a_lie(window in 1_u64..80, steps in prop::collection::vec(step(), 1..60)) {
-        let entries = live(window, steps);
+        let (entries, chain) = live(window, steps);
         let report = audited(&entries);
         prop_assert!(report.is_honest(), "{:#?}", report.findings);
+        prop_assert_eq!(report.paid_twice(&chain), []);
         prop_assert_eq!((report.entries, report.jobs_left_out, report.not_hashed), (entries.len() as u64, 0, 0));
         prop_assert_eq!(report.shares, shares(&entries).len() as u64);
         // Headers that look alike are compared.
@@ -745,7 +849,7 @@ proptest! {
 fn base_log() -> Vec<Entry> {
     static LOG: std::sync::OnceLock<Vec<Entry>> = std::sync::OnceLock::new();
     let live = || {
-        let history = owing(|_| {});
+        let mut history = owing(|_| {});
         history.settled();
         history.entries()
     };

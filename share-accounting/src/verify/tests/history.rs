@@ -6,9 +6,11 @@ use crate::commitment::{Committed, ParamsHash};
 use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement, Witnesses};
 use crate::log::Reader;
 use crate::log::append::SEGMENT_BYTES_DEFAULT;
+use crate::moves::Moves;
 use crate::payout::{self, Room};
 use crate::settlement;
 use crate::testing::{commit, moved, payee, script};
+use crate::verify::InChain;
 use crate::window::Span;
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -80,6 +82,10 @@ pub struct History {
     blocks: HashMap<BlockHash, (BlockHash, Option<Reserve>)>,
     ledger_block: BlockHash,
     tip: BlockHash,
+    /// The block before each, also before those that have lost.
+    parents: HashMap<BlockHash, BlockHash>,
+    /// Settlements, and the blocks with their transactions.
+    paid_in: BTreeMap<u64, BlockHash>,
     templates: u64,
     nonce: u32,
     /// Of the clock.
@@ -130,6 +136,8 @@ impl History {
             blocks: HashMap::new(),
             ledger_block,
             tip: ledger_block,
+            parents: HashMap::new(),
+            paid_in: BTreeMap::new(),
             templates: 0,
             nonce: 0,
             ahead_ms: 0,
@@ -141,6 +149,11 @@ impl History {
     }
 
     pub fn new_tip(&mut self, tip: BlockHash) {
+        self.follow(self.tip, tip);
+    }
+
+    fn follow(&mut self, parent: BlockHash, tip: BlockHash) {
+        self.parents.entry(tip).or_insert(parent);
         self.tip = tip;
         self.judge.new_tip(tip, Instant::now());
         self.event(ChainEvent::NewTip(tip));
@@ -313,17 +326,70 @@ impl History {
     /// Whether what settlements take is owed at a pool block: else one has to be withdrawn.
     pub fn is_owed_at(&self, ledger_block: BlockHash) -> bool {
         let Adjustments { settlements, moves } = self.adjustments();
-        let owed = moves.gathered(self.owed_at(ledger_block));
-        let locked = moves.credits(settlements.locked());
-        locked.iter().all(|(script, sats)| owed.get(script).is_some_and(|owed| owed >= sats))
+        self.owes(ledger_block, &moves.credits(settlements.locked()), &moves)
     }
 
-    /// The open settlement is paid, in some block.
-    pub fn settled(&self) {
+    /// Whether what settlements have paid is owed at a pool block: it was owed a hundred blocks before.
+    pub fn can_go_back_to(&self, ledger_block: BlockHash) -> bool {
+        let Adjustments { settlements, moves } = self.adjustments();
+        let paid = self.paid_in.keys().flat_map(|index| &settlements.all()[index].settlement.credits);
+        let mut sums = Credits::new();
+        for (script, sats) in paid {
+            *sums.entry(moves.payee(script).to_owned()).or_default() += sats;
+        }
+        self.owes(ledger_block, &sums, &moves)
+    }
+
+    fn owes(&self, ledger_block: BlockHash, all: &Credits, moves: &Moves) -> bool {
+        let owed = moves.gathered(self.owed_at(ledger_block));
+        all.iter().all(|(script, sats)| owed.get(script).is_some_and(|owed| owed >= sats))
+    }
+
+    /// The open settlement is paid, in the newest block, and the log says so.
+    pub fn settled(&mut self) {
+        let settlement = self.settled_unlogged();
+        self.log_paid(settlement);
+    }
+
+    /// The open settlement is paid, in the newest block.
+    pub fn settled_unlogged(&mut self) -> u64 {
+        let settlement = self.open_settlement().unwrap();
+        self.is_in_newest(settlement);
+        settlement
+    }
+
+    /// The log says that a settlement is paid in the newest block.
+    pub fn log_paid(&self, settlement: u64) {
         let Adjustments { settlements, .. } = self.adjustments();
-        let (index, made) = settlements.open().unwrap();
+        let made = &settlements.all()[&settlement];
         let txid = made.settlement.transaction(&made.reserve_script).compute_txid();
-        self.event(ChainEvent::SettlementPaid { settlement: index, block: self.tip, txid });
+        self.event(ChainEvent::SettlementPaid { settlement, block: self.tip, txid });
+    }
+
+    /// A settlement is in the newest block, whatever the log says.
+    pub fn is_in_newest(&mut self, settlement: u64) {
+        self.paid_in.insert(settlement, self.tip);
+    }
+
+    /// Settlements whose blocks have lost are in the newest one.
+    pub fn settle_again(&mut self) {
+        let there = self.in_chain().settled;
+        let lost: Vec<_> = self.paid_in.keys().filter(|index| !there.contains_key(index)).copied().collect();
+        for index in lost {
+            self.is_in_newest(index);
+            self.log_paid(index);
+        }
+    }
+
+    /// The best chain.
+    pub fn in_chain(&self) -> InChain {
+        let before = |block: &BlockHash| self.parents.get(block).copied();
+        let mut chain: Vec<_> = std::iter::successors(Some(self.tip), before).collect();
+        chain.reverse();
+        let height = |block: &BlockHash| chain.iter().position(|hash| hash == block).map(|at| at as u32);
+        let blocks = self.blocks.keys().filter_map(|block| Some((height(block)?, *block)));
+        let settled = self.paid_in.iter().filter_map(|(index, block)| Some((*index, height(block)?)));
+        InChain { blocks: blocks.collect(), settled: settled.collect() }
     }
 
     /// Mines one share and commits it; whether it solves a block. Then the chain goes on from there.
@@ -371,8 +437,9 @@ impl History {
     pub fn orphan(&mut self, to: (BlockHash, BlockHash)) {
         let (ledger_block, tip) = to;
         self.event(ChainEvent::BlockOrphaned(self.ledger_block));
+        let parent = self.parents[&self.ledger_block];
         self.ledger_block = ledger_block;
-        self.new_tip(tip);
+        self.follow(parent, tip);
     }
 
     /// Newest pool block in the chain, and newest block.

@@ -425,7 +425,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
         seed in any::<u64>(),
     ) {
-        let report = Site::of(&live(window, steps)).sampled(50, seed).unwrap();
+        let report = Site::of(&live(window, steps).0).sampled(50, seed).unwrap();
         prop_assert!(report.is_proven(), "{:#?}", report.findings);
     }
 
