@@ -2,10 +2,14 @@
 //! `sluice-verify` from the log and the node.
 
 use super::export::assert_same_from_a_file;
-use bitcoin::{Amount, OutPoint};
+use crate::verify::forge;
+use bitcoin::hashes::Hash;
+use bitcoin::psbt::Psbt;
+use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
 use serde_json::{Value, json};
-use share_accounting::entry::{Entry, Settlement};
+use share_accounting::entry::{ChainEntry, ChainEvent, Encoded, Entry, Settlement};
 use share_accounting::log::Reader;
+use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
 use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
@@ -326,4 +330,126 @@ fn lie_the_reserve_is_spent_by_something_else() {
     let (code, answer) = verify_each_way(&log, node);
     assert_eq!(code, Some(1), "{answer:#}");
     assert_lie(&answer);
+}
+
+/// What the holder of the key does without the pool: signs a settlement's transaction and has it in a block.
+fn settle_by_hand(node: &Node, transaction: Transaction) -> BlockHash {
+    let psbt = Psbt::from_unsigned_tx(transaction).unwrap();
+    let signed = node.call("walletprocesspsbt", &[json!(psbt.to_string())]);
+    assert_eq!(signed["complete"], true, "{signed}");
+    let whole = node.call("finalizepsbt", &[signed["psbt"].clone()]);
+    node.call("sendrawtransaction", &[whole["hex"].clone(), json!(0)]);
+    node.generate(1, &address(99, node.network))[0].parse().unwrap()
+}
+
+/// The newest settlement of a log: its entry, and its transaction without signatures.
+fn newest_settlement(entries: &[Entry]) -> (u64, Transaction) {
+    let script = entries.iter().rev().find_map(|entry| match entry {
+        Entry::Params(params) => Some(&params.split.reserve_script),
+        _ => None,
+    });
+    let settlements = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
+        Entry::Settlement(settlement) => Some((index as u64, settlement.transaction(script.unwrap()))),
+        _ => None,
+    });
+    settlements.last().unwrap()
+}
+
+fn paid(settlement: u64, block: BlockHash, txid: Txid) -> Entry {
+    let event = ChainEvent::SettlementPaid { settlement, block, txid };
+    Entry::Chain(ChainEntry { unix_ms: 1, event })
+}
+
+#[test]
+fn lie_a_credit_is_paid_by_a_block_and_by_a_settlement_too() {
+    let (node, pool, mut miner) = (0..5).find_map(|_| stage_with_an_old_job()).expect("it takes a moment");
+    wait_for_state(&pool, 0, "open");
+    let share = miner.find_block();
+    let answer = miner.request("mining.submit", share.params.clone());
+    assert_eq!(answer["result"], true, "{answer}");
+    wait_for("the settlement to be withdrawn", || {
+        mine_empty(&node, 1);
+        thread::sleep(Duration::from_millis(300));
+        (settlements(&pool)[0]["state"] == "withdrawn").then_some(())
+    });
+    let log = pool.data_dir().join("log");
+    let (status, folder) = pool.stop();
+    assert!(status.success());
+    // Another pool would not withdraw it, but give it out. Whether it logs that it is paid does not matter.
+    let up_to_there = |entries: &mut Vec<Entry>| {
+        let withdrawn = entries.iter().position(|entry| {
+            let Entry::Chain(ChainEntry { event, .. }) = entry else { return false };
+            matches!(event, ChainEvent::SettlementWithdrawn { .. })
+        });
+        entries.truncate(withdrawn.unwrap());
+        newest_settlement(entries)
+    };
+    let (silent, loud) = (folder.data_dir().join("silent"), folder.data_dir().join("loud"));
+    let mut settlement = None;
+    forge(&log, &silent, |entries| settlement = Some(up_to_there(entries)));
+    let (index, transaction) = settlement.unwrap();
+    let txid = transaction.compute_txid();
+    let block = settle_by_hand(&node, transaction);
+    forge(&log, &loud, |entries| {
+        up_to_there(entries);
+        entries.push(paid(index, block, txid));
+    });
+    for log in [silent, loud] {
+        let (code, answer) = verify(&log, &node);
+        let lies = answer["lies"].as_array().unwrap();
+        let words = "the settlement is paid, and so were credits of it by a block";
+        assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
+        assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
+        assert_eq!(verify_files(&log, &node), (code, answer));
+        // Without the chain it cannot be known.
+        let (code, answer) = self::answer(&log, &[]);
+        assert_eq!((code, &answer["proven"]), (Some(2), &json!(false)), "{answer:#}");
+    }
+}
+
+/// Writes into the log of a pool that is not running.
+fn write(log: &Path, node: &Node, entry: &Entry) {
+    let settings = LogSettings {
+        dir: log.to_owned(),
+        network: node.network,
+        site: 0,
+        segment_bytes: SEGMENT_BYTES_DEFAULT,
+    };
+    let mut log = Log::open(settings, |_, _| {}).unwrap();
+    let mut encoded = Encoded::default();
+    encoded.push(entry);
+    log.commit(&encoded, 0).unwrap();
+}
+
+#[test]
+fn lie_a_settlement_that_is_not_paid_is_called_paid() {
+    let (node, pool) = stage();
+    mine(&pool, &node, 3);
+    mine_empty(&node, 100);
+    let (index, _) = wait_for_psbt(&pool, &node, 0);
+    let index = index.parse().unwrap();
+    let log = pool.data_dir().join("log");
+    let (status, folder) = pool.stop();
+    assert!(status.success());
+    let (code, answer) = verify(&log, &node);
+    assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "an open one is no lie: {answer:#}");
+    write(&log, &node, &paid(index, BlockHash::from_byte_array([7; 32]), Txid::from_byte_array([8; 32])));
+    // It may yet be.
+    let (code, answer) = verify(&log, &node);
+    let words = format!("that the settlement of entry {index} is paid, as the log says");
+    let unproven = answer["not_proven"].as_array().unwrap();
+    assert!(unproven.iter().any(|line| line.as_str().unwrap().starts_with(&words)), "{answer:#}");
+    assert_eq!((code, &answer["lies"]), (Some(2), &json!([])), "{answer:#}");
+    // The pool goes on for a hundred blocks.
+    let pool = folder.start();
+    mine(&pool, &node, 1);
+    mine_empty(&node, 100);
+    mine(&pool, &node, 1);
+    let (status, _folder) = pool.stop();
+    assert!(status.success());
+    let (code, answer) = verify(&log, &node);
+    let lies = answer["lies"].as_array().unwrap();
+    let words = "the settlement is said to be paid, and is not: what it spends is there, 1";
+    assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
+    assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
 }

@@ -5,7 +5,7 @@ use crate::source::{Source, SourceError};
 use anyhow::bail;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
-use share_accounting::verify::Report;
+use share_accounting::verify::{InChain, Report};
 use std::collections::{BTreeMap, HashSet};
 
 /// What has become of a block that a share solves.
@@ -35,7 +35,8 @@ pub enum State {
 pub struct Chain {
     /// Of every block that the log's shares solve.
     pub fates: Vec<Fate>,
-    /// Of jobs that go by another ledger or another difficulty than the chain that they build on, by entry.
+    /// Of jobs that go by another ledger or another difficulty than the chain that they build on, and of settlements that
+    /// have paid what its blocks have paid, too, by entry.
     pub wrong: Vec<(u64, String)>,
     /// The reserve.
     pub custody: Custody,
@@ -73,8 +74,11 @@ fn look(source: &mut Source, network: Network, report: &Report) -> Result<Chain,
     if !matches!(network, Network::Testnet | Network::Testnet4) {
         wrong.extend(other_targets(source, report)?);
     }
-    wrong.sort();
     let custody = custody::ask(source, report, &fates)?;
+    let settled = custody.paid.iter().map(|(index, (height, _))| (*index, *height)).collect();
+    let twice = report.paid_twice(&InChain { blocks: in_chain(&fates), settled });
+    wrong.extend(twice.into_iter().map(|finding| (finding.index, finding.lie.to_string())));
+    wrong.sort();
     Ok(Chain { fates, wrong, custody })
 }
 
@@ -88,19 +92,22 @@ fn target_after(source: &mut Source, hash: BlockHash) -> Result<Option<u32>, Sou
     Ok(source.place(next)?.map(|next| next.nbits))
 }
 
+/// The pool's blocks in the best chain, by height.
+fn in_chain(fates: &[Fate]) -> BTreeMap<u32, BlockHash> {
+    let in_chain = fates.iter().filter_map(|fate| match fate.state {
+        State::InChain { height } => Some((height, fate.hash)),
+        State::Orphaned | State::Unknown => None,
+    });
+    in_chain.collect()
+}
+
 /// Jobs whose ledger is not that of the pool's newest block below them: what is owed since then is not in it.
 fn old_ledgers(
     source: &mut Source,
     report: &Report,
     fates: &[Fate],
 ) -> Result<Vec<(u64, String)>, SourceError> {
-    let in_chain: BTreeMap<u32, BlockHash> = fates
-        .iter()
-        .filter_map(|fate| match fate.state {
-            State::InChain { height } => Some((height, fate.hash)),
-            State::Orphaned | State::Unknown => None,
-        })
-        .collect();
+    let in_chain = in_chain(fates);
     let solved: HashSet<BlockHash> = report.blocks.values().copied().collect();
     let mut wrong = Vec::new();
     for (&(prev_hash, named), &entry) in &report.ledgers {

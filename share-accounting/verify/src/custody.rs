@@ -2,7 +2,7 @@
 
 use crate::chain::{Fate, State};
 use crate::source::{Source, SourceError};
-use bitcoin::{BlockHash, OutPoint, Transaction};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use share_accounting::entry::Reserve;
 use share_accounting::settlement::{self, Made};
 use share_accounting::verify::Report;
@@ -12,16 +12,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// whatever can have spent the reserve.
 const BEHIND_MAX: u32 = 5;
 
+/// So many blocks after the log has said that a settlement is paid it is: or it comes no more.
+const FINAL_DEPTH: u32 = 100;
+
 /// Blocks that are looked through for what has spent the reserve: two weeks.
 const SEARCH_DEPTH: u32 = 2_016;
 
 /// The reserve as a node has it.
 #[derive(Debug, Default)]
 pub struct Custody {
-    /// Settlements that are in the best chain, and their blocks.
-    pub paid: BTreeMap<u64, BlockHash>,
-    /// Those that are not, or not any more; what they are to spend is there.
+    /// Settlements that are in the best chain, whatever the log says, and their blocks.
+    pub paid: BTreeMap<u64, (u32, BlockHash)>,
+    /// Those that are not, and that the log calls open; what they are to spend is there.
     pub not_paid: Vec<u64>,
+    /// The same of those that the log calls paid.
+    pub missing: Vec<u64>,
     /// Those of which the node cannot say.
     pub unknown: Vec<u64>,
     /// Reserve outputs that are unspent, and what they hold, in satoshis.
@@ -56,9 +61,9 @@ impl Default for Held {
 }
 
 impl Custody {
-    /// Whether the node could say of all of it where it is.
+    /// Whether all of it is where the log says, as far as that is known.
     pub fn is_known(&self) -> bool {
-        self.unknown.is_empty() && self.held.sats().is_some()
+        self.unknown.is_empty() && self.missing.is_empty() && self.held.sats().is_some()
     }
 }
 
@@ -69,10 +74,6 @@ impl Custody {
 pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custody, SourceError> {
     let mut custody = Custody::default();
     let behind = behind(source, report)?;
-    if behind > BEHIND_MAX {
-        custody.held = Held::Behind(behind);
-        return Ok(custody);
-    }
     let mut settled = Vec::new();
     for (&index, made) in report.settlements.all() {
         match made.state {
@@ -88,18 +89,25 @@ pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custo
     for (index, made, logged) in settled {
         spending.extend(made.settlement.reserve.iter().map(|reserve| reserve.outpoint));
         let fate = match logged {
-            Paid::NotInChain => unlogged_fate(source, made, &mut there)?,
+            Paid::NotInChain => unlogged_fate(source, report, index, made, &mut there)?,
             fate => fate,
         };
         match fate {
-            Paid::In { block, rest, .. } => {
-                custody.paid.insert(index, block);
+            Paid::In { block, height, rest } => {
+                custody.paid.insert(index, (height, block));
                 put_aside.extend(rest.map(|rest| (index, rest)));
             }
-            Paid::NotInChain => custody.not_paid.push(index),
+            Paid::NotInChain if made.state == settlement::State::Open => custody.not_paid.push(index),
+            Paid::NotInChain => custody.missing.push(index),
+            // By a later settlement, perhaps.
+            Paid::Elsewhere(_) if behind > BEHIND_MAX => custody.unknown.push(index),
             Paid::Unknown => custody.unknown.push(index),
-            Paid::Wrong(text) => custody.wrong.push((index, text)),
+            Paid::Elsewhere(text) | Paid::Wrong(text) => custody.wrong.push((index, text)),
         }
+    }
+    if behind > BEHIND_MAX {
+        custody.held = Held::Behind(behind);
+        return Ok(custody);
     }
     let mut held = 0;
     for (entry, Reserve { outpoint, sats }) in put_aside {
@@ -149,7 +157,7 @@ fn look(
             Paid::NotInChain => {
                 outpoints.extend(made.settlement.reserve.iter().map(|reserve| reserve.outpoint));
             }
-            Paid::Unknown | Paid::Wrong(_) => {}
+            Paid::Unknown | Paid::Elsewhere(_) | Paid::Wrong(_) => {}
         }
     }
     source.unspent(&outpoints, lowest)
@@ -163,9 +171,15 @@ fn spent_elsewhere(outpoint: OutPoint, sats: u64) -> String {
 
 /// What has become of one.
 enum Paid {
-    In { block: BlockHash, height: u32, rest: Option<Reserve> },
+    In {
+        block: BlockHash,
+        height: u32,
+        rest: Option<Reserve>,
+    },
     NotInChain,
     Unknown,
+    /// Something else has spent its outputs.
+    Elsewhere(String),
     Wrong(String),
 }
 
@@ -174,10 +188,7 @@ fn fate(source: &mut Source, made: &Made) -> Result<Paid, SourceError> {
     for &(block, txid) in made.seen_in.iter().rev() {
         let State::InChain { height } = source.state(block)? else { continue };
         let Some(found) = source.block(block)? else { return Ok(Paid::Unknown) };
-        let own = found.txdata.iter().find(|transaction| transaction.compute_txid() == txid);
-        let is_paid =
-            own.is_some_and(|transaction| made.settlement.is_paid_by(transaction, &made.reserve_script));
-        return Ok(match is_paid {
+        return Ok(match holds(&found, txid, made) {
             true => Paid::In { block, height, rest: made.settlement.rest(txid) },
             false => {
                 let text =
@@ -189,16 +200,56 @@ fn fate(source: &mut Source, made: &Made) -> Result<Paid, SourceError> {
     Ok(Paid::NotInChain)
 }
 
+fn holds(block: &Block, txid: Txid, made: &Made) -> bool {
+    let own = block.txdata.iter().find(|transaction| transaction.compute_txid() == txid);
+    own.is_some_and(|transaction| made.settlement.is_paid_by(transaction, &made.reserve_script))
+}
+
+/// Why one that the log calls paid, and whose outputs are there, has never been; `None` if it may have been, or may still
+/// come.
+fn never_paid(
+    source: &mut Source,
+    report: &Report,
+    index: u64,
+    made: &Made,
+) -> Result<Option<String>, SourceError> {
+    let Some(said) = report.said_paid.get(&index) else { return Ok(None) };
+    for &(block, txid) in &made.seen_in {
+        // It was in a block that has lost, and no other has taken it.
+        if source.state(block)? == State::Orphaned
+            && source.block(block)?.is_some_and(|block| holds(&block, txid, made))
+        {
+            return Ok(None);
+        }
+    }
+    // What the log names as it goes on is in the chain behind the entry, at the earliest.
+    let mut later: Vec<_> = report.targets.iter().filter(|(_, entry)| *entry > said).collect();
+    later.sort_by_key(|(_, entry)| **entry);
+    let later = later.into_iter().map(|((block, _), _)| *block).chain(report.newest_tip);
+    for block in later {
+        if let State::InChain { height } = source.state(block)? {
+            let tip = tip_height(source)?;
+            let words = "the settlement is said to be paid, and is not: what it spends is there";
+            return Ok((tip >= height + FINAL_DEPTH)
+                .then(|| format!("{words}, {} blocks after entry {said}, which says so", tip - height)));
+        }
+    }
+    Ok(None)
+}
+
 /// Of one that is not in the chain as far as the log knows: what it is to spend is there, or the settlement itself has
 /// spent it in one of the newest blocks. What that one has left is looked for, too.
 fn unlogged_fate(
     source: &mut Source,
+    report: &Report,
+    index: u64,
     made: &Made,
     there: &mut HashSet<OutPoint>,
 ) -> Result<Paid, SourceError> {
     let mut reserves = made.settlement.reserve.iter();
     let Some(first) = reserves.find(|reserve| !there.contains(&reserve.outpoint)) else {
-        return Ok(Paid::NotInChain);
+        let lie = never_paid(source, report, index, made)?;
+        return Ok(lie.map_or(Paid::NotInChain, Paid::Wrong));
     };
     let mut hash = source.best_block()?;
     for _ in 0..SEARCH_DEPTH {
@@ -208,7 +259,7 @@ fn unlogged_fate(
         };
         if let Some(transaction) = block.txdata.iter().find(spends) {
             if !made.settlement.is_paid_by(transaction, &made.reserve_script) {
-                return Ok(Paid::Wrong(spent_elsewhere(first.outpoint, first.sats)));
+                return Ok(Paid::Elsewhere(spent_elsewhere(first.outpoint, first.sats)));
             }
             let State::InChain { height } = source.state(hash)? else { return Ok(Paid::Unknown) };
             let rest = made.settlement.rest(transaction.compute_txid());
@@ -223,11 +274,15 @@ fn unlogged_fate(
 
 /// Blocks of the chain behind the newest one that the log knows of.
 fn behind(source: &mut Source, report: &Report) -> Result<u32, SourceError> {
-    let newest = source.best_block()?;
-    let tip = source.place(newest)?.map_or(0, |place| place.height);
+    let tip = tip_height(source)?;
     let Some(known) = report.newest_tip else { return Ok(tip) };
     Ok(match source.state(known)? {
         State::InChain { height } => tip.saturating_sub(height),
         State::Orphaned | State::Unknown => u32::MAX,
     })
+}
+
+fn tip_height(source: &mut Source) -> Result<u32, SourceError> {
+    let newest = source.best_block()?;
+    Ok(source.place(newest)?.map_or(0, |place| place.height))
 }

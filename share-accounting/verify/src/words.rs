@@ -80,6 +80,13 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
             "{settlements} settlements: they start from a pool block whose share is not in the log"
         ));
     }
+    let settlements = report.may_be_paid();
+    if fates.is_none() && settlements > 0 {
+        unproven.push(format!(
+            "that {settlements} settlements have paid, or will, what no block of the chain has paid, too: which blocks are in \
+             it only a node can tell, or its block files"
+        ));
+    }
     match fates {
         None => unproven.push(
             "what has become of the blocks, and that each job goes by what is owed, and by the difficulty, on the chain that \
@@ -100,7 +107,7 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
 fn held(custody: &Custody) -> Option<String> {
     let (paid, sats) = (custody.paid.len(), custody.held.sats()?);
     Some(format!(
-        "{paid} settlements are in the node's best chain; {sats} satoshis are put aside, and are all there but for those \
+        "{paid} settlements are in the node's best chain, and no block there has paid a credit of theirs, too; {sats} satoshis are put aside, and are all there but for those \
          that settlements spend"
     ))
 }
@@ -209,7 +216,10 @@ impl Answer<'_> {
 
     /// Whether nothing had to be left out, too.
     pub fn is_proven(&self) -> bool {
-        let is_known = self.chain.is_none_or(|chain| chain.custody.is_known());
+        let is_known = match self.chain {
+            Some(chain) => chain.custody.is_known(),
+            None => self.report.may_be_paid() == 0,
+        };
         let is_witnessed = self.promised.is_none_or(|promised| promised.witnessed.is_enough());
         self.is_honest() && self.report.is_proven() && is_known && is_witnessed
     }
@@ -260,6 +270,12 @@ impl Answer<'_> {
         for index in &custody.not_paid {
             unproven
                 .push(format!("that the settlement of entry {index} is paid: it is not in the node's chain"));
+        }
+        for index in &custody.missing {
+            unproven.push(format!(
+                "that the settlement of entry {index} is paid, as the log says: it is not in the node's chain, and what it spends \
+                 is there"
+            ));
         }
         for index in &custody.unknown {
             unproven.push(format!(
@@ -328,7 +344,7 @@ impl Answer<'_> {
     fn settlements(&self) -> Value {
         let custody = self.chain.map(|chain| &chain.custody);
         let shown = self.report.settlements.all().iter().map(|(index, made)| {
-            let block = custody.and_then(|custody| custody.paid.get(index)).map(ToString::to_string);
+            let block = custody.and_then(|custody| custody.paid.get(index)).map(|(_, block)| block.to_string());
             json!({"entry": index, "said": made.state.label(), "sats": made.settlement.total(), "in_chain_in": block})
         });
         shown.collect()
