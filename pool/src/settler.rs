@@ -11,21 +11,21 @@
 //! Should something else spend an output of it, that is an alarm: the reserve holds less than is owed. After 100
 //! confirmations the credits are owed again.
 
+mod psbt;
+
 use crate::metrics::Metrics;
 use crate::settings::{Settings, Settlement as Bounds};
 use crate::work::Current;
 use anyhow::{Context, bail};
 use bitcoin::psbt::Psbt;
-use bitcoin::{Amount, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction};
 use share_accounting::entry::{ChainEvent, Params, Reserve, Settlement};
 use share_accounting::ledger::{Ledger, LedgerError, MATURITY, PoolBlock};
 use share_accounting::publish::Published;
-use share_accounting::settlement::{self, Made, Settlements, State};
+use share_accounting::settlement::{self, Made, State};
 use share_accounting::{Accounting, Adjustments};
-use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 use stratum::class::SizeClass;
@@ -336,9 +336,9 @@ impl Settler {
             warn!(settlement = index, "withdrawn: a block has paid what it was to pay");
             return Ok(());
         }
-        let psbt = self.psbt(made, settlements)?;
+        let psbt = psbt::unsigned(made, settlements, &self.ledger)?;
         let file = self.file(index, "psbt");
-        write_whole(&file, &format!("{psbt}\n")).with_context(|| file.display().to_string())?;
+        psbt::write(&file, &psbt).with_context(|| file.display().to_string())?;
         info!(settlement = index, file = %file.display(), "a settlement waits for its signature");
         Ok(())
     }
@@ -351,29 +351,6 @@ impl Settler {
             Basis::Window { log_size, .. } | Basis::Solo { log_size, .. } => log_size > index,
             Basis::Upstream(_) => unreachable!("a pool has no upstream"),
         }
-    }
-
-    /// The transaction, and the outputs that it spends, as far as their scripts are known and have a witness: that is all
-    /// that a signer must know of those. Of others the reserve's wallet knows by itself.
-    fn psbt(&mut self, made: &Made, settlements: &Settlements) -> anyhow::Result<Psbt> {
-        let mut psbt = Psbt::from_unsigned_tx(made.settlement.transaction(&made.reserve_script))?;
-        let mut scripts: HashMap<OutPoint, ScriptBuf> = HashMap::new();
-        for block in self.ledger.reserves(u32::MAX)? {
-            if let Some((txid, (place, output))) = block.coinbase.zip(block.reserve_output()) {
-                let outpoint = OutPoint { txid, vout: u32::try_from(place)? };
-                scripts.insert(outpoint, output.script_pubkey.clone());
-            }
-        }
-        for before in settlements.all().values() {
-            let rests = before.seen_in.iter().filter_map(|(_, txid)| before.settlement.rest(*txid));
-            scripts.extend(rests.map(|rest| (rest.outpoint, before.reserve_script.clone())));
-        }
-        for (input, reserve) in psbt.inputs.iter_mut().zip(&made.settlement.reserve) {
-            let script = scripts.get(&reserve.outpoint).filter(|script| script.is_witness_program());
-            let value = Amount::from_sat(reserve.sats);
-            input.witness_utxo = script.map(|script| TxOut { value, script_pubkey: script.clone() });
-        }
-        Ok(psbt)
     }
 
     /// Sends what was signed; also what the node has had before.
@@ -466,16 +443,4 @@ fn input_vbytes(script: &ScriptBuf) -> u64 {
         script if script.is_p2wsh() => 110,
         _ => 260,
     }
-}
-
-/// Whole or not at all, also after a crash.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let unfinished = path.with_extension("new");
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut file = fs::File::create(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(unfinished, path)
 }
