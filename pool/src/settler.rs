@@ -2,8 +2,8 @@
 //!
 //! 1. When credits of matured blocks sum up to the bound of the settings, a settlement is logged. From there on its
 //!    credits are locked: no new job pays them.
-//! 2. Six blocks after the work of miners has known of it, jobs from before cannot become blocks any more. If none of
-//!    them has paid such a credit, the transaction is written to `INDEX.psbt`, to be signed; otherwise the settlement is
+//! 2. Six blocks above the highest work that does not know of it, jobs from before cannot become blocks any more. If none
+//!    of them has paid such a credit, the transaction is written to `INDEX.psbt`, to be signed; otherwise the settlement is
 //!    withdrawn.
 //! 3. Signed, as `INDEX.signed.psbt`, it is sent to the node, again at each new tip until it is in a block; that is
 //!    logged. It stays watched until it has 100 confirmations; then the next settlement may come.
@@ -12,7 +12,9 @@
 //! confirmations the credits are owed again.
 
 mod psbt;
+mod unaware;
 
+use self::unaware::{RELEASE_DEPTH, Unaware};
 use crate::metrics::Metrics;
 use crate::settings::{Settings, Settlement as Bounds};
 use crate::work::Current;
@@ -44,8 +46,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// RPC error of a node that does not know a block.
 const UNKNOWN_BLOCK: i32 = -5;
-/// Blocks between a settlement's entry and its transaction.
-const RELEASE_DEPTH: u32 = 6;
 /// Blocks that are looked through for what has spent an output: two weeks.
 const SEARCH_DEPTH: u32 = 2_016;
 /// Within so many blocks the transaction should be in one.
@@ -70,8 +70,8 @@ pub struct Settler {
     seen: Option<BlockHash>,
     /// The settlement that is followed.
     followed: Option<u64>,
-    /// The height of the tip when miners had work that knows of it.
-    known_since: Option<u32>,
+    /// Work of miners that does not know of it.
+    unaware: Unaware,
     /// Whether what was signed has been with the node.
     sent: bool,
     /// What was said last, so that it is said once.
@@ -123,7 +123,7 @@ impl Settler {
             stop,
             seen: None,
             followed: None,
-            known_since: None,
+            unaware: Unaware::default(),
             sent: false,
             told: String::new(),
         };
@@ -161,6 +161,7 @@ impl Settler {
         let current = self.current.borrow().work.clone();
         let Some(work) = current else { return Ok(()) };
         let tip = Tip { hash: work.prev_hash(), height: work.height().saturating_sub(1) };
+        self.note_work(tip);
         let is_new = self.seen != Some(tip.hash);
         let is_signed = self.followed.is_some_and(|index| self.file(index, "signed.psbt").exists());
         if (!is_new && (self.sent || !is_signed)) || !self.is_in_step(tip)? {
@@ -171,11 +172,21 @@ impl Settler {
             Some((index, made)) if self.is_unfinished(made)? => {
                 self.follow(*index, made, &adjustments, tip)?;
             }
-            _ if is_new => self.propose(&adjustments, tip)?,
+            _ if is_new => {
+                self.propose(&adjustments, tip)?;
+                self.note_work(tip);
+            }
             _ => {}
         }
         self.seen = Some(tip.hash);
         Ok(())
+    }
+
+    /// Notes work that does not know of the settlement that is followed, or will not know of the next one.
+    fn note_work(&mut self, tip: Tip) {
+        if self.followed.is_none_or(|index| !self.work_knows(index)) {
+            self.unaware.note(tip.height);
+        }
     }
 
     /// Whether the node follows the tip that miners work on, and the ledger has been judged there and no further: credits,
@@ -208,7 +219,7 @@ impl Settler {
 
     /// Logs the next settlement, if there is enough to pay.
     fn propose(&mut self, adjustments: &Adjustments, tip: Tip) -> anyhow::Result<()> {
-        (self.followed, self.known_since, self.sent) = (None, None, false);
+        (self.followed, self.sent) = (None, false);
         if self.params.settlement_fee_bp == 0 || tip.height < MATURITY {
             return Ok(());
         }
@@ -318,10 +329,7 @@ impl Settler {
         adjustments: &Adjustments,
         tip: Tip,
     ) -> anyhow::Result<()> {
-        if self.known_since.is_none() && self.work_knows(index) {
-            self.known_since = Some(tip.height);
-        }
-        if self.known_since.is_none_or(|since| tip.height < since + RELEASE_DEPTH) {
+        if !self.unaware.is_past(tip.height) {
             return Ok(());
         }
         let Adjustments { settlements, moves } = adjustments;
