@@ -12,8 +12,10 @@
 //! confirmations the credits are owed again.
 
 mod psbt;
+mod search;
 mod unaware;
 
+use self::search::{Looked, Search, Spender};
 use self::unaware::{RELEASE_DEPTH, Unaware};
 use crate::metrics::Metrics;
 use crate::settings::{Settings, Settlement as Bounds};
@@ -29,7 +31,7 @@ use share_accounting::{Accounting, Adjustments};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stratum::class::SizeClass;
 use stratum::job::Basis;
 use stratum_net::clock::unix_ms;
@@ -46,8 +48,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// RPC error of a node that does not know a block.
 const UNKNOWN_BLOCK: i32 = -5;
-/// Blocks that are looked through for what has spent an output: two weeks.
-const SEARCH_DEPTH: u32 = 2_016;
+/// A node that is not on the tip of miners for longer is not just late.
+const LATE: Duration = Duration::from_secs(600);
 /// Within so many blocks the transaction should be in one.
 const TARGET_BLOCKS: u16 = 144;
 /// Satoshis for 1,000 virtual bytes where the node cannot say.
@@ -61,6 +63,8 @@ pub struct Settler {
     ledger: Ledger,
     current: watch::Receiver<Current>,
     node: Rpc,
+    /// The node's.
+    address: String,
     settings: Bounds,
     params: Params,
     folder: PathBuf,
@@ -72,6 +76,10 @@ pub struct Settler {
     followed: Option<u64>,
     /// Work of miners that does not know of it.
     unaware: Unaware,
+    /// The search for what has spent its outputs.
+    search: Option<Search>,
+    /// Since when the node has not been on the tip of miners.
+    late_since: Option<Instant>,
     /// Whether what was signed has been with the node.
     sent: bool,
     /// What was said last, so that it is said once.
@@ -83,13 +91,6 @@ pub struct Settler {
 struct Tip {
     hash: BlockHash,
     height: u32,
-}
-
-/// What has spent an output of a settlement.
-struct Spender {
-    block: BlockHash,
-    height: u32,
-    transaction: Transaction,
 }
 
 impl Settler {
@@ -107,6 +108,7 @@ impl Settler {
         metrics: Metrics,
     ) -> Result<(Self, SyncSender<()>, Canceller), LedgerError> {
         let (stopper, stop) = sync_channel(0);
+        let address = node.address.clone();
         let node = Rpc::new(node, Purpose::Template);
         let canceller = node.canceller();
         let settler = Self {
@@ -116,6 +118,7 @@ impl Settler {
             ledger: Ledger::open(&settings.data_dir.join("ledger.sqlite"))?,
             current,
             node,
+            address,
             settings: settings.settlement.clone(),
             params,
             folder: settings.data_dir.join("settlements"),
@@ -124,6 +127,8 @@ impl Settler {
             seen: None,
             followed: None,
             unaware: Unaware::default(),
+            search: None,
+            late_since: None,
             sent: false,
             told: String::new(),
         };
@@ -164,21 +169,27 @@ impl Settler {
         self.note_work(tip);
         let is_new = self.seen != Some(tip.hash);
         let is_signed = self.followed.is_some_and(|index| self.file(index, "signed.psbt").exists());
-        if (!is_new && (self.sent || !is_signed)) || !self.is_in_step(tip)? {
+        if !is_new && (self.sent || !is_signed) {
             return Ok(());
         }
+        if !self.is_in_step(tip)? {
+            self.is_late();
+            return Ok(());
+        }
+        self.late_since = None;
         let adjustments = self.accounting.adjustments(PATIENCE)?;
-        match adjustments.settlements.all().last_key_value() {
+        let is_done = match adjustments.settlements.all().last_key_value() {
             Some((index, made)) if self.is_unfinished(made)? => {
-                self.follow(*index, made, &adjustments, tip)?;
+                self.follow(*index, made, &adjustments, tip)?
             }
             _ if is_new => {
                 self.propose(&adjustments, tip)?;
                 self.note_work(tip);
+                true
             }
-            _ => {}
-        }
-        self.seen = Some(tip.hash);
+            _ => true,
+        };
+        self.seen = is_done.then_some(tip.hash);
         Ok(())
     }
 
@@ -186,6 +197,14 @@ impl Settler {
     fn note_work(&mut self, tip: Tip) {
         if self.followed.is_none_or(|index| !self.work_knows(index)) {
             self.unaware.note(tip.height);
+        }
+    }
+
+    /// Says that the node does not follow miners, if that goes on.
+    fn is_late(&mut self) {
+        let since = *self.late_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= LATE {
+            self.tell(format!("the first node, {}, is not on the tip that miners work on", self.address));
         }
     }
 
@@ -219,7 +238,7 @@ impl Settler {
 
     /// Logs the next settlement, if there is enough to pay.
     fn propose(&mut self, adjustments: &Adjustments, tip: Tip) -> anyhow::Result<()> {
-        (self.followed, self.sent) = (None, false);
+        (self.followed, self.search, self.sent) = (None, None, false);
         if self.params.settlement_fee_bp == 0 || tip.height < MATURITY {
             return Ok(());
         }
@@ -282,36 +301,42 @@ impl Settler {
         Ok((size * rate).div_ceil(1_000))
     }
 
-    /// Does what is next with a settlement that has not enough confirmations.
-    fn follow(&mut self, index: u64, made: &Made, adjustments: &Adjustments, tip: Tip) -> anyhow::Result<()> {
+    /// Does what is next with a settlement that has not enough confirmations; `false` if there is more to do at this tip.
+    fn follow(
+        &mut self,
+        index: u64,
+        made: &Made,
+        adjustments: &Adjustments,
+        tip: Tip,
+    ) -> anyhow::Result<bool> {
         self.followed = Some(index);
         if made.state == State::Open && !self.is_given_out(index, made) {
-            return self.release(index, made, adjustments, tip);
+            self.release(index, made, adjustments, tip)?;
+            return Ok(true);
         }
         if let State::Paid { block, .. } = made.state
             && self.confirmations(block)? > 0
         {
-            return Ok(());
+            return Ok(true);
         }
         let spent = self.spent_outputs(&made.settlement)?;
         if spent != 0 {
-            return match self.find_spender(&made.settlement, tip)? {
-                Some(spender) => self.spent(index, made, spent, &spender, tip),
-                None => {
-                    let text = format!(
-                        "outputs of settlement {index} are spent, by nothing in {SEARCH_DEPTH} blocks"
-                    );
+            return match self.find_spender(index, made, tip)? {
+                Looked::Found(spender) => self.spent(index, made, spent, &spender, tip).map(|()| true),
+                Looked::GoesOn => Ok(false),
+                Looked::Nowhere(text) => {
                     self.tell(text);
-                    Ok(())
+                    Ok(true)
                 }
             };
         }
         let signed = self.file(index, "signed.psbt");
         match fs::read_to_string(&signed) {
-            Ok(text) => self.send(text.trim(), made).with_context(|| signed.display().to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| signed.display().to_string()),
+            Ok(text) => self.send(text.trim(), made).with_context(|| signed.display().to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| signed.display().to_string()),
         }
+        Ok(true)
     }
 
     /// Whether the transaction is there to be signed. What another log has left in the folder under its number is not it.
@@ -385,24 +410,19 @@ impl Settler {
         Ok(spent)
     }
 
-    /// What has spent an output of a settlement in the newest blocks.
-    fn find_spender(&mut self, settlement: &Settlement, tip: Tip) -> anyhow::Result<Option<Spender>> {
-        let spends = |transaction: &Transaction| {
-            let mut inputs = transaction.input.iter().map(|input| input.previous_output);
-            inputs.any(|outpoint| settlement.reserve.iter().any(|reserve| reserve.outpoint == outpoint))
-        };
-        let (mut hash, mut height) = (tip.hash, tip.height);
-        for _ in 0..SEARCH_DEPTH {
-            let block = ask::block(&mut self.node, hash)?;
-            let before = block.header.prev_blockhash;
-            if let Some(transaction) = block.txdata.into_iter().find(spends) {
-                return Ok(Some(Spender { block: hash, height, transaction }));
+    /// What has spent an output of a settlement.
+    fn find_spender(&mut self, index: u64, made: &Made, tip: Tip) -> anyhow::Result<Looked> {
+        let mut search = match self.search.take().filter(|search| search.index == index) {
+            Some(search) => search,
+            None => {
+                // Its ledger is from before its entry.
+                let ledger_block = self.ledger.block(made.settlement.ledger_block)?;
+                Search::new(index, ledger_block.map_or(0, |(block, _)| block.height))
             }
-            hash = before;
-            let Some(below) = height.checked_sub(1) else { break };
-            height = below;
-        }
-        Ok(None)
+        };
+        let looked = search.look(&mut self.node, made, tip);
+        self.search = Some(search);
+        looked
     }
 
     /// Outputs of a settlement are spent: by its own transaction, or by another one.

@@ -453,3 +453,35 @@ fn lie_a_settlement_that_is_not_paid_is_called_paid() {
     assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
     assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
 }
+
+#[test]
+fn a_settlement_that_was_paid_three_weeks_ago_while_the_pool_was_down_is_found() {
+    let (node, pool) = stage();
+    mine(&pool, &node, 3);
+    mine_empty(&node, 100);
+    let (_, psbt) = wait_for_psbt(&pool, &node, 0);
+    let (status, folder) = pool.stop();
+    assert!(status.success());
+    let block = settle_by_hand(&node, psbt.parse::<Psbt>().unwrap().unsigned_tx);
+    for _ in 0..30 {
+        node.generate(100, &address(99, node.network));
+    }
+    let pool = folder.start();
+    assert_eq!(wait_for_state(&pool, 0, "paid")["block"], json!(block.to_string()));
+}
+
+#[test]
+fn what_has_spent_the_reserve_is_looked_for_in_all_blocks_since_the_settlement() {
+    let (node, pool) = stage();
+    mine(&pool, &node, 3);
+    mine_empty(&node, 100);
+    let (_, psbt) = wait_for_psbt(&pool, &node, 0);
+    let (status, folder) = pool.stop();
+    assert!(status.success());
+    let outpoint = psbt.parse::<Psbt>().unwrap().unsigned_tx.input[0].previous_output;
+    steal(&node, &[outpoint]);
+    // More than are looked through at once.
+    node.generate(250, &address(99, node.network));
+    let pool = folder.start();
+    wait_for_state(&pool, 0, "failed");
+}

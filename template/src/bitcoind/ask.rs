@@ -6,7 +6,6 @@ use bitcoin::consensus::Decodable;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block, BlockHash, Network, OutPoint, Transaction, Txid};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -135,8 +134,30 @@ fn transaction_or_block<T: Decodable>(method: &str, hex: &str) -> Result<T, RpcE
 /// # Errors
 /// As [`Rpc::call`].
 pub fn is_unspent(rpc: &mut Rpc, outpoint: OutPoint) -> Result<bool, RpcError> {
-    let output: Option<IgnoredAny> = rpc.ask("gettxout", &json!([outpoint.txid, outpoint.vout, false]))?;
-    Ok(output.is_some())
+    Ok(output(rpc, outpoint)?.is_some())
+}
+
+/// An output that is unspent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Output {
+    /// Blocks from the one with its transaction to the tip, both included.
+    pub confirmations: u32,
+}
+
+/// `gettxout`: an output that is there and unspent in the node's best chain, whatever waits to be in a block.
+///
+/// # Errors
+/// As [`Rpc::call`].
+pub fn output(rpc: &mut Rpc, outpoint: OutPoint) -> Result<Option<Output>, RpcError> {
+    rpc.ask("gettxout", &json!([outpoint.txid, outpoint.vout, false]))
+}
+
+/// `getblockhash`: the block of the best chain at a height.
+///
+/// # Errors
+/// As [`Rpc::call`]; code −8 above the tip.
+pub fn block_hash(rpc: &mut Rpc, height: u32) -> Result<BlockHash, RpcError> {
+    rpc.ask("getblockhash", &json!([height]))
 }
 
 /// `finalizepsbt`: the transaction of a signed PSBT in base64; `None` while signatures are missing.
@@ -207,7 +228,7 @@ pub fn check_chain(rpc: &mut Rpc, network: Network) -> Result<(), AskError> {
     if chain != network.to_core_arg() {
         return Err(AskError::WrongChain { found: chain, expected: network });
     }
-    let found: BlockHash = rpc.ask("getblockhash", &json!([0]))?;
+    let found = block_hash(rpc, 0)?;
     let genesis = bitcoin::constants::genesis_block(network).block_hash();
     if found != genesis {
         return Err(AskError::WrongGenesis { found, expected: network });
