@@ -20,10 +20,14 @@ fn verify(log: &Path, more: &[&str]) -> Output {
     Command::new(binary("sluice-verify")).arg("log").arg(log).args(more).output().unwrap()
 }
 
+fn ask(log: &Path, node: &Node) -> Output {
+    let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
+    verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()])
+}
+
 /// As the node has it, and as its block files do.
 fn verify_json(log: &Path, node: &Node) -> (Option<i32>, Value) {
-    let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
-    let asked = json(&verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()]));
+    let asked = json(&ask(log, node));
     assert_eq!(asked, verify_files(log, node));
     asked
 }
@@ -89,7 +93,7 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
 
     let log = pool.data_dir().join("log");
     // While it runs, too.
-    assert_eq!(verify(&log, &[]).status.code(), Some(0));
+    assert_eq!(ask(&log, &node).status.code(), Some(0));
     let (status, _folder) = pool.stop();
     assert!(status.success());
     let (code, answer) = verify_json(&log, &node);

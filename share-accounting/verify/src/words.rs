@@ -247,7 +247,8 @@ impl Answer<'_> {
         if settlements > self.report.settlements_left_out {
             let settlements = settlements - self.report.settlements_left_out;
             proven.push(format!(
-                "{settlements} settlements take from the reserve what the rules give, for those to whom it was owed"
+                "{settlements} settlements take from the reserve what the rules give, for those to whom it was owed \
+                 behind the block that they name"
             ));
         }
         proven.extend(self.chain.map(|chain| &chain.custody).and_then(held));
