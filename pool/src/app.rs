@@ -1,13 +1,14 @@
 //! Starts the parts, connects them, and stops them in order.
 
 use crate::aside::Aside;
-use crate::blocks::{BlockSink, FoundBlocks, read_note};
+use crate::blocks::{BlockSink, FoundBlocks};
 use crate::books::Books;
 use crate::books_pages::BooksPages;
 use crate::director::{self, Director, NEWS_WAITING_MAX, News, Outputs, Serving};
 use crate::doors::Doors;
 use crate::health::Health;
 use crate::http::PoolPages;
+use crate::left_over::open_submitter;
 use crate::log_pages::{self, LogPages};
 use crate::metrics::Metrics;
 use crate::moving::{self, MovePages};
@@ -26,7 +27,6 @@ use share_accounting::ledger::Ledger;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use share_accounting::publish::Published;
 use share_accounting::{Accounting, AccountingThread};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -38,7 +38,7 @@ use stratum_net::{shard, shutdown};
 use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::source::{Source, SourceNode, SourceSettings};
-use template::submit::{self, Recovered, Submitter};
+use template::submit::Submitter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -157,7 +157,7 @@ impl Core {
         let mut books = Books::new(ledger, headers);
 
         let (news, mailbox) = sync_channel(NEWS_WAITING_MAX);
-        let submitter = open_submitter(dir, &nodes, &news, &mut books)?;
+        let submitter = open_submitter(dir, &nodes, &news, &accounting, &mut books)?;
         let (source, feed) = start_source(settings, accounting.epoch(), news.clone())?;
         let health = Arc::new(Health::new(accounting.clone(), published.clone()));
         let (events, for_log) = sync_channel(NEWS_WAITING_MAX);
@@ -304,38 +304,6 @@ pub fn nodes(settings: &Settings) -> Vec<SourceNode> {
         hash_block: node.zmq_hashblock.clone(),
     };
     settings.nodes.iter().map(node).collect()
-}
-
-/// Opens the block folder; what the ledger does not know of it goes into the books first: blocks without a
-/// verdict, and those judged just before a crash.
-fn open_submitter(
-    dir: &Path,
-    nodes: &[rpc::Node],
-    news: &SyncSender<News>,
-    books: &mut Books,
-) -> anyhow::Result<Submitter> {
-    let director = news.clone();
-    let on_event = move |event| {
-        // Fails only while stopping; the verdict is beside the block's file.
-        let _ = director.send(News::Submitted(event));
-    };
-    let dir = dir.join("blocks");
-    let (submitter, recovered) = Submitter::open(&dir, nodes, on_event)?;
-    for Recovered { height, hash, .. } in &recovered {
-        info!(height, %hash, "block of an earlier run is submitted again");
-    }
-    let missed = submit::judged(&dir, |hash| !books.knows(hash))?;
-    for Recovered { hash, height, note } in recovered.into_iter().chain(missed) {
-        match read_note(hash, height, &note) {
-            Some(block) => books.found(block),
-            None => warn!(
-                height,
-                %hash,
-                "its note is damaged: the ledger does not know whom it paid; if the disk was full, the log of then has the note"
-            ),
-        }
-    }
-    Ok(submitter)
 }
 
 fn start_source(

@@ -5,12 +5,14 @@ use bitcoin::hashes::Hash;
 use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::{Amount, BlockHash, ScriptBuf, TxOut, Txid};
 use serde::{Deserialize, Serialize};
+use share_accounting::BlockShare;
 use share_accounting::ledger::PoolBlock;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stratum::job::{Basis, Solution};
+use stratum::share::JudgedShare;
 use template::submit::{Stored, Submitter};
 use tracing::{debug, error, info};
 
@@ -118,6 +120,9 @@ struct Note {
     /// Notes of earlier versions have none.
     #[serde(default)]
     coinbase: Option<Txid>,
+    /// The share that solves it, in hex, for a log that does not have it; notes of earlier versions have none.
+    #[serde(default)]
+    share: Option<String>,
 }
 
 /// Version of [`Note`].
@@ -129,12 +134,18 @@ impl BlockSink {
         Self { submitter, found, director }
     }
 
-    /// Sends a block on its way, once, and calls `stored` once a kill cannot lose it any more. It is never
+    /// Sends a block on its way, once, with its share if that is logged, and calls `stored` once a kill cannot lose it any more. It is never
     /// dropped: with a full queue of blocks the caller waits.
-    pub fn submit(&self, solution: Solution, found_unix_ms: u64, stored: Stored) {
+    pub fn submit(
+        &self,
+        solution: Solution,
+        share: Option<&JudgedShare>,
+        found_unix_ms: u64,
+        stored: Stored,
+    ) {
         let block = pool_block(&solution, found_unix_ms);
         let (height, hash) = (block.height, block.hash);
-        let note = Note::of(&block).to_bytes();
+        let note = Note::of(&block, share.map(BlockShare::of).as_ref()).to_bytes();
         // In the books' hands before any node can announce it as the new tip: a plan on top of it must know
         // what it paid.
         if !self.found.add(block) {
@@ -177,7 +188,7 @@ fn pool_block(solution: &Solution, found_unix_ms: u64) -> PoolBlock {
 }
 
 impl Note {
-    fn of(block: &PoolBlock) -> Self {
+    fn of(block: &PoolBlock, share: Option<&BlockShare>) -> Self {
         let hex = |script: &ScriptBuf| script.as_bytes().to_lower_hex_string();
         let output = |output: &TxOut| (hex(&output.script_pubkey), output.value.to_sat());
         Self {
@@ -188,6 +199,7 @@ impl Note {
             credit_delta: block.credit_delta.iter().map(|(script, delta)| (hex(script), *delta)).collect(),
             reserve_sats: block.reserve.to_sat(),
             coinbase: block.coinbase,
+            share: share.map(|share| share.encode().to_lower_hex_string()),
         }
     }
 
@@ -196,14 +208,24 @@ impl Note {
     }
 }
 
-/// The block that a note in a block file speaks of; `None` if the note is damaged or of another version.
-pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<PoolBlock> {
+/// What a note says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The block.
+    pub block: PoolBlock,
+    /// The share that solves it, if the note has one that does.
+    pub share: Option<BlockShare>,
+}
+
+/// What a note in a block file says; `None` if it is damaged or of another version.
+pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<Noted> {
     let note: Note = serde_json::from_slice(note).ok().filter(|note: &Note| note.version == NOTE_VERSION)?;
     let script = |hex: &str| Vec::from_hex(hex).ok().map(ScriptBuf::from_bytes);
     let output = |(hex, sats): &(String, u64)| {
         Some(TxOut { script_pubkey: script(hex)?, value: Amount::from_sat(*sats) })
     };
-    Some(PoolBlock {
+    let share = note.share.as_ref().and_then(|hex| BlockShare::decode(hash, &Vec::from_hex(hex).ok()?));
+    let block = PoolBlock {
         hash,
         height,
         prev_hash: note.prev_hash,
@@ -216,7 +238,8 @@ pub fn read_note(hash: BlockHash, height: u32, note: &[u8]) -> Option<PoolBlock>
             .collect::<Option<_>>()?,
         reserve: Amount::from_sat(note.reserve_sats),
         coinbase: note.coinbase,
-    })
+    };
+    Some(Noted { block, share })
 }
 
 #[cfg(test)]
@@ -288,12 +311,15 @@ mod tests {
             reserve: Amount::from_sat(7),
             coinbase: Some(Txid::from_byte_array([8; 32])),
         };
-        let note = Note::of(&block).to_bytes();
-        assert_eq!(read_note(block.hash, 9, &note), Some(block.clone()));
+        let note = Note::of(&block, None).to_bytes();
+        assert_eq!(read_note(block.hash, 9, &note), Some(Noted { block: block.clone(), share: None }));
         for end in 0..note.len() {
             assert_eq!(read_note(block.hash, 9, &note[..end]), None);
         }
-        let other = String::from_utf8(note).unwrap().replace("\"version\":1", "\"version\":2");
+        let text = String::from_utf8(note).unwrap();
+        let earlier = text.replace(",\"share\":null", "");
+        assert!(earlier.len() < text.len() && read_note(block.hash, 9, earlier.as_bytes()).is_some());
+        let other = text.replace("\"version\":1", "\"version\":2");
         assert_eq!(read_note(block.hash, 9, other.as_bytes()), None);
     }
 }

@@ -130,6 +130,18 @@ impl Books {
         self.ledger.block(hash).is_ok_and(|block| block.is_some())
     }
 
+    /// Whether the share of a block is known to be in the share log; if the ledger cannot say, it is not.
+    pub fn is_logged(&self, hash: BlockHash) -> bool {
+        self.ledger.is_logged(hash).unwrap_or(false)
+    }
+
+    /// The share of a block is in the share log. If that cannot be noted, the next start looks for it.
+    pub fn logged(&mut self, hash: BlockHash) {
+        if let Err(error) = self.ledger.set_logged(hash) {
+            warn!(%error, %hash, "cannot note that the share of a block is logged");
+        }
+    }
+
     /// Takes in a block that was found. The same block again changes nothing.
     pub fn found(&mut self, block: PoolBlock) {
         // A block of an earlier run may lie deep.

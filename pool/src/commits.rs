@@ -3,7 +3,9 @@
 //! So a lone share is written at once, and under load batches grow to whatever the disk takes. On a fast disk they
 //! would stay small all the same, and each costs a sync, two writes and the waking of two threads; so under load a
 //! batch is sent [`COMMIT_INTERVAL`] after the one before at the earliest. A batch whose commit failed is tried again
-//! until its oldest share has waited [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable.
+//! until its oldest share has waited [`ANSWER_WITHIN`]; then its miners are told that accounting is unavailable. Shares
+//! that must be in the log all the same are [kept](Commits::keep): they take places of the open batch until they are, and
+//! when they have all of them the shard reads no more.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -62,6 +64,16 @@ impl<S, W> Commits<S, W> {
         self.open.oldest.get_or_insert(now);
     }
 
+    /// Puts shares of a batch that failed for good in front of the open batch: they are tried again however long it
+    /// takes, and their miners have their answer.
+    pub fn keep(&mut self, mut shares: Vec<S>) {
+        let mut waiting: Vec<_> = shares.iter().map(|_| None).collect();
+        shares.append(&mut self.open.shares);
+        waiting.append(&mut self.open.waiting);
+        self.open.shares = shares;
+        self.open.waiting = waiting;
+    }
+
     /// Whether the open batch has room; if not, the shard stops reading.
     pub fn has_room(&self) -> bool {
         self.open.shares.len() < OPEN_SHARES_MAX
@@ -97,7 +109,7 @@ impl<S, W> Commits<S, W> {
     }
 
     /// The batch in flight could not be committed, these are its shares. Either it will be tried again, or it has failed
-    /// for good: then its waiting are to be told so, and the shares forgotten.
+    /// for good: then its waiting are to be told so, and the shares forgotten or [kept](Commits::keep).
     pub fn failed(&mut self, mut shares: Vec<S>, now: Instant) -> Option<(Vec<W>, Vec<S>)> {
         let InFlight { waiting, oldest } = self.came_back();
         assert_eq!(shares.len(), waiting.len(), "a failed batch comes back whole");
@@ -174,6 +186,43 @@ mod tests {
         // What comes next is tried again: no restart is needed once the disk has room.
         commits.push("c", Some(3), late);
         assert_eq!(commits.next(late + RETRY_PAUSE), Some(vec!["c"]));
+    }
+
+    #[test]
+    fn what_must_be_in_the_log_is_tried_again_for_ever_and_hurries_nobody_else() {
+        let start = Instant::now();
+        let mut commits = Commits::default();
+        commits.push("block", Some(1), start);
+        assert_eq!(commits.next(start), Some(vec!["block"]));
+        let late = start + ANSWER_WITHIN;
+        commits.push("a", Some(2), late);
+        assert!(commits.failed(vec!["block"], late).is_some());
+        commits.keep(vec!["block"]);
+        assert!(!commits.is_idle());
+        let mut now = late + RETRY_PAUSE;
+        assert_eq!(commits.next(now), Some(vec!["block", "a"]));
+        assert_eq!(commits.failed(vec!["block", "a"], now), None);
+        // The other share has its own five seconds.
+        now = late + ANSWER_WITHIN;
+        assert_eq!(commits.next(now), Some(vec!["block", "a"]));
+        assert_eq!(commits.failed(vec!["block", "a"], now), Some((vec![2], vec!["block", "a"])));
+        commits.keep(vec!["block"]);
+        for _ in 0..1_000 {
+            now = commits.next_at().unwrap();
+            assert_eq!(commits.next(now), Some(vec!["block"]));
+            assert_eq!(commits.failed(vec!["block"], now), None);
+        }
+        now = commits.next_at().unwrap();
+        assert_eq!(commits.next(now), Some(vec!["block"]));
+        assert_eq!(commits.durable(), [None]);
+        assert!(commits.is_idle());
+    }
+
+    #[test]
+    fn kept_shares_take_the_places_of_others() {
+        let mut commits: Commits<usize, usize> = Commits::default();
+        commits.keep((0..OPEN_SHARES_MAX).collect());
+        assert!(!commits.has_room());
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum News {
     Source(SourceEvent),
     /// A share solved a block: it is among the [`FoundBlocks`].
     Found,
+    /// The share that solved a block is durable.
+    Logged(BlockHash),
     /// What a node said about a block.
     Submitted(SubmitEvent),
     /// Shares are durable, and miners still have solo work.
@@ -166,6 +168,7 @@ impl Director {
         self.take_found();
         match news {
             News::Source(event) => self.hear_source(event),
+            News::Logged(hash) => self.books.logged(hash),
             News::Submitted(event) => self.hear_verdict(&event),
             News::FirstShare => {
                 if self.outputs.current.borrow().work.as_ref().is_some_and(|work| work.is_solo()) {

@@ -8,6 +8,7 @@
 //! - [`books`]: the pool's blocks on the best chain, and what is owed
 //! - [`settler`]: pays what is owed from the reserve
 //! - [`blocks`]: solved blocks, to the nodes and into the books; [`rehearsal`]: whether the nodes would take them
+//! - [`left_over`]: what an earlier run has left of its blocks
 //! - [`identity`]: who the server is to V2 clients; [`keys`]: the commands around that
 //! - [`doors`]: where miners come in
 //! - [`publishing`], [`log_pages`]: the share log for everybody; [`books_pages`]: what is paid and owed;
@@ -33,6 +34,7 @@ pub mod health;
 pub mod http;
 pub mod identity;
 pub mod keys;
+pub mod left_over;
 pub mod log_pages;
 pub mod metrics;
 pub mod moving;

@@ -137,8 +137,9 @@ impl Shard {
     }
 
     /// Hands a block on; whoever waits for its share waits for its file.
-    fn submit_block(&mut self, solution: Solution, held: bool) {
+    fn submit_block(&mut self, solution: Solution, outcome: &Outcome) {
         let (hash, returns) = (solution.hash, self.returns.clone());
+        let held = matches!(outcome, Outcome::Accepted(_));
         let stored = move || {
             // Nobody waits for a share that was refused: a replay must neither fill the queue nor answer for the
             // first one.
@@ -146,7 +147,7 @@ impl Shard {
                 tell(&returns, Return::BlockStored(hash));
             }
         };
-        self.exits.blocks.submit(solution, unix_ms(), Box::new(stored));
+        self.exits.blocks.submit(solution, outcome.logged(), unix_ms(), Box::new(stored));
     }
 
     /// Refuses what a peer is to blame for.
@@ -196,11 +197,15 @@ impl Shard {
     /// Sends the open batch on its way, if none is under way.
     fn flush(&mut self, now: Instant) {
         let Some(shares) = self.commits.next(now) else { return };
-        let returns = self.returns.clone();
+        let (returns, director) = (self.returns.clone(), self.exits.director.clone());
         let mut entries = mem::take(&mut self.entries);
-        let done = move |result: Result<&[Logged], CommitError>, shares| {
+        let done = move |result: Result<&[Logged], CommitError>, shares: Vec<JudgedShare>| {
             let returned = match result {
                 Ok(logged) => {
+                    for block in shares.iter().filter(|share| share.block_candidate()) {
+                        // If the director is busy, the next start looks for it.
+                        let _ = director.try_send(News::Logged(block.hash()));
+                    }
                     entries.extend(logged.iter().map(|(_, entry)| *entry));
                     Return::Committed(entries)
                 }
@@ -237,7 +242,7 @@ impl Shard {
     /// The batch in flight could not be committed.
     fn failed(&mut self, shares: Vec<JudgedShare>, now: Instant) {
         let Some((waiting, shares)) = self.commits.failed(shares, now) else { return };
-        shares.iter().for_each(|share| self.judge.forget(share));
+        self.give_up(shares);
         let mut answered = Vec::new();
         for Waiting { key, ticket, .. } in waiting {
             answered.push(key);
@@ -263,6 +268,14 @@ impl Shard {
             // If the director is busy, the next share tells it again.
             peer.own.insert(payee);
         }
+    }
+
+    /// What becomes of shares whose miners are told that they do not count: they may come again, but for those that solve
+    /// a block. What that has paid must be known from the log, so they stay on their way there, without credit.
+    fn give_up(&mut self, shares: Vec<JudgedShare>) {
+        let (blocks, others): (Vec<_>, Vec<_>) = shares.into_iter().partition(JudgedShare::block_candidate);
+        others.iter().for_each(|share| self.judge.forget(share));
+        self.commits.keep(blocks.into_iter().map(JudgedShare::without_credit).collect());
     }
 }
 
@@ -299,7 +312,7 @@ impl Serve for Shard {
         let Verdict { block, outcome } = verdict;
         let solves = block.is_some();
         if let Some(solution) = block {
-            self.submit_block(*solution, matches!(outcome, Outcome::Accepted(_)));
+            self.submit_block(*solution, &outcome);
         }
         match outcome {
             Outcome::Accepted(share) => {

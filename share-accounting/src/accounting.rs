@@ -1,5 +1,6 @@
 //! The handle by which the pool reaches the accounting thread.
 
+use crate::block_share::BlockShare;
 use crate::books::{Books, Inconsistent, ReplayError};
 use crate::checkpoint::Keeper;
 use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry, Move, Params, Settlement};
@@ -124,6 +125,18 @@ pub enum MovingError {
     /// It cannot, or not by this signature.
     #[error(transparent)]
     Refused(#[from] MoveError),
+}
+
+/// Why shares of blocks are not in the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// As for shares.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// Whether they are there already cannot be told.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// The outcome of a commit.
@@ -323,6 +336,17 @@ impl Accounting {
             TrySendError::Disconnected(_) => WindowError::Stopped,
         })?;
         Ok(WindowAnswer(answer))
+    }
+
+    /// Logs shares that solve a block without credit, but for those that are in the log already, and waits until they are
+    /// durable. Gives how many were not there.
+    ///
+    /// # Errors
+    /// None of them is logged: the log cannot be read or written.
+    pub fn restore(&self, shares: Vec<BlockShare>) -> Result<usize, RestoreError> {
+        let (reply, answer) = sync_channel(1);
+        self.messages.send(Message::Restore { shares, reply }).map_err(|_| CommitError::Stopped)?;
+        answer.recv().map_err(|_| CommitError::Stopped)?
     }
 
     /// Logs an event that came at this time of the wall clock, Unix milliseconds, and waits until it is durable.

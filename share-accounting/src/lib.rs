@@ -1,6 +1,7 @@
 //! The share log, the PPLNS window, the payout plan and the ledger.
 //!
 //! - [`accounting`]: the handle that the pool uses, and its thread; start here
+//! - `block_share`: a share that solves a block, as it is kept until it is in the log
 //! - [`entry`]: the log's entries, byte-exact; [`log`]: segment files, commit, recovery, reading
 //! - [`tree`]: the log as a Merkle tree; [`commitment`]: what each job commits to
 //! - [`publish`]: files, signed heads and proofs for everybody
@@ -21,6 +22,7 @@
 
 pub mod accounting;
 mod bip322;
+mod block_share;
 pub mod books;
 mod by_address;
 pub mod checkpoint;
@@ -44,8 +46,9 @@ pub mod window;
 mod writer;
 
 pub use accounting::{
-    Accounting, AccountingThread, Adjustments, Batch, CommitError, CommitResult, MovingError, Settings,
-    SettleError, Snapshot, WindowAnswer, WindowError,
+    Accounting, AccountingThread, Adjustments, Batch, CommitError, CommitResult, MovingError, RestoreError,
+    Settings, SettleError, Snapshot, WindowAnswer, WindowError,
 };
+pub use block_share::BlockShare;
 pub use books::weights_at;
 pub use shared::Counters;

@@ -137,6 +137,11 @@ impl Moves {
         self.moved.get(script).map_or(script, ScriptBuf::as_script)
     }
 
+    /// Whether somebody has moved from or to a script.
+    pub fn names(&self, script: &ScriptBuf) -> bool {
+        self.moved.contains_key(script) || self.moved.values().any(|newest| newest == script)
+    }
+
     /// Sums by who is paid.
     pub fn gathered<'a, T>(
         &self,

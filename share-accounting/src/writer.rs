@@ -5,8 +5,10 @@
 //! is no timer, so an idle server answers after one sync and a busy one after at most two.
 
 use crate::accounting::{
-    Adjustments, Batch, CommitError, CommitResult, MovingError, SettleError, Snapshot, WindowError,
+    Adjustments, Batch, CommitError, CommitResult, MovingError, RestoreError, SettleError, Snapshot,
+    WindowError,
 };
+use crate::block_share::{self, BlockShare};
 use crate::books::{Books, replay};
 use crate::by_address::ByAddress;
 use crate::checkpoint::{Checkpoint, Keeper};
@@ -41,6 +43,7 @@ pub(crate) enum Message {
     Settle { settlement: Box<Settlement>, moves: usize, reply: SyncSender<Result<u64, SettleError>> },
     Adjustments(SyncSender<Adjustments>),
     Move { moved: Box<Move>, reply: SyncSender<Result<u64, MovingError>> },
+    Restore { shares: Vec<BlockShare>, reply: SyncSender<Result<usize, RestoreError>> },
     Stop,
 }
 
@@ -152,6 +155,9 @@ impl Writer {
                 Message::Move { moved, reply } => {
                     let _ = reply.send(self.move_payee(*moved));
                 }
+                Message::Restore { shares, reply } => {
+                    let _ = reply.send(self.restore(shares));
+                }
                 Message::Stop => {
                     self.drain(messages);
                     break;
@@ -192,7 +198,8 @@ impl Writer {
             }
         }
         self.shared.queued.fetch_sub(group.len(), Ordering::Relaxed);
-        let result = self.commit_shares(group.iter().flat_map(|batch| &batch.shares));
+        let mut judged = group.iter().flat_map(|batch| &batch.shares);
+        let result = self.commit(|writer, staged| judged.try_for_each(|share| writer.stage(share, staged)));
         let counter = if result.is_ok() { &self.shared.shares } else { &self.shared.shares_failed };
         counter.fetch_add(shares as u64, Ordering::Relaxed); // usize fits u64
         let mut logged = &self.staged.logged[..];
@@ -204,12 +211,16 @@ impl Writer {
         ended_by
     }
 
-    /// What of it is in the log is staged still.
-    fn commit_shares<'a>(&mut self, shares: impl Iterator<Item = &'a JudgedShare>) -> CommitResult {
+    /// Commits the shares that are staged so. What of it is in the log is staged still.
+    fn commit(
+        &mut self,
+        stage: impl FnOnce(&mut Self, &mut Staged) -> Result<(), Exhausted>,
+    ) -> CommitResult {
         let payees = self.books.registry.len();
         let mut staged = std::mem::take(&mut self.staged);
         staged.total_work = self.books.total_work;
-        let result = self.commit_staged(shares, &mut staged);
+        let staged_all = stage(self, &mut staged);
+        let result = self.commit_staged(staged_all, &mut staged);
         if result.is_ok() {
             self.books.keep_payees(payees);
             self.shared.note_payees(&self.books.registry, payees);
@@ -224,19 +235,8 @@ impl Writer {
         result
     }
 
-    /// Stages the shares, makes them durable and books them.
-    fn commit_staged<'a>(
-        &mut self,
-        shares: impl Iterator<Item = &'a JudgedShare>,
-        staged: &mut Staged,
-    ) -> CommitResult {
-        let mut staged_all = Ok(());
-        for share in shares {
-            staged_all = self.stage(share, staged);
-            if staged_all.is_err() {
-                break;
-            }
-        }
+    /// Makes staged shares durable and books them.
+    fn commit_staged(&mut self, staged_all: Result<(), Exhausted>, staged: &mut Staged) -> CommitResult {
         let result = match staged_all {
             Ok(()) => self.append(&staged.entries),
             Err(Exhausted) => {
@@ -290,6 +290,39 @@ impl Writer {
             total_work: staged.total_work,
         }));
         Ok(())
+    }
+
+    /// The same for one that was judged by an earlier process: a share without credit behind a job of its own.
+    fn stage_restored(&mut self, block: &BlockShare, staged: &mut Staged) -> Result<(), Exhausted> {
+        let payee = self.payee_index(block.payee(), staged)?;
+        let job = self.books.size + u64::from(staged.entries.count());
+        staged.entries.push(&Entry::Job(block.job().clone()));
+        staged.logged.push((block.hash(), job + 1));
+        let (site, total_work) = (self.log.site(), staged.total_work);
+        staged.entries.push(&Entry::Share(Share { site, payee, job, total_work, ..block.share().clone() }));
+        Ok(())
+    }
+
+    fn restore(&mut self, shares: Vec<BlockShare>) -> Result<usize, RestoreError> {
+        let mut missing = block_share::missing(self.log.dir(), &self.books.registry, shares)?;
+        let size = self.books.size;
+        missing.retain(|block| {
+            let is_of_this_log = block.planned_at() <= size;
+            if !is_of_this_log {
+                let hash = block.hash();
+                error!(%hash, "the share of a block is of a longer share log than this one: it cannot be logged");
+            }
+            is_of_this_log
+        });
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        let result = self.commit(|writer, staged| {
+            missing.iter().try_for_each(|block| writer.stage_restored(block, staged))
+        });
+        self.staged.clear();
+        result?;
+        Ok(missing.len())
     }
 
     fn payee_index(&mut self, payee: &Arc<Payee>, staged: &mut Staged) -> Result<u32, Exhausted> {

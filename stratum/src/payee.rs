@@ -59,6 +59,12 @@ impl WorkerName {
         Self(name.into_boxed_str())
     }
 
+    /// A name that was escaped before: `None` if this text cannot be one.
+    pub fn of_escaped(text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'%');
+        (text.len() <= WORKER_BYTES_MAX && text.bytes().all(plain)).then(|| Self(text.into()))
+    }
+
     /// The escaped text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -186,11 +186,21 @@ pub enum Outcome {
     Accepted(JudgedShare),
     /// Real work that came too late: logged with no credit, answered [`Reject::Stale`].
     Stale(JudgedShare),
-    /// Refused by policy, but it solves a block: logged with no credit, so that everybody can tell what the block has
-    /// paid; answered with the reason.
+    /// Refused for whatever reason, but it solves a block that is not logged yet: logged with no credit, so that
+    /// everybody can tell what the block has paid; answered with the reason.
     RefusedBlock(JudgedShare, Reject),
     /// Answered, never logged.
     Rejected(Reject),
+}
+
+impl Outcome {
+    /// The share, if it is logged.
+    pub fn logged(&self) -> Option<&JudgedShare> {
+        match self {
+            Self::Accepted(share) | Self::Stale(share) | Self::RefusedBlock(share, _) => Some(share),
+            Self::Rejected(_) => None,
+        }
+    }
 }
 
 /// A share that may enter the log. Only the [`Judge`] makes one.
@@ -240,6 +250,11 @@ impl JudgedShare {
     /// Whether its header met the network target.
     pub fn block_candidate(&self) -> bool {
         self.block_candidate
+    }
+
+    /// The same without credit: its miner was told that it earns nothing.
+    pub fn without_credit(self) -> Self {
+        Self { credited: false, ..self }
     }
 
     /// When it arrived, in Unix milliseconds.

@@ -4,6 +4,8 @@ use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use rusqlite::Connection;
 use serde_json::json;
+use share_accounting::entry::Share;
+use sluice_tests::support::binary;
 use sluice_tests::support::log::Log;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
@@ -11,7 +13,8 @@ use sluice_tests::support::pool::{Pool, PoolBuilder, address, files};
 use sluice_tests::support::small_disk::{fill, on_a_small_disk};
 use sluice_tests::support::wait_for;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use template::submit;
 
 /// A pool with its data in a folder. Its miners find shares at once, and none of them is a block by chance:
@@ -54,6 +57,89 @@ fn block_reaches_the_node(node: &Node, miner: &mut Miner) -> BlockHash {
     hash
 }
 
+/// Has a node and the log prove everything, and gives whether the block's share earns, for each time that it is there.
+fn proven_with(data: &Path, node: &Node, hash: BlockHash) -> Vec<bool> {
+    let log = Log::read(data);
+    let of_block = |share: &&Share| log.header_hash(share) == hash.to_byte_array();
+    let shares = log.shares().filter(of_block).map(|share| share.credited).collect();
+    assert_eq!(log.jobs_left_out, 0);
+    let rpc = format!("127.0.0.1:{}", node.rpc_port);
+    let mut verify = Command::new(binary("sluice-verify"));
+    verify.arg("log").arg(data.join("log")).args(["--rpc", &rpc, "--cookie-file"]).arg(node.cookie_file());
+    let output = verify.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", output.stdout.escape_ascii());
+    shares
+}
+
+/// A pool whose disk has room, and whose log cannot be written before a folder is gone that is in its way.
+fn with_a_log_that_fails(dir: &Path, node: &Node) -> (Pool, Miner, PathBuf) {
+    let data = dir.join("data");
+    let pool = pool_in(&data, node);
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
+    miner.mine_accepted_share();
+    let filler = fill(dir, "filler");
+    until_unavailable(&mut miner);
+    // What failed goes on in the next segment.
+    let in_its_way = data.join("log/00000001.seg");
+    std::fs::create_dir(&in_its_way).unwrap();
+    std::fs::remove_file(filler).unwrap();
+    (pool, miner, in_its_way)
+}
+
+fn log_recovers(dir: &Path) {
+    let node = Node::signet();
+    let (pool, mut miner, in_its_way) = with_a_log_that_fails(dir, &node);
+    miner.catch_up();
+    let (block, answer) = miner.mine_block();
+    assert_eq!(answer["error"][1], "accounting unavailable", "{answer}");
+    let hash = BlockHash::from_byte_array(block.hash);
+    wait_for("the block to reach the node", || node.try_call("getblockheader", &[json!(hash)]).ok());
+    std::fs::remove_dir(in_its_way).unwrap();
+    for _ in 0..3 {
+        wait_for("a share to be durable again", || {
+            miner.catch_up();
+            (miner.mine_share().1["result"] == true).then_some(())
+        });
+    }
+    assert!(pool.stop().0.success());
+    assert_eq!(proven_with(&dir.join("data"), &node, hash), [false]);
+}
+
+#[test]
+fn d04_what_a_block_has_paid_is_logged_once_the_log_can_be_written_again() {
+    on_a_small_disk(
+        "disk::d04_what_a_block_has_paid_is_logged_once_the_log_can_be_written_again",
+        log_recovers,
+    );
+}
+
+fn killed_between_block_and_log(dir: &Path) {
+    let node = Node::signet();
+    let (pool, mut miner, in_its_way) = with_a_log_that_fails(dir, &node);
+    let hash = block_reaches_the_node(&node, &mut miner);
+    let builder = pool.kill();
+    std::fs::remove_dir(in_its_way).unwrap();
+    let mut builder = Some(builder);
+    for restored in [true, false] {
+        let pool = builder.take().unwrap().start();
+        assert_eq!(pool.log().contains("logged shares that solve blocks"), restored, "{}", pool.log());
+        let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
+        for _ in 0..3 {
+            miner.mine_accepted_share();
+        }
+        builder = Some(pool.kill());
+    }
+    assert_eq!(proven_with(&dir.join("data"), &node, hash), [false]);
+}
+
+#[test]
+fn d02_what_a_block_has_paid_is_logged_by_the_next_start_if_a_kill_came_between() {
+    on_a_small_disk(
+        "disk::d02_what_a_block_has_paid_is_logged_by_the_next_start_if_a_kill_came_between",
+        killed_between_block_and_log,
+    );
+}
+
 /// With a file system of its own for the data of the pool.
 fn fill_and_recover(dir: &Path) {
     let node = Node::signet();
@@ -63,7 +149,7 @@ fn fill_and_recover(dir: &Path) {
     let mut durable = HashSet::from([miner.mine_accepted_share().hash]);
     let filler = fill(dir, "filler");
     until_unavailable(&mut miner);
-    block_reaches_the_node(&node, &mut miner);
+    let hash = block_reaches_the_node(&node, &mut miner);
     std::fs::remove_file(filler).unwrap();
     // The same process and the same connection: what failed before is taken now.
     wait_for("a share to be durable again", || {
@@ -72,6 +158,7 @@ fn fill_and_recover(dir: &Path) {
         (answer["result"] == true).then(|| durable.insert(share.hash))
     });
     stop_and_check(pool, &data, &durable);
+    assert_eq!(proven_with(&data, &node, hash).len(), 1);
 }
 
 fn stop_and_check(pool: Pool, data: &Path, durable: &HashSet<[u8; 32]>) {
@@ -115,7 +202,12 @@ fn restart_after_a_block(dir: &Path) {
         let verdict = format!("{hash}.verdict");
         files(&data.join("blocks")).iter().any(|name| name.ends_with(&verdict)).then_some(())
     });
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/disk");
+    for _ in 0..3 {
+        miner.mine_accepted_share();
+    }
     assert!(pool.stop().0.success());
+    assert_eq!(proven_with(&data, &node, hash).len(), 1);
     assert!(is_whole(&data, hash));
     let ledger = Connection::open(data.join("ledger.sqlite")).unwrap();
     let state: String = ledger

@@ -152,6 +152,16 @@ fn d02_a_block_whose_share_was_acknowledged_reaches_the_node_whenever_the_pool_i
     }
     check_blocks(&node, &pool);
     println!("{} acknowledged blocks reached the node", found.len());
+    // What each of them has paid is known from the log, whenever the pool was killed.
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "sluice-fleet/kill");
+    for _ in 0..10 {
+        miner.mine_accepted_share();
+    }
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    let log = Log::read(&builder.data_dir());
+    log.header_hashes();
+    assert_eq!(log.jobs_left_out, 0);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
-use share_accounting::entry::{Encoded, Entry, Share};
+use share_accounting::entry::{Encoded, Entry, JobEntry, PlanEntry, Share};
 use share_accounting::log::Reader;
 use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
 use sluice_tests::support::binary;
-use sluice_tests::support::miner::Miner;
+use sluice_tests::support::miner::{Miner, Share as MinedShare};
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
 use sluice_tests::support::v2_miner::V2Miner;
@@ -118,20 +118,64 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
     let lies = answer["lies"].as_array().unwrap();
     assert!(lies.iter().any(|lie| lie["entry"] == at && lie["what"] == words), "{answer:#}");
     assert_eq!(code, Some(1));
+
+    // By the ledger of a block that nobody has found anything could be owed. Only a node knows better.
+    let invented = log.with_file_name("invented");
+    forge(&log, &invented, |entries| {
+        let ledger_of = |entry: &mut Entry| match entry {
+            Entry::Job(JobEntry { plan: PlanEntry::Window { ledger_block, .. }, .. }) => {
+                Some(std::mem::replace(ledger_block, BlockHash::from_byte_array([9; 32])))
+            }
+            _ => None,
+        };
+        at = entries.iter_mut().position(|entry| ledger_of(entry).is_some()).expect("there are jobs");
+        // The log goes on for longer than a block's share may take to come.
+        last_share(entries).1.received_unix_ms += 600_000;
+    });
+    assert!(json(&verify(&invented, &["--json"])).1["jobs_left_out"].as_u64() > Some(0));
+    let (code, answer) = verify_json(&invented, &node);
+    let words = format!(
+        "the job's ledger is that of block {}, which no share of the log solves",
+        BlockHash::from_byte_array([9; 32])
+    );
+    let lies = answer["lies"].as_array().unwrap();
+    assert!(lies.iter().any(|lie| lie["entry"] == at && lie["what"] == words), "{answer:#}");
+    assert_eq!(code, Some(1));
 }
 
 #[test]
 fn a_block_that_policy_refuses_is_in_the_log_so_that_what_follows_can_be_proven() {
+    let of_a_stranger = |miner: &mut Miner, node: &Node| {
+        let mut block = miner.find_block();
+        block.params[0] = json!(format!("{}.stranger", address(2, node.network)));
+        block
+    };
+    refused_block_is_in_the_log(of_a_stranger, 24);
+}
+
+#[test]
+fn a_block_whose_time_the_node_takes_a_few_seconds_later_is_in_the_log() {
+    let ahead = |miner: &mut Miner, _: &Node| {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as u32;
+        miner.job.as_mut().expect("a job").ntime = now + 7_203;
+        miner.find_block()
+    };
+    refused_block_is_in_the_log(ahead, 20);
+}
+
+/// Finds a block whose share the pool refuses with that code, and has the log proven that goes on from there.
+fn refused_block_is_in_the_log(find: impl Fn(&mut Miner, &Node) -> MinedShare, code: u64) {
     let node = Node::regtest();
+    // So many that the time of one does not make that of the next.
+    node.generate(15, &address(99, node.network));
     let pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
     let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");
     miner.mine_accepted_share();
     let refused = loop {
         miner.catch_up();
-        let mut block = miner.find_block();
-        block.params[0] = json!(format!("{}.stranger", address(2, node.network)));
+        let block = find(&mut miner, &node);
         let answer = miner.request("mining.submit", block.params.clone());
-        if answer["error"][0] == 24 {
+        if answer["error"][0] == code {
             // It may have come just behind another one, and be none of the chain.
             let hash = BlockHash::from_byte_array(block.hash).to_string();
             let header = || node.try_call("getblockheader", &[json!(hash)]).ok();

@@ -14,6 +14,8 @@ use stratum::payee::PayeeTag;
 pub struct Log {
     entries: Vec<Entry>,
     scripts: Vec<ScriptBuf>,
+    /// Jobs that go by a pool block whose share is not in the log.
+    pub jobs_left_out: u64,
 }
 
 impl Log {
@@ -32,7 +34,7 @@ impl Log {
             Entry::Payee(payee) => Some(payee.script.clone()),
             _ => None,
         });
-        Self { scripts: payees.collect(), entries }
+        Self { scripts: payees.collect(), entries, jobs_left_out: audit.jobs_left_out }
     }
 
     /// All shares, oldest first.

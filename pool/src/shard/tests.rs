@@ -1,5 +1,7 @@
 use super::*;
 use crate::blocks::FoundBlocks;
+use crate::books::Books;
+use crate::left_over::open_submitter;
 use crate::testing::{self, MASK, given, plan, script, work};
 use crate::work::PlanError;
 use bitcoin::Network;
@@ -7,6 +9,8 @@ use bitcoin::hashes::Hash;
 use prometheus::Registry;
 use serde_json::json;
 use share_accounting::AccountingThread;
+use share_accounting::entry::Entry;
+use share_accounting::ledger::Ledger;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -17,6 +21,7 @@ use stratum_net::acceptor::Incoming;
 use stratum_net::driver::{Ending, Peers};
 use stratum_net::limits::{Gate, Limits, Refusal};
 use stratum_net::serve::{self, Feeds};
+use template::bitcoind::rpc::{Purpose, Rpc};
 use template::submit::Submitter;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -323,6 +328,110 @@ fn m05_a_replay_of_a_block_waits_for_nothing_and_answers_for_nobody() {
     let sent = bench.sent(key);
     assert_eq!(sent.matches("\"result\":true").count(), 1, "{sent}");
     assert_eq!(sent.matches("duplicate").count(), 3, "{sent}");
+}
+
+/// The shares that the log of a bench holds.
+fn logged(bench: &Bench) -> Vec<share_accounting::entry::Share> {
+    let log = share_accounting::log::Reader::open(&bench.dir.path().join("log")).unwrap();
+    let share = |entry| match entry {
+        Entry::Share(share) => Some(share),
+        _ => None,
+    };
+    log.filter_map(|entry| share(entry.unwrap().1)).collect()
+}
+
+#[test]
+fn d04_a_block_that_cannot_be_logged_is_logged_without_credit_once_that_is_possible() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let (stopped, thread, _dir) = testing::accounting();
+    thread.stop().unwrap();
+    let log = std::mem::replace(&mut bench.shard.exits.accounting, stopped);
+    let line = bench.share(key, 1, 0);
+    let nonce = |nonce: u32| line.replace("00000000\"]", &format!("{nonce:08x}\"]"));
+    // Every second hash is a block.
+    let (mut lines, mut solved, mut nonces) = (Vec::new(), None, 0..);
+    while solved.is_none() || lines.is_empty() {
+        let line = nonce(nonces.next().unwrap());
+        let held = bench.shard.held.len();
+        bench.receive(key, line.as_bytes());
+        match bench.shard.held.len() > held {
+            true => solved = Some(line),
+            false => lines.push(line),
+        }
+    }
+    let (solved, shares) = (solved.unwrap(), bench.shard.held.len() + lines.len());
+    let unavailable = |text: &str| text.matches("accounting unavailable").count();
+    let mut answers = String::new();
+    while unavailable(&answers) < shares {
+        let returned = bench.returns.blocking_recv().unwrap();
+        bench.shard.returned(returned, bench.now);
+        bench.now += Duration::from_secs(1);
+        bench.shard.wake(bench.now);
+        answers += &bench.sent(key);
+    }
+    assert!(!bench.shard.is_drained(), "a block's share is still on its way");
+    bench.shard.exits.accounting = log;
+    bench.settle();
+    let kept = logged(&bench);
+    assert_eq!(kept.len(), shares - lines.len(), "{kept:?}");
+    assert!(kept.iter().all(|share| share.block_candidate && !share.credited), "{kept:?}");
+    // Other shares may come again, those of blocks are there.
+    bench.receive(key, solved.as_bytes());
+    assert!(bench.sent(key).contains("duplicate"));
+    bench.receive(key, lines[0].as_bytes());
+    bench.settle();
+    assert!(bench.sent(key).contains("\"result\":true"));
+    assert_eq!(logged(&bench).len(), kept.len() + 1);
+}
+
+#[test]
+fn a_block_whose_share_is_not_in_the_log_after_a_kill_is_logged_once_by_the_next_process() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let (stopped, thread, _dir) = testing::accounting();
+    thread.stop().unwrap();
+    let log = std::mem::replace(&mut bench.shard.exits.accounting, stopped);
+    let line = bench.share(key, 1, 0);
+    let mut nonces = 0..;
+    while bench.shard.held.is_empty() {
+        let nonce = format!("{:08x}\"]", nonces.next().unwrap());
+        bench.receive(key, line.replace("00000000\"]", &nonce).as_bytes());
+    }
+    bench.wait_for_a_block();
+    assert!(logged(&bench).is_empty());
+    let away = testing::away(bench.dir.path());
+    for _ in 0..2 {
+        let ledger = Ledger::open(&bench.dir.path().join("ledger.sqlite")).unwrap();
+        let mut books = Books::new(ledger, vec![Rpc::new(&away, Purpose::Other)]);
+        let (news, _mailbox) = sync_channel(16);
+        open_submitter(bench.dir.path(), std::slice::from_ref(&away), &news, &log, &mut books).unwrap();
+        let hash = *bench.shard.held.keys().next().unwrap();
+        assert!(books.knows(hash) && books.is_logged(hash));
+    }
+    let logged = logged(&bench);
+    assert_eq!(logged.len(), 1);
+    assert!(logged[0].block_candidate && !logged[0].credited);
+}
+
+#[test]
+fn blocks_are_logged_whatever_is_wrong_with_their_shares() {
+    let mut bench = Bench::new();
+    let key = bench.mining(1);
+    let line = bench.share(key, 1, 0);
+    let mut share: serde_json::Value = serde_json::from_str(&line).unwrap();
+    share["params"][3] = json!("ffffffff");
+    for nonce in 0..16 {
+        share["params"][4] = json!(format!("{nonce:08x}"));
+        for _ in 0..2 {
+            bench.receive(key, format!("{share}\n").as_bytes());
+            bench.settle();
+            assert!(bench.sent(key).contains("[20,\"ntime"));
+        }
+    }
+    let logged = logged(&bench);
+    assert!((1..16).contains(&logged.len()), "{}", logged.len());
+    assert!(logged.iter().all(|share| share.block_candidate && !share.credited), "{logged:?}");
 }
 
 #[test]

@@ -18,7 +18,8 @@ use std::path::Path;
 use stratum::payee::Payee;
 
 /// What makes each version of the one before.
-const VERSIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("coinbase.sql")];
+const VERSIONS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("coinbase.sql"), include_str!("logged.sql")];
 
 /// The open ledger. One connection; further ones may be opened on the same file.
 #[derive(Debug)]
@@ -191,6 +192,25 @@ impl Ledger {
         }
         db.execute("UPDATE blocks SET state = ? WHERE hash = ?", params![to.label(), hash.as_byte_array()])?;
         Ok(db.commit()?)
+    }
+
+    /// Notes that the share of a block is in the share log. Of a block that is not recorded nothing is noted.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn set_logged(&mut self, hash: BlockHash) -> Result<(), LedgerError> {
+        self.db.execute("UPDATE blocks SET logged = 1 WHERE hash = ?", [hash.as_byte_array()])?;
+        Ok(())
+    }
+
+    /// Whether the share of a block is known to be in the share log.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub fn is_logged(&self, hash: BlockHash) -> Result<bool, LedgerError> {
+        let mut query = self.db.prepare_cached("SELECT logged FROM blocks WHERE hash = ?")?;
+        let logged = query.query_row([hash.as_byte_array()], |row| row.get(0)).optional()?;
+        Ok(logged.unwrap_or(false))
     }
 
     /// One block and its state.

@@ -160,9 +160,9 @@ fn a_ledger_of_an_earlier_version_is_converted_and_keeps_what_is_in_it() {
 #[test]
 fn a_newer_schema_is_refused() {
     let (dir, ledger) = open();
-    ledger.db.pragma_update(None, "user_version", 3).unwrap();
+    ledger.db.pragma_update(None, "user_version", 4).unwrap();
     drop(ledger);
-    assert!(matches!(Ledger::open(&dir.path().join("ledger.sqlite")), Err(LedgerError::NewerSchema(3))));
+    assert!(matches!(Ledger::open(&dir.path().join("ledger.sqlite")), Err(LedgerError::NewerSchema(4))));
 }
 
 #[test]

@@ -128,6 +128,11 @@ pub enum Lie {
     /// Not what the rules give.
     #[error("{0}")]
     Outputs(#[from] WrongOutput),
+    /// Its ledger is that of a block that no share solves, and no ledger gives what it pays.
+    #[error(
+        "the job's ledger is that of a block that no share of the log solves, and whatever is owed there: {0}"
+    )]
+    WithoutLedger(String),
     /// A solo job although there is somebody to share with.
     #[error("the job pays one payee alone, but the window holds shares")]
     Solo,

@@ -1,8 +1,9 @@
 //! Recomputes everything that a share log claims, from its entries alone.
 //!
 //! The log is read twice. The first reading (`survey`) notes what each job says that its payout was computed from;
-//! the second follows the books entry by entry, computes each payout at its place (`plans`), and hashes every share
-//! again (`shares`), and asks chance (`statistics`). What does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
+//! the second follows the books entry by entry, computes each payout at its place (`plans`; of a job whose ledger is not
+//! known, what the window alone gives: `owed`), hashes every share again (`shares`), and asks chance (`statistics`). What
+//! does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
 //! Where two headers look alike (`seen`), a third reading says whether they are the same.
 //!
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, a print of each header
@@ -18,6 +19,7 @@ pub mod listing;
 pub mod receipted;
 
 mod jobs;
+mod owed;
 mod plans;
 mod seen;
 mod shares;
@@ -32,17 +34,18 @@ pub use lie::{Finding, Lie};
 pub use twice::InChain;
 
 use crate::books::Books;
-use crate::entry::{ChainEvent, Encoded, Entry, Params, PayeeEntry, PlanEntry, Reserve};
+use crate::entry::{ChainEvent, Encoded, Entry, JobEntry, Params, PayeeEntry, PlanEntry, Reserve, Share};
 use crate::moves::Moves;
 use crate::settlement::{Credits, Settlements};
 use crate::tree::{Tree, TreeHash};
-use bitcoin::{BlockHash, Network, ScriptBuf};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network, Script, ScriptBuf};
 use jobs::Jobs;
 use plans::Plans;
 use seen::{Seen, Suspects};
 use shares::Shares;
 use statistics::Statistics;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::target::Work;
 use survey::Survey;
@@ -65,7 +68,8 @@ pub struct Report {
     pub not_hashed: u64,
     /// Jobs, with those left out.
     pub jobs: u64,
-    /// Jobs whose payout starts from a pool block that no share of this log solves: computed from nothing, so left out.
+    /// Jobs whose payout starts from a pool block that no share of this log solves: what was owed is not known, so they
+    /// are left out but for what follows from the window alone.
     pub jobs_left_out: u64,
     /// The newest block that the log knows of.
     pub newest_tip: Option<BlockHash>,
@@ -90,6 +94,9 @@ pub struct Report {
     /// The block that each job that pays a window builds on, and the pool block that its ledger is of, with the first
     /// entry that says so. A node can tell whether it is the newest one there.
     pub ledgers: BTreeMap<(BlockHash, BlockHash), u64>,
+    /// Of these, those whose pool block no share of this log solves, although the log goes on for a minute or more behind
+    /// the entry: whatever a node was handed is logged. A node can tell whether there was such a chain.
+    pub unsolved: BTreeMap<(BlockHash, BlockHash), u64>,
     /// The block that each job builds on, and the network target that it names, with the first entry that says so. A
     /// node can tell whether it is that of the chain.
     pub targets: BTreeMap<(BlockHash, u32), u64>,
@@ -180,6 +187,14 @@ where
     Ok(report)
 }
 
+/// The block that a share on a job solves, if it does.
+pub(crate) fn block_of(job: &JobEntry, share: &Share, script: &Script) -> Option<BlockHash> {
+    let (mut jobs, share) = (Jobs::default(), Share { job: 0, ..share.clone() });
+    jobs.add(0, job).ok()?;
+    let hash = shares::header_hash(&share, script, &mut jobs)?;
+    jobs.is_solved_by(0, hash).then_some(hash)
+}
+
 /// That a payee can be paid: longer scripts are by no plan.
 fn check_payee(payee: &PayeeEntry) -> Result<(), Lie> {
     let is_payable = (1..=252).contains(&payee.script.len());
@@ -189,6 +204,35 @@ fn check_payee(payee: &PayeeEntry) -> Result<(), Lie> {
 /// So many bytes of entries fill the lanes of the hash, and the processor's nearest cache not yet.
 const UNHASHED_BYTES: usize = 16 << 10;
 
+/// A block's share may come into the log so much later than shares on the work that follows it.
+const COMING_MS: u64 = 60_000;
+
+/// How far the log is old enough to hold the share of each block that its jobs name.
+#[derive(Debug, Default)]
+struct Age {
+    /// The last entry of each second and when that second began, Unix ms.
+    newest: VecDeque<(u64, u64)>,
+    /// Entries below this one are.
+    old: u64,
+}
+
+/// A second.
+const SECOND_MS: u64 = 1_000;
+
+impl Age {
+    fn note(&mut self, index: u64, unix_ms: u64) {
+        match self.newest.back_mut() {
+            Some((last, began)) if unix_ms < began.saturating_add(SECOND_MS) => *last = index,
+            _ => self.newest.push_back((index, unix_ms)),
+        }
+        let is_old = |began: u64| began.saturating_add(SECOND_MS + COMING_MS) < unix_ms;
+        while let Some((last, _)) = self.newest.front().filter(|(_, began)| is_old(*began)) {
+            self.old = *last;
+            self.newest.pop_front();
+        }
+    }
+}
+
 struct Audit {
     books: Books,
     tree: Tree,
@@ -196,6 +240,7 @@ struct Audit {
     plans: Plans,
     shares: Shares,
     report: Report,
+    age: Age,
     /// Entries that are not in the tree yet: many are hashed at once.
     unhashed: Encoded,
 }
@@ -212,6 +257,7 @@ impl Audit {
             plans: Plans::new(network, survey),
             shares: Shares::default(),
             report: Report::default(),
+            age: Age::default(),
             unhashed: Encoded::default(),
         }
     }
@@ -241,12 +287,13 @@ impl Audit {
                 }
                 self.report.jobs_of_unknown_age += u64::from(!self.plans.age_is_known(job.template));
                 match self.jobs.add(index, job) {
-                    Ok(()) => self.plans.check(index, job, &mut self.report),
+                    Ok(()) => self.plans.check(index, job, &self.books, &mut self.report),
                     Err(lie) => self.report.found(index, lie),
                 }
                 self.report.jobs += 1;
             }
             Entry::Share(share) => {
+                self.age.note(index, share.received_unix_ms);
                 if share.credited {
                     self.plans.credited(index, share.received_unix_ms);
                 }
@@ -285,7 +332,14 @@ impl Audit {
     fn finish(mut self) -> (Report, Suspects) {
         self.hash_entries();
         self.shares.hash(&self.books.registry, &mut self.report);
-        let Self { books, tree, shares, mut report, .. } = self;
+        let Self { books, tree, shares, mut report, age, .. } = self;
+        let solved: HashSet<BlockHash> =
+            report.blocks.values().copied().chain([BlockHash::all_zeros()]).collect();
+        let is_unsolved = |&(&(_, named), &entry): &(&(BlockHash, BlockHash), &u64)| {
+            entry < age.old && !solved.contains(&named)
+        };
+        report.unsolved =
+            report.ledgers.iter().filter(is_unsolved).map(|(job, entry)| (*job, *entry)).collect();
         let scripts = (0..books.registry.scripts()).map(|number| books.registry.script(number).clone());
         report.scripts = scripts.collect();
         report.entries = tree.size();

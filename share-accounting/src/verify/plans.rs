@@ -3,6 +3,7 @@
 use super::Report;
 use super::jobs::coinbase;
 use super::lie::{Lie, WrongOutput};
+use super::owed::WithoutLedger;
 use super::survey::{Claim, ClaimedBasis, Made, Paid, Place, SATOSHIS_MAX, Survey};
 use crate::books::Books;
 use crate::commitment::{Commitment, Committed, ParamsHash};
@@ -42,6 +43,8 @@ pub(super) struct Plans {
 enum Wrong {
     Lie(Lie),
     Outputs(Vec<(TxOut, &'static str)>),
+    /// Nothing so far, but the outputs are still to be looked at.
+    Unknown(WithoutLedger),
 }
 
 /// The window at a place: the jobs of all size classes are computed from it.
@@ -106,7 +109,10 @@ impl Plans {
             let age = made.map_or(0, |made| made.saturating_sub(received_unix_ms));
             if age > FRESH_MS {
                 let lie = Lie::OldPlan { log_size, seconds: age / 1_000 };
-                self.wrong.entry(job).or_insert(Wrong::Lie(lie));
+                match self.wrong.get(&job) {
+                    Some(Wrong::Lie(_) | Wrong::Outputs(_)) => {}
+                    None | Some(Wrong::Unknown(_)) => drop(self.wrong.insert(job, Wrong::Lie(lie))),
+                }
             }
         }
     }
@@ -148,7 +154,11 @@ impl Plans {
         };
         let Some(ledger) = self.ledgers.get(&ledger_block).cloned() else {
             report.jobs_left_out += 1;
-            return Ok(());
+            check_room(claim, &params)?;
+            let weighed = self.weighed.as_ref().expect("weighed just above");
+            let outputs = WithoutLedger::of(claim, &weighed.weights, &params)?;
+            self.wrong.insert(place.job, Wrong::Unknown(outputs));
+            return claim.commitment.map(|_| ()).ok_or(Lie::NoCommitment);
         };
         let weighed = self.weighed.as_mut().expect("weighed just above");
         let network = self.network;
@@ -237,7 +247,7 @@ impl Plans {
     }
 
     /// Says what is wrong with a job, now that its entry is there.
-    pub fn check(&mut self, index: u64, job: &JobEntry, report: &mut Report) {
+    pub fn check(&mut self, index: u64, job: &JobEntry, books: &Books, report: &mut Report) {
         if let Some(log_size) = self.future.remove(&index) {
             return report.found(index, Lie::Future { log_size });
         }
@@ -250,6 +260,11 @@ impl Plans {
             Some(Wrong::Lie(lie)) => report.found(index, lie),
             Some(Wrong::Outputs(expected)) => {
                 report.found(index, Lie::Outputs(first_wrong(&paid.outputs, &expected)));
+            }
+            Some(Wrong::Unknown(known)) => {
+                if let Err(lie) = known.check(&paid.outputs, books) {
+                    report.found(index, lie);
+                }
             }
             None => {}
         }

@@ -209,6 +209,10 @@ impl Shares {
             });
             return report.found(index, reason.flatten().unwrap_or(Lie::NoWork { hash, pot: job.pot }));
         }
+        let is_block = job.body.network_target.is_met_by(&digest);
+        if is_block {
+            report.blocks.insert(index, hash);
+        }
         if self.seen.has_forgotten(&job.body.prev_hash) {
             // Whether it is there twice cannot be told; without credit it does not matter.
             if share.credited {
@@ -219,10 +223,6 @@ impl Shares {
         self.seen.note(job.body.prev_hash, digest, index);
         let targets = [job.pot.target(), job.body.network_target];
         report.statistics.note(share.script, &digest, targets, share.credited);
-        let is_block = job.body.network_target.is_met_by(&digest);
-        if is_block {
-            report.blocks.insert(index, hash);
-        }
         if let Err(lie) = check_block(is_block, share.block_candidate, hash) {
             report.found(index, lie);
         }

@@ -4,6 +4,7 @@ mod history;
 mod light;
 mod moves;
 mod receipted;
+mod restored;
 
 use self::history::{Crook, History, POT, Planned, honest, params};
 use super::*;
@@ -854,4 +855,74 @@ fn base_log() -> Vec<Entry> {
         history.entries()
     };
     LOG.get_or_init(live).clone()
+}
+
+/// A pool that goes on after a block whose share never got into the log, on jobs of a crook in the end.
+fn after_an_unlogged_block(crook: &Crook) -> Vec<Entry> {
+    let mut history = lived(20, &honest());
+    let job = history.plan(1, &honest());
+    let _ = history.mine_unlogged_block(&job, 1);
+    for n in 0..5 {
+        let job = history.plan(1, &honest());
+        let _ = (0..).find(|_| history.mine(&job, 1 + n % 3, POT));
+    }
+    // The window is three payees'.
+    let job = history.plan(1, &honest());
+    for n in 0..12 {
+        history.mine_no_block(&job, 1 + n % 3);
+    }
+    let job = history.plan(1, crook);
+    history.mine_no_block(&job, 1);
+    history.pass(62);
+    let job = history.plan(1, &honest());
+    history.mine_no_block(&job, 1);
+    history.mine_no_block(&job, 1);
+    history.entries()
+}
+
+#[test]
+fn a_block_whose_share_is_not_in_the_log_leaves_jobs_out_and_a_node_is_asked_of_them() {
+    let entries = after_an_unlogged_block(&honest());
+    let report = audited(&entries);
+    assert_eq!(report.findings, []);
+    assert!(report.jobs_left_out > 0 && !report.is_proven());
+    let solved: Vec<_> = report.blocks.values().collect();
+    let (unsolved, at): (Vec<_>, Vec<_>) =
+        report.unsolved.iter().map(|((_, named), at)| (named, *at)).unzip();
+    assert!(!unsolved.is_empty() && unsolved.iter().all(|named| !solved.contains(named)));
+    // What is newer than a minute may still come.
+    assert!(at.iter().all(|at| *at < report.entries - 3));
+    let newest = audited(&entries[..=at[0] as usize + 1]);
+    assert!(newest.jobs_left_out > 0 && newest.unsolved.is_empty());
+    assert!(audited(&lived(20, &honest()).entries()).unsolved.is_empty());
+}
+
+#[test]
+fn lie_a_pool_that_has_hidden_a_block_pays_itself() {
+    let all: fn(&mut Vec<TxOut>) =
+        |outputs| outputs.iter_mut().for_each(|output| output.script_pubkey = script(250));
+    let fee: fn(&mut Vec<TxOut>) = |outputs| {
+        let at = outputs.iter().rposition(|output| output.script_pubkey == script(250)).unwrap();
+        outputs[0].value -= Amount::from_sat(1);
+        outputs[at].value += Amount::from_sat(1);
+    };
+    let stranger: fn(&mut Vec<TxOut>) = |outputs| outputs[0].script_pubkey = script(77);
+    let less: fn(&mut Vec<TxOut>) = |outputs| {
+        outputs[0].value -= Amount::from_sat(100_000_000);
+        outputs[1].value += Amount::from_sat(100_000_000);
+    };
+    let takes = [
+        (all, "the operator's fee and the donations are not"),
+        (fee, "the operator's fee and the donations are not"),
+        (stranger, "nothing can be owed to it"),
+        (less, "where its part of the window alone is"),
+    ];
+    for (take, words) in takes {
+        let entries = after_an_unlogged_block(&Crook { outputs: Box::new(take), ..honest() });
+        let found = lies(&entries);
+        assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:#?}");
+    }
+    let entries = after_an_unlogged_block(&Crook { commits: false, ..honest() });
+    let found = lies(&entries);
+    assert!(found.len() == 1 && found[0].contains("does not commit"), "{found:#?}");
 }

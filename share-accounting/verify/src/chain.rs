@@ -70,6 +70,7 @@ fn look(source: &mut Source, network: Network, report: &Report) -> Result<Chain,
         fates.push(Fate { entry, hash, state: source.state(hash)? });
     }
     let mut wrong = old_ledgers(source, report, &fates)?;
+    wrong.extend(unsolved_ledgers(source, report)?);
     // Test networks let a block be easy when none has come for 20 minutes (BIP 94 among others).
     if !matches!(network, Network::Testnet | Network::Testnet4) {
         wrong.extend(other_targets(source, report)?);
@@ -111,7 +112,7 @@ fn old_ledgers(
     let solved: HashSet<BlockHash> = report.blocks.values().copied().collect();
     let mut wrong = Vec::new();
     for (&(prev_hash, named), &entry) in &report.ledgers {
-        // Jobs that go by a block whose share is not in the log are left out anyway.
+        // Of others it is said that no share solves them.
         let known = named == BlockHash::all_zeros() || solved.contains(&named);
         if known && let State::InChain { height } = source.state(prev_hash)? {
             let newest = in_chain.range(..=height).next_back();
@@ -123,6 +124,20 @@ fn old_ledgers(
                 );
                 wrong.push((entry, words));
             }
+        }
+    }
+    Ok(wrong)
+}
+
+/// Jobs that build on the chain and go by a pool block whose share is not in the log, where it would be by now: whatever
+/// the pool hands to a node is logged, and what is not in that chain has no ledger there.
+fn unsolved_ledgers(source: &mut Source, report: &Report) -> Result<Vec<(u64, String)>, SourceError> {
+    let mut wrong = Vec::new();
+    for (&(prev_hash, named), &entry) in &report.unsolved {
+        if matches!(source.state(prev_hash)?, State::InChain { .. }) {
+            let words =
+                format!("the job's ledger is that of block {named}, which no share of the log solves");
+            wrong.push((entry, words));
         }
     }
     Ok(wrong)

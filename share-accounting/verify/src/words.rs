@@ -54,7 +54,7 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     if report.jobs_left_out > 0 {
         let jobs = report.jobs_left_out;
         unproven.push(format!(
-            "payouts of {jobs} jobs: they build on a pool block whose share is not in the log"
+            "payouts of {jobs} jobs but for what follows from the window: they build on a pool block whose share is not in the log"
         ));
     }
     if report.jobs_of_unknown_age > 0 {

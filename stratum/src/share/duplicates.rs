@@ -9,6 +9,9 @@ use std::collections::{HashSet, VecDeque};
 pub(super) const TIPS_REMEMBERED: usize = 4;
 /// Older ones that are known to have been left: should one come back, nobody could tell its replays apart.
 pub(super) const TIPS_LEFT_MAX: usize = 1_024;
+/// Newest blocks that are known again on any tip, also on one whose shares are forgotten. The oldest would be taken for a
+/// new one by who has solved so many on tips that left within the two minutes for which his job lives.
+pub(super) const BLOCKS_MAX: usize = 1_024;
 /// A tip's shares lie on so many shelves. Each grows for itself, so that no share waits until millions have moved: of
 /// ten million one shelf has 39,000. The slowest share of ten million took 1 to 4 ms so, and 260 in one set.
 const SHELVES: usize = 256;
@@ -28,7 +31,16 @@ pub(super) struct DuplicateSet {
     pub(super) tips: VecDeque<Tip>,
     /// Shares remembered per tip.
     max: usize,
+    blocks: Blocks,
     secret: SecretState,
+}
+
+/// The newest shares that solve a block, whatever they build on.
+#[derive(Debug)]
+struct Blocks {
+    /// Newest last.
+    order: VecDeque<Key>,
+    known: HashSet<Key, SecretState>,
 }
 
 #[derive(Debug)]
@@ -47,7 +59,9 @@ pub(super) struct Seen {
 
 impl DuplicateSet {
     pub(super) fn new(max: usize) -> Self {
-        Self { tips: VecDeque::new(), max, secret: SecretState::default() }
+        let secret = SecretState::default();
+        let blocks = Blocks { order: VecDeque::new(), known: HashSet::with_hasher(secret) };
+        Self { tips: VecDeque::new(), max, blocks, secret }
     }
 
     /// Makes room for a tip. Of the tips with shares the newest [`TIPS_REMEMBERED`] keep them; an old one without
@@ -81,6 +95,7 @@ impl DuplicateSet {
 
     pub(super) fn contains(&self, tip: BlockHash, digest: &[u8; 32]) -> bool {
         self.seen(tip).is_some_and(|seen| seen.shelves[shelf(digest)].contains(&key(digest)))
+            || self.blocks.known.contains(&key(digest))
     }
 
     pub(super) fn insert(&mut self, tip: BlockHash, digest: &[u8; 32]) -> Result<(), Reject> {
@@ -90,10 +105,28 @@ impl DuplicateSet {
         if seen.count >= max {
             return Err(Reject::DuplicateSetFull);
         }
-        seen.count += usize::from(seen.shelves[shelf(digest)].insert(key(digest)));
+        seen.insert(digest);
         Ok(())
     }
 
+    /// Takes a share that solves a block, whatever it builds on and however full the set is: each has cost the network's
+    /// work, which is what bounds them.
+    pub(super) fn insert_block(&mut self, tip: BlockHash, digest: &[u8; 32]) {
+        if let Some(seen) = self.seen_mut(tip) {
+            seen.insert(digest);
+        }
+        let Blocks { order, known } = &mut self.blocks;
+        if known.insert(key(digest)) {
+            order.push_back(key(digest));
+        }
+        if order.len() > BLOCKS_MAX
+            && let Some(oldest) = order.pop_front()
+        {
+            known.remove(&oldest);
+        }
+    }
+
+    /// Takes back one that solves no block.
     pub(super) fn remove(&mut self, tip: BlockHash, digest: &[u8; 32]) {
         if let Some(seen) = self.seen_mut(tip) {
             seen.count -= usize::from(seen.shelves[shelf(digest)].remove(&key(digest)));
@@ -104,6 +137,10 @@ impl DuplicateSet {
 impl Seen {
     fn new(secret: SecretState) -> Self {
         Self { shelves: vec![HashSet::with_hasher(secret); SHELVES].into(), count: 0 }
+    }
+
+    fn insert(&mut self, digest: &[u8; 32]) {
+        self.count += usize::from(self.shelves[shelf(digest)].insert(key(digest)));
     }
 }
 

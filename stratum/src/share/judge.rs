@@ -114,7 +114,10 @@ impl Judge {
             })
         });
         let judged = self.judge(&job, &roll, digest, allowed, now, unix_ms);
-        let is_lost_block = block.is_some() && allowed.is_err() && self.may_be_logged(&job, digest);
+        let is_lost_block = block.is_some() && judged.is_err() && self.may_be_logged(&job, digest);
+        if block.is_some() && (judged.is_ok() || is_lost_block) {
+            self.duplicates.insert_block(job.body.prev_hash, digest);
+        }
         let logged = |credited| JudgedShare {
             payee,
             roll,
@@ -134,12 +137,10 @@ impl Judge {
         Verdict { block, outcome }
     }
 
-    /// Whether a share that was refused is work that is not logged yet; from then on it is.
-    fn may_be_logged(&mut self, job: &Job, digest: &[u8; 32]) -> bool {
-        let prev_hash = job.body.prev_hash;
-        job.pot.target().is_met_by(digest)
-            && !self.duplicates.contains(prev_hash, digest)
-            && self.duplicates.insert(prev_hash, digest).is_ok()
+    /// Whether a share that was refused is work that is not logged yet.
+    fn may_be_logged(&self, job: &Job, digest: &[u8; 32]) -> bool {
+        // No share is asked for more than the network asks for, so a block always is such work.
+        job.pot.target().is_met_by(digest) && !self.duplicates.contains(job.body.prev_hash, digest)
     }
 
     /// The reasons to refuse, in their order. `Ok` carries whether the share earns credit.

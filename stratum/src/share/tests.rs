@@ -1,6 +1,6 @@
 //! Every rule of the share check, and the check against rust-bitcoin's own types.
 
-use super::duplicates::{TIPS_LEFT_MAX, TIPS_REMEMBERED};
+use super::duplicates::{BLOCKS_MAX, TIPS_LEFT_MAX, TIPS_REMEMBERED};
 use super::*;
 use crate::extranonce::{Extranonce1, Extranonce2};
 use crate::job::{Basis, JobId};
@@ -147,7 +147,7 @@ fn m03_a_share_of_another_epoch_is_another_header() {
 
 /// The job on another tip.
 fn on_tip(job: &Job, seed: u8) -> Job {
-    let mut body = sample::body(HARD_NBITS);
+    let mut body = (*job.body).clone();
     body.prev_hash = sample::prev_hash(seed);
     Job { body: Arc::new(body), ..job.clone() }
 }
@@ -236,22 +236,17 @@ fn sb_02_m05_no_policy_hides_a_block() {
     let hard_roll = (0..).map(roll).find(|roll| {
         job.body.network_target.is_met_by(&sha256d::Hash::hash(&hard.header(roll)).to_byte_array())
     });
-    for (job, roll, why) in [
-        (&job, old_time, Reject::BadNtime),
-        (&job, far_time, Reject::BadNtime),
-        (&hard, hard_roll.unwrap(), Reject::LowDifficulty),
-    ] {
-        let verdict = Court::new().check(job, roll);
-        assert!(verdict.block.is_some(), "{why}");
-        assert_eq!(rejected(&verdict), why);
+    // A pot harder than the network's, which no session asks for: this is no work that can be logged.
+    let verdict = Court::new().check(&hard, hard_roll.unwrap());
+    assert!(verdict.block.is_some());
+    assert_eq!(rejected(&verdict), Reject::LowDifficulty);
+    // What a block has paid must be known from the log, whoever found it and however.
+    for roll in [old_time, far_time] {
+        refused_block(Court::new().check(&job, roll), Reject::BadNtime);
     }
-    // What a good block has paid must be known from the log, whoever found it and however.
     for why in [Reject::Unauthorized, Reject::BadVersionBits] {
         let mut court = Court::new();
-        let verdict = court.check_for(&job, good, Err(why));
-        assert!(verdict.block.is_some(), "{why}");
-        let Outcome::RefusedBlock(share, reject) = verdict.outcome else { panic!("{:?}", verdict.outcome) };
-        assert_eq!((reject, share.credited(), share.block_candidate()), (why, false, true));
+        refused_block(court.check_for(&job, good, Err(why)), why);
         // Once is enough; and policy refuses what is no block without a trace.
         for again in [Err(why), Ok(())] {
             let verdict = court.check_for(&job, good, again);
@@ -268,9 +263,68 @@ fn sb_02_m05_no_policy_hides_a_block() {
     court.pass(1000);
     let verdict = court.check(&late, good);
     assert!(verdict.block.is_some() && matches!(verdict.outcome, Outcome::Stale(_)));
-    let verdict = Court::with(Duration::ZERO, 0).check(&job, good);
-    assert!(verdict.block.is_some());
-    assert_eq!(rejected(&verdict), Reject::DuplicateSetFull);
+}
+
+/// A block that is logged though its share is refused.
+fn refused_block(verdict: Verdict, why: Reject) {
+    assert!(verdict.block.is_some(), "{why}");
+    let Outcome::RefusedBlock(share, reject) = verdict.outcome else { panic!("{:?}", verdict.outcome) };
+    assert_eq!((reject, share.credited(), share.block_candidate()), (why, false, true));
+}
+
+#[test]
+fn a_block_whose_time_becomes_valid_a_second_later_is_logged_once_and_earns_nothing() {
+    let (mut court, job) = (Court::new(), job(REGTEST_NBITS, -32));
+    let far = mined(&job, Roll { ntime: UNIX_S + 7_201, ..roll(0) }, true);
+    refused_block(court.check(&job, far), Reject::BadNtime);
+    assert_eq!(rejected(&court.check(&job, far)), Reject::BadNtime);
+    let later = court.judge.check(pending(&job, far, Ok(())), court.now, UNIX_MS + 1_000);
+    assert_eq!(rejected(&later), Reject::Duplicate, "it is in the log without credit");
+}
+
+#[test]
+fn a_full_duplicate_set_takes_blocks_all_the_same() {
+    let (mut court, job) = (Court::with(Duration::ZERO, 0), job(REGTEST_NBITS, -32));
+    let none = mined(&job, roll(0), false);
+    assert_eq!(rejected(&court.check(&job, none)), Reject::DuplicateSetFull);
+    let good = mined(&job, roll(0), true);
+    refused_block(court.check(&job, good), Reject::DuplicateSetFull);
+    assert_eq!(rejected(&court.check(&job, good)), Reject::Duplicate);
+}
+
+#[test]
+fn a_block_on_a_tip_that_nobody_knows_any_more_is_logged_once() {
+    let (mut court, first) = (Court::new(), job(REGTEST_NBITS, -32));
+    let accepted_before = mined(&first, roll(0), true);
+    accepted(court.check(&first, accepted_before));
+    for seed in 2..8 {
+        court.tip(seed);
+        let job = on_tip(&first, seed);
+        accepted(court.check(&job, mined(&job, roll(0), false)));
+    }
+    let unknown = on_tip(&first, 99);
+    let later = mined(&first, roll(accepted_before.nonce + 1), true);
+    for (job, roll) in [(&first, later), (&unknown, mined(&unknown, roll(0), true))] {
+        refused_block(court.check(job, roll), Reject::Stale);
+        assert_eq!(rejected(&court.check(job, roll)), Reject::Stale);
+    }
+    assert_eq!(rejected(&court.check(&first, accepted_before)), Reject::Stale, "it is in the log already");
+    // The tip comes after all: its block is none that could earn now.
+    court.tip(99);
+    let again = mined(&unknown, roll(0), true);
+    assert_eq!(rejected(&court.check(&unknown, again)), Reject::Duplicate);
+}
+
+#[test]
+fn the_blocks_that_are_known_are_bounded() {
+    let (mut judge, tip) = (Judge::new(Duration::ZERO), sample::prev_hash(1));
+    let digest = |n: usize| sha256d::Hash::hash(&n.to_le_bytes()).to_byte_array();
+    for n in 0..=BLOCKS_MAX {
+        judge.duplicates.insert_block(tip, &digest(n));
+        judge.duplicates.insert_block(tip, &digest(n));
+    }
+    assert!(!judge.duplicates.contains(tip, &digest(0)));
+    assert!((1..=BLOCKS_MAX).all(|n| judge.duplicates.contains(tip, &digest(n))));
 }
 
 #[test]
@@ -363,8 +417,7 @@ fn before_the_first_tip_everything_is_stale() {
     let (mut judge, job) = (Judge::new(Duration::from_secs(2)), job(REGTEST_NBITS, -32));
     let share = pending(&job, mined(&job, roll(0), true), Ok(()));
     let verdict = judge.check(share, Instant::now(), UNIX_MS);
-    assert!(verdict.block.is_some());
-    assert_eq!(rejected(&verdict), Reject::Stale);
+    refused_block(verdict, Reject::Stale);
 }
 
 #[test]
@@ -442,16 +495,25 @@ proptest! {
         let verdict = Court::new().check(&job, roll);
         prop_assert_eq!(verdict.block.is_some(), header.target().is_met_by(hash));
         // Difficulty 1 shifted by the pot, as rust-bitcoin counts it.
+        let pot_is_met =
+            bitcoin::Target::from_le_bytes(job.pot.target().value().to_le_bytes()).is_met_by(hash);
         let expected = if !(UNIX_S - 600..=UNIX_S + 7200).contains(&ntime) {
             Some(Reject::BadNtime)
-        } else if !bitcoin::Target::from_le_bytes(job.pot.target().value().to_le_bytes()).is_met_by(hash) {
+        } else if !pot_is_met {
             Some(Reject::LowDifficulty)
         } else {
             None
         };
         match (verdict.outcome, expected) {
             (Outcome::Accepted(share), None) => prop_assert_eq!(share.hash(), hash),
-            (Outcome::Rejected(reject), Some(expected)) => prop_assert_eq!(reject, expected),
+            (Outcome::RefusedBlock(share, reject), Some(expected)) => {
+                prop_assert_eq!((share.hash(), reject), (hash, expected));
+                prop_assert!(pot_is_met && header.target().is_met_by(hash));
+            }
+            (Outcome::Rejected(reject), Some(expected)) => {
+                prop_assert_eq!(reject, expected);
+                prop_assert!(!pot_is_met || verdict.block.is_none());
+            }
             (outcome, expected) => prop_assert!(false, "{outcome:?}, expected {expected:?}"),
         }
     }

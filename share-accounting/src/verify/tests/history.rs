@@ -1,6 +1,7 @@
 //! A pool's life in miniature: real accounting, real judgement, real work, and jobs made by the rules, unless the pool
 //! is a crooked one.
 
+use crate::BlockShare;
 use crate::accounting::{Accounting, AccountingThread, Adjustments, Settings};
 use crate::commitment::{Committed, ParamsHash};
 use crate::entry::{ChainEvent, Entry, Params, Reserve, Settlement, Witnesses};
@@ -416,7 +417,42 @@ impl History {
         is_block
     }
 
-    /// The same, but the share solves no block.
+    /// A block of the pool's whose share does not reach the log.
+    pub fn mine_unlogged_block(&mut self, planned: &Planned, to: u8) -> JudgedShare {
+        let share = loop {
+            let share = self.find(&planned.body, to, POT, false);
+            if share.block_candidate() {
+                break share;
+            }
+        };
+        let hash = share.hash();
+        self.credits.insert(hash, planned.credits.clone());
+        self.blocks.insert(hash, (planned.before, None));
+        self.ledger_block = hash;
+        self.new_tip(hash);
+        share
+    }
+
+    /// Puts what was kept of shares into the log; gives how many were not there.
+    pub fn restore(&self, shares: Vec<BlockShare>) -> usize {
+        self.accounting.restore(shares).unwrap()
+    }
+
+    pub fn commit(&self, share: JudgedShare) {
+        commit(&self.accounting, vec![share]).0.unwrap();
+    }
+
+    /// As after a restart of the pool, with segments of another size.
+    pub fn restarted(self, segment_bytes: u64) -> Self {
+        let (network, dir) = (Network::Regtest, self.dir.path().to_owned());
+        let settings = Settings { dir, network, params: self.params.clone(), segment_bytes };
+        drop(self.accounting);
+        self.thread.stop().unwrap();
+        let (accounting, thread) = Accounting::open(settings).unwrap();
+        Self { accounting, thread, ..self }
+    }
+
+    /// Mines one share and commits it, which solves no block.
     pub fn mine_no_block(&mut self, planned: &Planned, to: u8) {
         loop {
             let share = self.find(&planned.body, to, POT, false);
