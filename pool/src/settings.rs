@@ -210,7 +210,8 @@ impl Settings {
 
 fn network(r: &mut Reader) -> Network {
     let Some(name) = r.optional::<String>("network") else {
-        r.mistake("network", "missing: set it to \"signet\", \"regtest\", \"testnet\" or \"testnet4\"");
+        let all = "missing: set it to \"bitcoin\", \"signet\", \"regtest\", \"testnet\" or \"testnet4\"";
+        r.mistake("network", all);
         return Network::Regtest;
     };
     match name.as_str() {
@@ -218,16 +219,11 @@ fn network(r: &mut Reader) -> Network {
         "regtest" => Network::Regtest,
         "testnet" => Network::Testnet,
         "testnet4" => Network::Testnet4,
-        "bitcoin" | "main" | "mainnet" => {
-            let text = "the main network is refused until settlements, moves and witnesses have been used on test \
-                        networks for a while: use one of those";
-            r.mistake("network", text);
-            Network::Regtest
-        }
+        "bitcoin" | "main" | "mainnet" => Network::Bitcoin,
         other => {
             r.mistake(
                 "network",
-                format!("\"{other}\" is no network: use signet, regtest, testnet or testnet4"),
+                format!("\"{other}\" is no network: use bitcoin, signet, regtest, testnet or testnet4"),
             );
             Network::Regtest
         }
@@ -499,10 +495,7 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
     }
 
     #[test]
-    fn the_main_network_and_public_plain_listeners_are_refused() {
-        assert!(
-            mistakes(&GOOD.replace("signet\"\nd", "bitcoin\"\nd")).contains("the main network is refused")
-        );
+    fn public_plain_listeners_are_refused() {
         let public = format!("{GOOD}[v1]\nlisten = [\"0.0.0.0:3333\"]\n");
         assert!(mistakes(&public).contains("v1.allow_plain_public = true"));
         let allowed = format!("{public}allow_plain_public = true\n");
@@ -517,6 +510,8 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
             "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
         );
         assert!(mistakes(&mainnet).contains("is not an address of signet"));
+        let mainnet = mainnet.replace("network = \"signet\"", "network = \"bitcoin\"");
+        assert_eq!(Settings::resolve(Reader::text(&mainnet)).unwrap().network, Network::Bitcoin);
         let typo = GOOD.replace("tb1qw508", "tb1qw509");
         assert!(mistakes(&typo).contains("check it for a typo"));
     }

@@ -30,12 +30,14 @@ fn every_wrong_setting_is_named_at_once_and_exits_64() {
 }
 
 #[test]
-fn the_main_network_is_refused() {
+fn a_node_of_another_network_is_refused() {
     let node = Node::regtest();
+    let mainnet = format!("\"{}\"", address(1, Network::Bitcoin));
+    let builder = PoolBuilder::new(&node).set("network", "\"bitcoin\"");
     assert_refused(
-        PoolBuilder::new(&node).set("network", "\"bitcoin\""),
-        64,
-        &["the main network is refused"],
+        builder.set("payout.reserve_address", &mainnet),
+        1,
+        &["the node is on chain `regtest`, the settings say bitcoin"],
     );
 }
 

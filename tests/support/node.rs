@@ -92,7 +92,12 @@ impl Node {
     }
 
     fn folder(&self) -> PathBuf {
-        self.dir.path().join(if self.network == Network::Signet { "signet" } else { "regtest" })
+        let below = match self.network {
+            Network::Bitcoin => "",
+            Network::Signet => "signet",
+            _ => "regtest",
+        };
+        self.dir.path().join(below)
     }
 
     /// Calls the node; panics with its answer when it refuses.
@@ -148,6 +153,7 @@ fn program() -> PathBuf {
 fn spawn(network: Network, dir: &Path, rpc_port: u16, zmq_port: u16, extra: &[String]) -> Child {
     let mut command = Command::new(program());
     match network {
+        Network::Bitcoin => command.arg("-chain=main"),
         Network::Signet => command.arg("-signet"),
         _ => command.args(["-regtest", "-fallbackfee=0.0001"]),
     };

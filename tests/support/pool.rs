@@ -57,7 +57,7 @@ payout.reserve_address = "{reserve}"
 difficulty.pot_min = -32
 difficulty.pot_start = -13
 "#,
-            network = if node.network == Network::Signet { "signet" } else { "regtest" },
+            network = node.network,
             data = builder.data_dir().display(),
             reserve = address(RESERVE, node.network),
         );

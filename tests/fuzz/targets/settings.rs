@@ -11,7 +11,6 @@ fuzz_target!(|input: &[u8]| {
         Ok(settings) => {
             assert!(!settings.nodes.is_empty());
             assert!((settings.difficulty.min..=settings.difficulty.max).contains(&settings.difficulty.start));
-            assert_ne!(settings.network, bitcoin::Network::Bitcoin);
         }
         Err(mistakes) => assert!(!mistakes.to_string().is_empty()),
     }
