@@ -33,7 +33,8 @@ pub const NAME: &str = "log_append";
 const FLOOR: &str = "as many bytes, write and fdatasync";
 /// Shares of a batch, and batches that are committed.
 const BATCHES: [(usize, usize); 4] = [(1, 400), (64, 200), (1_024, 80), (8_192, 30)];
-const WORKERS: usize = 1_000;
+/// Workers of the one payee.
+pub const WORKERS: usize = 1_000;
 
 /// Judges made-up shares: only so they may enter the log.
 pub struct Miner {
