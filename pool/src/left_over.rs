@@ -4,7 +4,7 @@ use crate::blocks::{Noted, read_note};
 use crate::books::Books;
 use crate::director::News;
 use anyhow::Context;
-use share_accounting::{Accounting, BlockShare};
+use share_accounting::{Accounting, BlockShare, Restored};
 use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use template::bitcoind::rpc;
@@ -37,12 +37,17 @@ pub fn open_submitter(
     let blocks = recovered.into_iter().chain(missed);
     // Plans name a block once it is in the chain; what it has paid is in the log by then.
     let shares: Vec<BlockShare> = blocks.filter_map(|block| note(block, books)).collect();
-    let hashes: Vec<_> = shares.iter().map(BlockShare::hash).collect();
-    let restored =
+    let mut hashes: Vec<_> = shares.iter().map(BlockShare::hash).collect();
+    let Restored { logged, elsewhere } =
         accounting.restore(shares).context("the shares of blocks cannot be put into the share log")?;
-    if restored > 0 {
-        warn!(restored, "logged shares that solve blocks and were not in the share log: they earn nothing");
+    if logged > 0 {
+        warn!(
+            restored = logged,
+            "logged shares that solve blocks and were not in the share log: they earn nothing"
+        );
     }
+    // Those of a longer log are looked for again, should that come back.
+    hashes.retain(|hash| !elsewhere.contains(hash));
     hashes.into_iter().for_each(|hash| books.logged(hash));
     Ok(submitter)
 }

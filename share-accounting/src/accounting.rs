@@ -15,7 +15,7 @@ use crate::settlement::{Credits, Settlements};
 use crate::shared::{Counters, Shared};
 use crate::tree::TreeHash;
 use crate::writer::{Message, Queued, Writer};
-use bitcoin::{Network, ScriptBuf};
+use bitcoin::{BlockHash, Network, ScriptBuf};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,6 +137,15 @@ pub enum RestoreError {
     /// Whether they are there already cannot be told.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+/// What has become of shares that an earlier process has left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// So many were not in the log, and are now.
+    pub logged: usize,
+    /// Headers of those that are not: they are of a longer log than this one, which may come back.
+    pub elsewhere: Vec<BlockHash>,
 }
 
 /// The outcome of a commit.
@@ -339,11 +348,11 @@ impl Accounting {
     }
 
     /// Logs shares that solve a block without credit, but for those that are in the log already, and waits until they are
-    /// durable. Gives how many were not there.
+    /// durable.
     ///
     /// # Errors
     /// None of them is logged: the log cannot be read or written.
-    pub fn restore(&self, shares: Vec<BlockShare>) -> Result<usize, RestoreError> {
+    pub fn restore(&self, shares: Vec<BlockShare>) -> Result<Restored, RestoreError> {
         let (reply, answer) = sync_channel(1);
         self.messages.send(Message::Restore { shares, reply }).map_err(|_| CommitError::Stopped)?;
         answer.recv().map_err(|_| CommitError::Stopped)?

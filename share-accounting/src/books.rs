@@ -128,7 +128,8 @@ impl Books {
                 let what = |error: MoveError| Cow::Owned(format!("a payee moves, but {error}"));
                 let wrong = |error| Inconsistent { index, what: what(error) };
                 self.check_move(moved).map_err(wrong)?;
-                Arc::make_mut(&mut self.moves).note(moved);
+                let known = self.knows(&moved.from);
+                Arc::make_mut(&mut self.moves).note(moved, known);
             }
             Entry::Job(_) => {}
         }
@@ -181,6 +182,16 @@ impl Books {
             return Err(MoveError::BeingPaid);
         }
         self.moves.check(moved, self.network)
+    }
+
+    /// Whether a script has shares of its own, or the rules in force have fee or donations paid to it, which are credits in
+    /// small coinbases.
+    pub fn knows(&self, script: &ScriptBuf) -> bool {
+        let is_of_the_rules = self.params.as_ref().is_some_and(|params| {
+            let donations = params.split.donations.iter().map(|donation| &donation.script);
+            donations.chain([&params.split.fee_script]).any(|paid| paid == script)
+        });
+        is_of_the_rules || self.registry.knows(script)
     }
 
     /// Books one share; `None` if the sum of work overflows.

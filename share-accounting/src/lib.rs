@@ -47,7 +47,7 @@ mod writer;
 
 pub use accounting::{
     Accounting, AccountingThread, Adjustments, Batch, CommitError, CommitResult, MovingError, RestoreError,
-    Settings, SettleError, Snapshot, WindowAnswer, WindowError,
+    Restored, Settings, SettleError, Snapshot, WindowAnswer, WindowError,
 };
 pub use block_share::BlockShare;
 pub use books::weights_at;

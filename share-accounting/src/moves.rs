@@ -32,7 +32,7 @@ pub struct Moves {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Arrived {
     old: Vec<ScriptBuf>,
-    /// Moves in a row that have led there, of the longest one.
+    /// Moves in a row that have led there, the fewest: so nobody can make them more for others.
     hops: usize,
 }
 
@@ -99,20 +99,22 @@ impl Moves {
         Ok(bip322::verify(&old, &message(log_id, &old, &new), signature)?)
     }
 
-    /// Takes a move that was checked.
-    pub fn note(&mut self, moved: &Move) {
+    /// Takes a move that was checked. Whether the old address is `known` by itself: then moves are counted anew from it.
+    pub fn note(&mut self, moved: &Move, known: bool) {
         self.log_id = Some(moved.log_id);
         let Arrived { mut old, hops } = self.arrived.remove(&moved.from).unwrap_or_default();
         old.push(moved.from.clone());
         for old in &old {
             self.moved.insert(old.clone(), moved.to.clone());
         }
-        let arrived = self.arrived.entry(moved.to.clone()).or_default();
+        let hops = if known { 1 } else { hops + 1 };
+        let arrived =
+            self.arrived.entry(moved.to.clone()).or_insert_with(|| Arrived { old: Vec::new(), hops });
         arrived.old.append(&mut old);
-        arrived.hops = arrived.hops.max(hops + 1);
+        arrived.hops = arrived.hops.min(hops);
     }
 
-    /// How many moves in a row have led to an address; `None` if nobody is paid there who had another one.
+    /// How many moves in a row have led to an address, at the fewest; `None` if nobody is paid there who had another one.
     pub fn hops(&self, script: &Script) -> Option<usize> {
         self.arrived.get(script).map(|arrived| arrived.hops)
     }

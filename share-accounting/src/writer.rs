@@ -5,8 +5,8 @@
 //! is no timer, so an idle server answers after one sync and a busy one after at most two.
 
 use crate::accounting::{
-    Adjustments, Batch, CommitError, CommitResult, MovingError, RestoreError, SettleError, Snapshot,
-    WindowError,
+    Adjustments, Batch, CommitError, CommitResult, MovingError, RestoreError, Restored, SettleError,
+    Snapshot, WindowError,
 };
 use crate::block_share::{self, BlockShare};
 use crate::books::{Books, replay};
@@ -19,7 +19,6 @@ use crate::moves::{HOPS_MAX, MoveError};
 use crate::publish::{Head, Logged, Teller};
 use crate::shared::Shared;
 use crate::window::Span;
-use bitcoin::Script;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -43,7 +42,7 @@ pub(crate) enum Message {
     Settle { settlement: Box<Settlement>, moves: usize, reply: SyncSender<Result<u64, SettleError>> },
     Adjustments(SyncSender<Adjustments>),
     Move { moved: Box<Move>, reply: SyncSender<Result<u64, MovingError>> },
-    Restore { shares: Vec<BlockShare>, reply: SyncSender<Result<usize, RestoreError>> },
+    Restore { shares: Vec<BlockShare>, reply: SyncSender<Result<Restored, RestoreError>> },
     Stop,
 }
 
@@ -303,26 +302,27 @@ impl Writer {
         Ok(())
     }
 
-    fn restore(&mut self, shares: Vec<BlockShare>) -> Result<usize, RestoreError> {
+    fn restore(&mut self, shares: Vec<BlockShare>) -> Result<Restored, RestoreError> {
         let mut missing = block_share::missing(self.log.dir(), &self.books.registry, shares)?;
-        let size = self.books.size;
+        let (size, mut elsewhere) = (self.books.size, Vec::new());
         missing.retain(|block| {
             let is_of_this_log = block.planned_at() <= size;
             if !is_of_this_log {
                 let hash = block.hash();
                 error!(%hash, "the share of a block is of a longer share log than this one: it cannot be logged");
+                elsewhere.push(hash);
             }
             is_of_this_log
         });
         if missing.is_empty() {
-            return Ok(0);
+            return Ok(Restored { logged: 0, elsewhere });
         }
         let result = self.commit(|writer, staged| {
             missing.iter().try_for_each(|block| writer.stage_restored(block, staged))
         });
         self.staged.clear();
         result?;
-        Ok(missing.len())
+        Ok(Restored { logged: missing.len(), elsewhere })
     }
 
     fn payee_index(&mut self, payee: &Arc<Payee>, staged: &mut Staged) -> Result<u32, Exhausted> {
@@ -406,12 +406,12 @@ impl Writer {
 
     /// A payee is paid to another address from this entry on.
     fn move_payee(&mut self, moved: Move) -> Result<u64, MovingError> {
-        let hops = self.books.moves.hops(&moved.from);
-        if !self.books.registry.knows(&moved.from) && hops.is_none() && !self.is_of_the_rules(&moved.from) {
-            return Err(MovingError::Unknown);
-        }
-        if hops.is_some_and(|hops| hops >= HOPS_MAX) {
-            return Err(MovingError::TooFar);
+        if !self.books.knows(&moved.from) {
+            match self.books.moves.hops(&moved.from) {
+                None => return Err(MovingError::Unknown),
+                Some(hops) if hops >= HOPS_MAX => return Err(MovingError::TooFar),
+                Some(_) => {}
+            }
         }
         if moved.log_id != self.log.log_id() {
             return Err(MoveError::OtherLog.into());
@@ -420,15 +420,6 @@ impl Writer {
         let index = self.books.size;
         self.append_one(&Entry::Move(moved))?;
         Ok(index)
-    }
-
-    /// Whether the rules in force have fee or donations paid there: in small coinbases these are credits.
-    fn is_of_the_rules(&self, script: &Script) -> bool {
-        let split = self.books.params.as_ref().map(|params| &params.split);
-        split.is_some_and(|split| {
-            let donations = split.donations.iter().map(|donation| &donation.script);
-            donations.chain([&split.fee_script]).any(|paid| paid.as_script() == script)
-        })
     }
 
     /// Makes an entry durable that the books will take.

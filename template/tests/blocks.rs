@@ -232,7 +232,7 @@ fn v1_45_m10_the_node_draws_the_same_lines_around_header_times() {
         let share = PendingShare::new(JobId(1), job_of(&body), roll, Arc::new(payee));
         let verdict = judge.check(share, Instant::now(), u64::from(now) * 1000);
         assert!(verdict.block.is_some(), "a block is handed on whatever its time");
-        let refused = matches!(verdict.outcome, share::Outcome::Rejected(Reject::BadNtime));
+        let refused = matches!(verdict.outcome, share::Outcome::RefusedBlock(_, Reject::BadNtime));
         assert_eq!(submit(&node, &solution).as_deref(), expected, "{ntime}");
         assert_eq!(refused, expected.is_some(), "{ntime}");
     }

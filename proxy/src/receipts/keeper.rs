@@ -191,7 +191,11 @@ impl Round {
             }
             log.trouble = trouble;
         }
-        let alarm = log.witnessed.alarm(unix_ms());
+        // Where nothing answers nobody can tell, and that is said already.
+        let alarm = match log.is_silent {
+            true => log.alarm.clone(),
+            false => log.witnessed.alarm(unix_ms()),
+        };
         if let Some(reason) = alarm.as_ref().filter(|_| log.alarm.is_none()) {
             error!(log = log.url, reason, "witnesses do not see this log");
         }

@@ -43,6 +43,9 @@ const ANSWERS_MAX: usize = 64;
 /// Heads that are remembered, with the times when they were asked for: a payee that is new begins at the last one before
 /// its first share.
 const CONTACTS_MAX: usize = 4;
+/// Entries before the head of a [`Contact`] that are looked through as well, for shares that were signed while their
+/// acknowledgement was on its way: half a minute of the most that pools steer to.
+const UNDERWAY_ENTRIES: u64 = 16_384;
 /// How far back the journal is read at a start.
 const DAY_MS: u64 = 86_400_000;
 /// The longest addresses have 90 characters (BIP 173).
@@ -92,6 +95,8 @@ struct Log {
     contacts: VecDeque<Contact>,
     /// Who is asked for first in the next round.
     first: String,
+    /// It did not answer when it was asked last.
+    is_silent: bool,
     /// It is not asked any more: it is none.
     is_false: bool,
     /// The last share that should be in the log and is not. Nobody takes that back.
@@ -107,7 +112,8 @@ struct Log {
 /// A head, as large as it was at a time.
 #[derive(Debug, Clone, Copy)]
 struct Contact {
-    /// Unix milliseconds; shares that were acknowledged later are behind its entries.
+    /// When it was asked for, Unix milliseconds; shares that were acknowledged later are behind its entries, but for those
+    /// that were signed while answer and acknowledgement were on their way.
     at: u64,
     entries: u64,
 }
@@ -155,6 +161,7 @@ impl Log {
             witnessed: Witnessed::by(witnesses),
             contacts: VecDeque::new(),
             first: String::new(),
+            is_silent: false,
             is_false: false,
             missing: None,
             trouble: None,
@@ -305,9 +312,15 @@ impl Log {
     /// Asks for the newest head.
     fn contact(&mut self) -> Result<(), Failure> {
         let at = unix_ms();
-        let note = fetch::get(&format!("{}/checkpoint", self.url), PROOF_BYTES_MAX)?;
+        let note = fetch::get(&format!("{}/checkpoint", self.url), PROOF_BYTES_MAX).inspect_err(|_| {
+            self.is_silent = true;
+        })?;
         let head = self.verifier.head(&note).map_err(|error| Failure::Answer(error.to_string()))?.0;
         self.follow(head, &String::from_utf8_lossy(&note))?;
+        let before = self.contacts.back().map_or(at, |contact| contact.at);
+        if std::mem::take(&mut self.is_silent) {
+            self.witnessed.excuse(at.saturating_sub(before));
+        }
         self.contacts.push_back(Contact { at, entries: head.size });
         if self.contacts.len() > CONTACTS_MAX {
             self.contacts.pop_front();
@@ -354,6 +367,7 @@ impl Log {
         let first = payee.expected.oldest().unwrap_or(u64::MAX);
         let before = self.contacts.iter().rev().find(|contact| contact.at < first);
         let Contact { at, entries } = *before.or(self.contacts.front()).expect("each round begins with one");
+        let entries = entries.saturating_sub(UNDERWAY_ENTRIES);
         self.folder.begin(name, Seen { next: entries, since: at })?;
         payee.next = Some(entries);
         let older = payee.expected.forget_until(at).len();

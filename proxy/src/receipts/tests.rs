@@ -198,7 +198,7 @@ fn receipts_are_kept_and_found_again_after_a_restart() {
     pool.publish(&[share(0, true), share(1, true)]);
     round(&mut log);
     assert_eq!((log.expected(), &log.trouble, &log.missing, log.unwatched()), (0, &None, &None, None));
-    let file = dir.path().join(format!("receipts/{PAYEE}.000000000002-000000000003.json"));
+    let file = dir.path().join(format!("receipts/{PAYEE}.000000000000-000000000003.json"));
     let kept: Receipts = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert_eq!(kept.head(&log.verifier).unwrap().size, 3);
 
@@ -411,6 +411,41 @@ fn what_enough_witnesses_cosign_is_well_and_what_they_do_not_is_an_alarm_in_time
     pool.publish(&[share(0, true), share(1, true)]);
     assert_eq!(round_after(0), None);
     assert!(round_after(600).unwrap().contains("does not grow"));
+}
+
+#[test]
+fn a_share_under_the_very_head_that_was_asked_for_before_its_acknowledgement_is_no_missing_one() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    // It is signed while the acknowledgement is on its way.
+    pool.publish(&[share(0, true), share(1, true)]);
+    let mut log = pool.log(dir.path());
+    round(&mut log);
+    let asked = log.contacts.back().unwrap().at;
+    assert_eq!(log.expect(&line(1, asked + 1)), Taken::Expected);
+    round(&mut log);
+    assert_eq!((log.expected(), &log.missing, log.unwatched), (0, &None, 0));
+}
+
+#[test]
+fn a_pool_that_is_away_is_no_alarm_of_witnesses() {
+    let (dir, pool) = (tempfile::tempdir().unwrap(), Pool::new());
+    let witness = WitnessKey::generate("a").0;
+    let witnesses = Witnesses { keys: vec![witness.verifier()], needed: 1 };
+    let first = pool.publish(&[share(0, true)]);
+    let mut log = Log::open(dir.path().to_owned(), LogAddress { witnesses, ..pool.address() }).unwrap();
+    round(&mut log);
+    pool.answers.lock().unwrap().clear();
+    log.witnessed.long_ago(600);
+    log.contacts.iter_mut().for_each(|contact| contact.at -= 600_000);
+    round(&mut log);
+    assert!(log.alarm.is_none() && log.trouble.is_some(), "{:?}", log.alarm);
+    // It is back, and its witness has not come round yet.
+    pool.publish(&[share(0, true)]);
+    round(&mut log);
+    assert_eq!((&log.alarm, &log.trouble), (&None, &None));
+    pool.says("cosigned", first.clone() + &witness.cosign(&first, 1));
+    round(&mut log);
+    assert_eq!(log.witnessed.waits(u64::MAX), Duration::ZERO);
 }
 
 #[test]

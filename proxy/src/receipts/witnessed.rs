@@ -64,6 +64,13 @@ impl Witnessed {
         self.trouble = None;
     }
 
+    /// For so long nobody could be asked: that does not count.
+    pub fn excuse(&mut self, ms: u64) {
+        if let Some((_, since)) = &mut self.waiting {
+            *since = since.saturating_add(ms);
+        }
+    }
+
     /// There is no such head.
     pub fn failed(&mut self, reason: String) {
         self.trouble = Some(reason);
@@ -127,6 +134,9 @@ mod tests {
         // The next that is not under it waits from when it is seen again.
         seen.signed(20, 5_000);
         assert_eq!(seen.waits(6_000), Duration::from_secs(1));
+        seen.excuse(WITHIN);
+        assert_eq!(seen.alarm(5_000 + 2 * WITHIN - 1), None);
+        assert!(seen.alarm(5_000 + 2 * WITHIN).is_some());
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn a_negative_credit_is_told_with_its_height_and_a_remedy() {
 #[test]
 fn what_was_owed_to_an_old_address_can_be_paid_to_the_new_one() {
     let mut moves = Moves::default();
-    moves.note(&moved([1; 16], 200, script(3)));
+    moves.note(&moved([1; 16], 200, script(3)), true);
     // The last one from a job that was made before.
     let blocks = [
         block(1, 100, &[(200, 500), (2, 10)]),

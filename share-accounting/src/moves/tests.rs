@@ -6,7 +6,7 @@ const LOG: [u8; 16] = [7; 16];
 fn noted(moves: &mut Moves, from: u8, to: u8) -> Result<(), MoveError> {
     let moved = moved(LOG, from, script(to));
     moves.check(&moved, Network::Regtest)?;
-    moves.note(&moved);
+    moves.note(&moved, false);
     Ok(())
 }
 

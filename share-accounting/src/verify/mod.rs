@@ -4,7 +4,7 @@
 //! the second follows the books entry by entry, computes each payout at its place (`plans`; of a job whose ledger is not
 //! known, what the window alone gives: `owed`), hashes every share again (`shares`), and asks chance (`statistics`). What
 //! does not agree is a [`Finding`]: the entry, and the [`Lie`] that it tells.
-//! Where two headers look alike (`seen`), a third reading says whether they are the same.
+//! Where two headers look alike (`seen`), the same is done once more, to say whether they are the same.
 //!
 //! Memory: the window of the books, jobs until an hour after the log says that they were replaced, a print of each header
 //! under recent previous blocks, and a few bytes for each job. A hostile log may hold anything: no entry makes this panic,
@@ -42,7 +42,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, Script, ScriptBuf};
 use jobs::Jobs;
 use plans::Plans;
-use seen::{Seen, Suspects};
+use seen::Seen;
 use shares::Shares;
 use statistics::Statistics;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -136,7 +136,7 @@ impl Report {
     }
 }
 
-/// Audits a log that `read` gives from its first entry on, twice, and a third time if two headers look alike; it may grow
+/// Audits a log that `read` gives from its first entry on, twice, and twice more if two headers look alike; it may grow
 /// meanwhile. Without `log_id` payees may have signed their moves for another log.
 ///
 /// # Errors
@@ -161,30 +161,39 @@ fn audit_with<I, E>(
 where
     I: Iterator<Item = Result<(u64, Entry), E>>,
 {
-    let mut survey = Survey::default();
-    let mut entries = 0_u64;
-    for entry in read()? {
+    let check = |seen, survey, entries| {
+        let mut audit = Audit::new(network, survey);
+        audit.shares.seen = seen;
+        audit.books.moves = Moves::of(log_id).into();
+        audit.report.moves_of_any_log = log_id.is_none();
+        for entry in entries {
+            let (index, entry) = entry?;
+            if !audit.take(index, &entry) {
+                break;
+            }
+        }
+        Ok(audit.finish())
+    };
+    let (survey, entries) = survey(read()?)?;
+    // A pool that runs goes on writing: what came since is left for another time.
+    let (report, seen) = check(seen, survey, read()?.take(entries))?;
+    let Some((comparing, beyond)) = seen.into_comparing() else { return Ok(report) };
+    let (survey, _) = self::survey(read()?.take(entries))?;
+    let (mut report, _) = check(comparing, survey, read()?.take(entries))?;
+    let is_twice = report.findings.iter().any(|finding| matches!(finding.lie, Lie::Twice(_)));
+    report.findings_total += if is_twice { beyond } else { 0 };
+    Ok(report)
+}
+
+/// What the log says of itself, and how many entries it has.
+fn survey<E>(entries: impl Iterator<Item = Result<(u64, Entry), E>>) -> Result<(Survey, usize), E> {
+    let (mut survey, mut count) = (Survey::default(), 0);
+    for entry in entries {
         let (index, entry) = entry?;
         survey.note(index, &entry);
-        entries += 1;
+        count += 1;
     }
-    let entries = usize::try_from(entries).unwrap_or(usize::MAX);
-    let mut audit = Audit::new(network, survey);
-    audit.shares.seen = seen;
-    audit.books.moves = Moves::of(log_id).into();
-    audit.report.moves_of_any_log = log_id.is_none();
-    // A pool that runs goes on writing: what came since is left for another time.
-    for entry in read()?.take(entries) {
-        let (index, entry) = entry?;
-        if !audit.take(index, &entry) {
-            break;
-        }
-    }
-    let (mut report, suspects) = audit.finish();
-    if !suspects.is_empty() {
-        suspects.compare(read()?.take(entries), &mut report)?;
-    }
-    Ok(report)
+    Ok((survey, count))
 }
 
 /// The block that a share on a job solves, if it does.
@@ -329,7 +338,7 @@ impl Audit {
         self.unhashed.clear();
     }
 
-    fn finish(mut self) -> (Report, Suspects) {
+    fn finish(mut self) -> (Report, Seen) {
         self.hash_entries();
         self.shares.hash(&self.books.registry, &mut self.report);
         let Self { books, tree, shares, mut report, age, .. } = self;
@@ -349,6 +358,6 @@ impl Audit {
         report.moves = books.moves;
         report.params = books.params;
         report.findings.sort_by_key(|finding| finding.index);
-        (report, shares.seen.into_suspects())
+        (report, shares.seen)
     }
 }

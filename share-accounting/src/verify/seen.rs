@@ -1,14 +1,12 @@
 //! Which headers were there before: 64 bits of each under recent previous blocks, nine to twelve bytes of memory.
 //!
 //! Two headers can have the same 64 bits by chance, once in a hundred thousand logs of 20 million shares. So who has is
-//! only a suspect, and whether it is a lie the log is read again for: [`Suspects::compare`].
+//! only a suspect. Then the same audit is made once more, which knows whom to watch and compares whole hashes: what it
+//! could hash before it can hash again.
 
-use super::lie::Lie;
-use super::listing::Listing;
-use super::{FINDINGS_MAX, Report};
-use crate::entry::Entry;
+use super::FINDINGS_MAX;
 use bitcoin::BlockHash;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use stratum::hasher::SecretState;
 
@@ -29,7 +27,16 @@ pub(super) struct Seen {
     order: VecDeque<BlockHash>,
     /// Previous blocks whose headers are forgotten: nothing on them may be credited any more.
     forgotten: HashSet<BlockHash>,
-    suspects: Suspects,
+    reading: Reading,
+}
+
+/// What is done with headers that look alike.
+#[derive(Debug)]
+enum Reading {
+    /// Hashes of those that look like one before them are noted, and further ones counted.
+    Suspecting(HashSet<[u8; 32]>, u64),
+    /// The entries that had these hashes first.
+    Comparing(HashMap<[u8; 32], Option<u64>>),
 }
 
 impl Default for Seen {
@@ -40,7 +47,7 @@ impl Default for Seen {
             by_previous: HashMap::new(),
             order: VecDeque::new(),
             forgotten: HashSet::new(),
-            suspects: Suspects::default(),
+            reading: Reading::Suspecting(HashSet::new(), 0),
         }
     }
 }
@@ -57,8 +64,9 @@ impl Seen {
         self.forgotten.contains(previous)
     }
 
-    /// Takes the hash of a header on a block that is not forgotten.
-    pub fn note(&mut self, previous: BlockHash, digest: [u8; 32], index: u64) {
+    /// Takes the hash of a header on a block that is not forgotten. Gives the entry that had the same header, if whole
+    /// hashes are compared.
+    pub fn note(&mut self, previous: BlockHash, digest: [u8; 32], index: u64) -> Option<u64> {
         if !self.by_previous.contains_key(&previous) {
             self.order.push_back(previous);
             if self.order.len() > PREVIOUS_MAX
@@ -68,76 +76,33 @@ impl Seen {
                 self.forgotten.insert(oldest);
             }
         }
-        let print = self.secret.hash_one(digest) & self.mask;
-        if !self.by_previous.entry(previous).or_default().insert(print) {
-            self.suspects.add(digest, index);
-        }
-    }
-
-    /// Who looks like another one.
-    pub fn into_suspects(self) -> Suspects {
-        self.suspects
-    }
-}
-
-/// Shares that look like one before them.
-#[derive(Debug, Default)]
-pub(super) struct Suspects {
-    /// By the hash of their header: the first that has it, once it is known, and the suspects' entries.
-    by_digest: HashMap<[u8; 32], BTreeMap<u64, Option<u64>>>,
-    count: usize,
-    /// Further ones.
-    beyond: u64,
-}
-
-impl Suspects {
-    fn add(&mut self, digest: [u8; 32], index: u64) {
-        if self.count < SUSPECTS_MAX {
-            self.by_digest.entry(digest).or_default().insert(index, None);
-            self.count += 1;
-        } else {
-            self.beyond += 1;
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Reads the log once more, and reports those that have the very header of another share.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn compare<E>(
-        mut self,
-        entries: impl Iterator<Item = Result<(u64, Entry), E>>,
-        report: &mut Report,
-    ) -> Result<(), E> {
-        let mut listing = Listing::default();
-        let mut firsts: HashMap<[u8; 32], u64> = HashMap::new();
-        for entry in entries {
-            let (index, entry) = entry?;
-            let hash = listing.take(index, &entry).and_then(|listed| listed.hash);
-            let digest = hash.map(|hash| *bitcoin::hashes::Hash::as_byte_array(&hash));
-            if let Some(digest) = digest
-                && let Some(suspects) = self.by_digest.get_mut(&digest)
-            {
-                let first = *firsts.entry(digest).or_insert(index);
-                if let Some(suspect) = suspects.get_mut(&index).filter(|_| first < index) {
-                    *suspect = Some(first);
+        let prints = self.by_previous.entry(previous).or_default();
+        match &mut self.reading {
+            Reading::Suspecting(suspects, beyond) => {
+                if !prints.insert(self.secret.hash_one(digest) & self.mask) && !suspects.contains(&digest) {
+                    if suspects.len() < SUSPECTS_MAX {
+                        suspects.insert(digest);
+                    } else {
+                        *beyond += 1;
+                    }
                 }
+                None
+            }
+            Reading::Comparing(firsts) => {
+                let first = firsts.get_mut(&digest)?;
+                let before = *first;
+                first.get_or_insert(index);
+                before
             }
         }
-        let compared: BTreeMap<_, _> = self.by_digest.into_values().flatten().collect();
-        let twice = compared.into_iter().filter_map(|(index, first)| Some((index, first?)));
-        let mut is_any = false;
-        for (index, first) in twice {
-            report.found(index, Lie::Twice(first));
-            is_any = true;
-        }
-        report.findings_total += if is_any { self.beyond } else { 0 };
-        report.findings.sort_by_key(|finding| finding.index);
-        Ok(())
+    }
+
+    /// What the same audit has to compare, if any headers look alike, and how many more do.
+    pub fn into_comparing(self) -> Option<(Self, u64)> {
+        let Reading::Suspecting(suspects, beyond) = self.reading else { return None };
+        let firsts: HashMap<_, _> = suspects.into_iter().map(|digest| (digest, None)).collect();
+        let is_any = !firsts.is_empty();
+        is_any.then(|| (Self { reading: Reading::Comparing(firsts), ..Self::default() }, beyond))
     }
 }
 

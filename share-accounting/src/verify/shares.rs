@@ -220,7 +220,9 @@ impl Shares {
             }
             return;
         }
-        self.seen.note(job.body.prev_hash, digest, index);
+        if let Some(first) = self.seen.note(job.body.prev_hash, digest, index) {
+            return report.found(index, Lie::Twice(first));
+        }
         let targets = [job.pot.target(), job.body.network_target];
         report.statistics.note(share.script, &digest, targets, share.credited);
         if let Err(lie) = check_block(is_block, share.block_candidate, hash) {

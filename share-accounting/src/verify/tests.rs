@@ -16,6 +16,7 @@ use bitcoin::{Amount, ScriptBuf, TxOut};
 use proptest::prelude::*;
 use std::convert::Infallible;
 use stratum::class::SizeClass;
+use stratum::job::TemplateId;
 use stratum::pot::Pot;
 
 /// 65,536 hashes a share: what is altered meets that by chance once in so many. Each is a block.
@@ -112,6 +113,32 @@ fn lie_a_share_credited_twice() {
         &format!("share credited twice: the same header as that of entry {last}"),
     );
     assert_eq!(audited_with(Seen::of_bits(3), &entries), audited(&entries), "among many that look alike");
+}
+
+#[test]
+fn lie_a_share_credited_twice_whose_job_is_long_gone_by_events_alone() {
+    let (mut entries, last) = honest_log();
+    let share = share(&mut entries, last).clone();
+    let Entry::Job(job) = &entries[share.job as usize] else { panic!("{} is no job", share.job) };
+    let template = job.template;
+    // A share of a newer template says that it came in a far future: by then the older one is replaced.
+    let mut newer = job.clone();
+    newer.template = TemplateId(template.0 + 1);
+    let at = entries.len() as u64;
+    entries.push(Entry::Job(newer));
+    let far = u64::MAX / 2;
+    entries.push(Entry::Share(Share { job: at, credited: false, received_unix_ms: far, ..share.clone() }));
+    let replaced =
+        |unix_ms, template| Entry::Chain(ChainEntry { unix_ms, event: ChainEvent::Superseded(template) });
+    entries.push(replaced(share.received_unix_ms + 1, template));
+    entries.push(replaced(share.received_unix_ms + 7_200_000, TemplateId(template.0 + 1)));
+    entries.push(Entry::Share(share));
+    resum(&mut entries);
+    let found = lies(&entries);
+    assert!(
+        found.iter().any(|lie| lie.contains(&format!("the same header as that of entry {last}"))),
+        "{found:#?}"
+    );
 }
 
 #[test]

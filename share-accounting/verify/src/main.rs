@@ -145,8 +145,8 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
 
 /// Shows how far each reading of an audit is.
 fn shown<I, E>(read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<I>, E> {
-    let mut readings = ["reading", "checking", "comparing"].into_iter();
-    move || Ok(Shown::new(readings.next().expect("an audit reads three times at most"), read()?))
+    let mut readings = ["reading", "checking", "reading again", "comparing"].into_iter();
+    move || Ok(Shown::new(readings.next().expect("an audit reads four times at most"), read()?))
 }
 
 /// Says what the audit has found; asks the node or its files, if they are named.

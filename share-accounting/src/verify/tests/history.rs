@@ -435,7 +435,7 @@ impl History {
 
     /// Puts what was kept of shares into the log; gives how many were not there.
     pub fn restore(&self, shares: Vec<BlockShare>) -> usize {
-        self.accounting.restore(shares).unwrap()
+        self.accounting.restore(shares).unwrap().logged
     }
 
     pub fn commit(&self, share: JudgedShare) {

@@ -123,3 +123,18 @@ fn who_has_moved_to_an_address_moves_on_from_it_so_many_times() {
     assert!(report.is_proven(), "{:#?}", report.findings);
     assert_eq!(report.moves.payee(&script(200)), &script(200 + hops));
 }
+
+#[test]
+fn nobody_makes_an_address_stay_by_moving_to_it() {
+    let mut history = History::new(params(40));
+    let job = history.plan(200, &honest());
+    history.mine(&job, 200, POT);
+    history.mine(&job, 219, POT);
+    let hops = u8::try_from(HOPS_MAX).unwrap();
+    for hop in 0..hops - 1 {
+        assert!(history.move_payee(200 + hop, 201 + hop));
+    }
+    // To one with shares of its own, which moves on, and to where that has gone.
+    assert!(history.move_payee(200 + hops - 1, 219) && history.move_payee(219, 220));
+    assert!(history.move_payee(220, 221) && history.move_payee(221, 3));
+}

@@ -182,8 +182,10 @@ impl Stored {
 
     fn compare(&self, listing: &mut Listing) -> anyhow::Result<()> {
         let Some(listed) = listing.take(self.index, &self.entry) else { return Ok(()) };
-        let is_so = |said: &Option<ByteArray>, known: Option<String>| {
-            said.as_ref().is_none_or(|said| said.as_utf8().is_ok_and(|said| known.as_deref() == Some(said)))
+        let is_so = |said: &Option<ByteArray>, known: Option<String>| match (said, known) {
+            (None, None) => true,
+            (Some(said), Some(known)) => said.as_utf8().is_ok_and(|said| said == known),
+            _ => false,
         };
         let script = listed.script.map(|script| script.to_hex_string());
         let index = self.index;
