@@ -11,9 +11,11 @@ use crate::machine::peak_bytes;
 use crate::report::{Report, Row, count, figure};
 use crate::stage::Stage;
 use anyhow::{Context, ensure};
-use share_accounting::entry::{Encoded, Entry, Share};
+use bitcoin::hashes::Hash;
+use share_accounting::entry::{Encoded, Entry};
 use share_accounting::log::Reader;
 use share_accounting::log::append::{Log, LogSettings};
+use share_accounting::verify::listing::Listing;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -47,6 +49,11 @@ pub fn run() -> anyhow::Result<Report> {
     let mut command = stage.program(VERIFY)?;
     command.arg("log").arg(folder.path().join("log")).arg("--json");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut output = child.stdout.take().context("it is piped")?;
+    let reading = thread::spawn(move || {
+        let mut answer = String::new();
+        output.read_to_string(&mut answer).map(|_| answer)
+    });
     let mut peak = 0;
     let status = loop {
         peak = peak.max(peak_bytes(child.id()).unwrap_or(0));
@@ -56,8 +63,7 @@ pub fn run() -> anyhow::Result<Report> {
         }
     };
     let seconds = started.elapsed().as_secs_f64();
-    let mut answer = String::new();
-    child.stdout.take().context("it is piped")?.read_to_string(&mut answer)?;
+    let answer = reading.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))??;
     ensure!(status.success(), "the log is right: {answer}");
     ensure!(answer.contains(&format!("\"shares\": {SHARES}")), "all of it was read: {answer}");
 
@@ -74,22 +80,38 @@ pub fn run() -> anyhow::Result<Report> {
 /// Writes so many further shares.
 fn append(dir: &Path, count: usize) -> anyhow::Result<()> {
     let log = dir.join("log");
-    let last = Reader::open(&log)?.last().context("the log has entries")??;
-    let (_, Entry::Share(mut share)) = last else { anyhow::bail!("the last entry is a share") };
+    // Knows the job and the payees by then.
+    let (mut listing, mut last) = (Listing::default(), None);
+    for entry in Reader::open(&log)? {
+        let (index, entry) = entry?;
+        listing.take(index, &entry);
+        last = Some((index, entry));
+    }
+    let Some((mut index, Entry::Share(mut share))) = last else { anyhow::bail!("the last entry is a share") };
     let settings = settings(dir);
     let (network, site, segment_bytes) = (settings.network, settings.params.site, settings.segment_bytes);
     let mut log = Log::open(LogSettings { dir: log, network, site, segment_bytes }, |_, _| {})?;
     let (mut entries, work, mut left) = (Encoded::default(), share.pot.work(), count);
     while left > 0 {
         entries.clear();
-        let before = share.total_work;
-        for _ in 0..left.min(TOGETHER) {
-            let payee = (share.payee + 1) % WORKERS as u32; // 1,000
-            let total_work = Work(share.total_work.0 + work.0);
-            share = Share { nonce: share.nonce + 1, payee, total_work, ..share };
-            entries.push(&Entry::Share(share.clone()));
+        let (before, together) = (share.total_work, left.min(TOGETHER));
+        for _ in 0..together {
+            share.payee = (share.payee + 1) % WORKERS as u32; // 1,000
+            share.total_work = Work(share.total_work.0 + work.0);
+            index += 1;
+            let entry = loop {
+                share.nonce += 1;
+                let entry = Entry::Share(share.clone());
+                let hash = listing.take(index, &entry).and_then(|listed| listed.hash);
+                let hash = hash.context("its job is there")?;
+                // Of 65,536 hashes one does not meet even the easiest target.
+                if share.pot.target().is_met_by(hash.as_byte_array()) {
+                    break entry;
+                }
+            };
+            entries.push(&entry);
         }
-        left -= left.min(TOGETHER);
+        left -= together;
         log.commit(&entries, before.0)?;
     }
     Ok(())
