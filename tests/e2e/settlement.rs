@@ -218,8 +218,8 @@ fn stage_with_an_old_job() -> Option<(Node, Pool, Miner)> {
     settlements(&pool).is_empty().then_some((node, pool, miner))
 }
 
-#[test]
-fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
+/// A pool whose first settlement is withdrawn, as a job from before has paid a credit of it.
+fn withdrawn() -> (Node, Pool) {
     let (node, pool, mut miner) = (0..5).find_map(|_| stage_with_an_old_job()).expect("it takes a moment");
     wait_for_state(&pool, 0, "open");
     let share = miner.find_block();
@@ -230,6 +230,12 @@ fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
         thread::sleep(Duration::from_millis(300));
         (settlements(&pool)[0]["state"] == "withdrawn").then_some(())
     });
+    (node, pool)
+}
+
+#[test]
+fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
+    let (node, pool) = withdrawn();
     // The next one pays the others.
     let (index, psbt) = wait_for_psbt(&pool, &node, 1);
     sign(&pool, &node, &index, &psbt);
@@ -362,16 +368,7 @@ fn paid(settlement: u64, block: BlockHash, txid: Txid) -> Entry {
 
 #[test]
 fn lie_a_credit_is_paid_by_a_block_and_by_a_settlement_too() {
-    let (node, pool, mut miner) = (0..5).find_map(|_| stage_with_an_old_job()).expect("it takes a moment");
-    wait_for_state(&pool, 0, "open");
-    let share = miner.find_block();
-    let answer = miner.request("mining.submit", share.params.clone());
-    assert_eq!(answer["result"], true, "{answer}");
-    wait_for("the settlement to be withdrawn", || {
-        mine_empty(&node, 1);
-        thread::sleep(Duration::from_millis(300));
-        (settlements(&pool)[0]["state"] == "withdrawn").then_some(())
-    });
+    let (node, pool) = withdrawn();
     let log = pool.data_dir().join("log");
     let (status, folder) = pool.stop();
     assert!(status.success());
