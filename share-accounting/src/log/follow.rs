@@ -72,13 +72,14 @@ impl Follower {
             let mut bytes = vec![0; BLOCK_HEADER_BYTES + header.length as usize]; // u32 fits usize
             self.file.read_exact_at(&mut bytes, self.offset).map_err(|error| self.io("read", error))?;
             let block = block_at(&bytes, 0).ok_or_else(|| self.corrupt(Corruption::Block))?;
-            let mut entries = Vec::new();
-            let read = block.entries(|index, _, entry| {
+            let (mut of_block, mut entries) = (block.entries(), Vec::new());
+            while let Some((index, _, place)) =
+                of_block.next_entry(&bytes).map_err(|(_, what)| self.corrupt(what))?
+            {
                 if index >= self.wanted {
-                    entries.push(entry);
+                    entries.push(&bytes[place]);
                 }
-            });
-            read.map_err(|(_, what)| self.corrupt(what))?;
+            }
             let goes_on = visit(&entries);
             self.step(&header);
             self.wanted = self.index;

@@ -1,12 +1,14 @@
 //! Reads the log from its files: every entry in order, or the reason why not.
 
-use super::segment::{Blocks, End, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from};
+use super::segment::{
+    Blocks, End, Entries, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from,
+};
 use super::{Corruption, LogError};
 use crate::entry::Entry;
-use crate::tree::{Tree, leaves};
-use std::collections::VecDeque;
+use crate::tree::{Tree, TreeHash, leaves};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Iterates over `(index, Entry)`; holds one segment in memory at a time.
@@ -18,7 +20,8 @@ pub struct Reader {
     segments: Vec<Segment>,
     next: usize,
     open: Option<OpenSegment>,
-    ready: VecDeque<(u64, Entry)>,
+    /// Room for the next segment.
+    room: Vec<u8>,
     /// Of the last block read.
     origin: Option<Origin>,
     tail: Option<Tail>,
@@ -35,6 +38,9 @@ struct OpenSegment {
     number: u32,
     bytes: Vec<u8>,
     blocks: Blocks,
+    /// Of the last block, and where those lie that are not in the tree yet, if it was asked for.
+    entries: Option<Entries>,
+    unhashed: Vec<Range<usize>>,
     /// Where the next segment says that this one ends.
     following: Option<Position>,
 }
@@ -144,7 +150,7 @@ impl Reader {
             segments,
             next,
             open: None,
-            ready: VecDeque::new(),
+            room: Vec::new(),
             origin: None,
             tail: None,
             tree: None,
@@ -177,47 +183,61 @@ impl Reader {
         self.tail
     }
 
-    /// Decodes the next block into `ready`, opening the next segment where needed; `false` at the end.
-    fn advance(&mut self) -> Result<bool, LogError> {
-        let Some(open) = &mut self.open else {
-            let Some(Segment { path, header }) = self.segments.get(self.next) else { return Ok(false) };
-            let bytes = fs::read(path).map_err(|error| LogError::io("read", path, error))?;
-            let following = self.segments.get(self.next + 1).map(|next| next.header.start);
-            let end = following.map_or(End::Open, |start| End::At(start.last));
-            let blocks = Blocks::new(header, end, self.origin);
-            if following.is_none() {
-                self.newest = (self.tree.clone(), self.origin);
-            }
-            self.open = Some(OpenSegment { number: header.number, bytes, blocks, following });
-            self.next += 1;
-            return Ok(true);
-        };
-        let segment = open.number;
-        let corrupt = |(offset, what): (usize, Corruption)| LogError::Corrupt {
-            segment,
-            offset: offset as u64, // usize fits u64
-            what,
-        };
-        if let Some(block) = open.blocks.next_block(&open.bytes).map_err(corrupt)? {
-            let mut encoded = Vec::new();
-            let visit = |index, entry, bytes| {
-                self.ready.push_back((index, entry));
-                encoded.push(bytes);
+    fn next_entry(&mut self) -> Result<Option<(u64, Entry)>, LogError> {
+        loop {
+            let Some(open) = &mut self.open else {
+                if !self.open_next()? {
+                    return Ok(None);
+                }
+                continue;
             };
-            block.entries(visit).map_err(corrupt)?;
-            if let Some(tree) = &mut self.tree {
-                tree.extend(leaves(&encoded));
+            if let Some((index, entry, place)) = open.next_entry()? {
+                if self.tree.is_some() {
+                    open.unhashed.push(place);
+                }
+                return Ok(Some((index, entry)));
             }
-            return Ok(true);
+            if let Some(tree) = &mut self.tree {
+                tree.extend(open.take_leaves());
+            }
+            if !open.next_block()? {
+                self.close()?;
+            }
         }
+    }
+
+    /// Opens the next segment; `false` if there is none.
+    fn open_next(&mut self) -> Result<bool, LogError> {
+        let Some(Segment { path, header }) = self.segments.get(self.next) else { return Ok(false) };
+        let mut bytes = std::mem::take(&mut self.room);
+        bytes.clear();
+        let read = File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+        read.map_err(|error| LogError::io("read", path, error))?;
+        let following = self.segments.get(self.next + 1).map(|next| next.header.start);
+        let end = following.map_or(End::Open, |start| End::At(start.last));
+        let blocks = Blocks::new(header, end, self.origin);
+        if following.is_none() {
+            self.newest = (self.tree.clone(), self.origin);
+        }
+        let (number, unhashed) = (header.number, Vec::new());
+        self.open = Some(OpenSegment { number, bytes, blocks, entries: None, unhashed, following });
+        self.next += 1;
+        Ok(true)
+    }
+
+    /// Closes the open segment, which was read to its end.
+    fn close(&mut self) -> Result<(), LogError> {
+        let Some(open) = self.open.take() else { return Ok(()) };
         let (offset, position) = (open.blocks.offset(), open.blocks.position());
         self.origin = open.blocks.origin();
         match open.following {
-            Some(start) if start != position => return Err(corrupt((offset, Corruption::Unchained))),
+            Some(start) if start != position => {
+                return Err(corrupt(open.number, (offset, Corruption::Unchained)));
+            }
             Some(_) => {}
             None => {
                 self.tail = Some(Tail {
-                    segment,
+                    segment: open.number,
                     position,
                     intact_bytes: offset as u64, // usize fits u64
                     torn_bytes: (open.bytes.len() - offset) as u64,
@@ -225,31 +245,47 @@ impl Reader {
                 });
             }
         }
-        self.open = None;
-        Ok(true)
+        self.room = open.bytes;
+        Ok(())
     }
+}
+
+impl OpenSegment {
+    /// Goes on with the next block; `false` if there is none.
+    fn next_block(&mut self) -> Result<bool, LogError> {
+        let block = self.blocks.next_block(&self.bytes).map_err(|at| corrupt(self.number, at))?;
+        self.entries = block.map(|block| block.entries());
+        Ok(self.entries.is_some())
+    }
+
+    /// The next entry of the block.
+    fn next_entry(&mut self) -> Result<Option<(u64, Entry, Range<usize>)>, LogError> {
+        let Some(entries) = &mut self.entries else { return Ok(None) };
+        entries.next_entry(&self.bytes).map_err(|at| corrupt(self.number, at))
+    }
+
+    /// Hashes of the entries that are not in the tree yet.
+    fn take_leaves(&mut self) -> Vec<TreeHash> {
+        let unhashed = std::mem::take(&mut self.unhashed);
+        let entries: Vec<_> = unhashed.into_iter().map(|place| &self.bytes[place]).collect();
+        leaves(&entries)
+    }
+}
+
+/// What is wrong at an offset of a segment.
+fn corrupt(segment: u32, (offset, what): (usize, Corruption)) -> LogError {
+    LogError::Corrupt { segment, offset: offset as u64, what } // usize fits u64
 }
 
 impl Iterator for Reader {
     type Item = Result<(u64, Entry), LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(entry) = self.ready.pop_front() {
-                return Some(Ok(entry));
-            }
-            if self.failed {
-                return None;
-            }
-            match self.advance() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.failed = true;
-                    self.ready.clear();
-                    return Some(Err(error));
-                }
-            }
+        if self.failed {
+            return None;
         }
+        let entry = self.next_entry();
+        self.failed = entry.is_err();
+        entry.transpose()
     }
 }

@@ -36,6 +36,7 @@ use super::Corruption;
 use crate::entry::Entry;
 use bitcoin::Network;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
+use std::ops::Range;
 
 /// Bytes of a segment header.
 pub const SEGMENT_HEADER_BYTES: usize = 96;
@@ -314,26 +315,49 @@ impl Blocks {
     }
 }
 
-impl<'a> Block<'a> {
-    /// Decodes the entries, each with its log index and its bytes.
+impl Block<'_> {
+    /// Steps through its entries.
+    pub fn entries(&self) -> Entries {
+        let (body, index) = (self.offset + BLOCK_HEADER_BYTES, self.header.start.index);
+        Entries {
+            offset: body,
+            end: body + self.body.len(),
+            index,
+            end_index: index + u64::from(self.header.count),
+        }
+    }
+}
+
+/// Steps through the entries of one block in its segment's bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Entries {
+    offset: usize,
+    end: usize,
+    index: u64,
+    end_index: u64,
+}
+
+impl Entries {
+    /// The next entry of the block in the segment's `bytes`, with its log index and where it lies; `None` at its end.
     ///
     /// # Errors
     /// The offset in the segment of the first byte that is no entry, and why.
-    pub fn entries(&self, mut visit: impl FnMut(u64, Entry, &'a [u8])) -> Result<(), (usize, Corruption)> {
-        let mut rest = self.body;
-        let mut index = self.header.start.index;
-        let end = index + u64::from(self.header.count);
-        let place = |rest: &[u8]| self.offset + BLOCK_HEADER_BYTES + self.body.len() - rest.len();
-        while !rest.is_empty() {
-            if index == end {
-                return Err((place(rest), Corruption::OutOfOrder));
-            }
-            let (entry, length) = Entry::decode(rest).map_err(|error| (place(rest), error.into()))?;
-            visit(index, entry, &rest[..length]);
-            rest = &rest[length..];
-            index += 1;
+    pub fn next_entry(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<Option<(u64, Entry, Range<usize>)>, (usize, Corruption)> {
+        let (offset, index) = (self.offset, self.index);
+        if (offset == self.end) != (index == self.end_index) {
+            return Err((offset, Corruption::OutOfOrder));
         }
-        if index == end { Ok(()) } else { Err((place(rest), Corruption::OutOfOrder)) }
+        if offset == self.end {
+            return Ok(None);
+        }
+        let decoded = Entry::decode(&bytes[offset..self.end]);
+        let (entry, length) = decoded.map_err(|error| (offset, error.into()))?;
+        self.offset += length;
+        self.index += 1;
+        Ok(Some((index, entry, offset..self.offset)))
     }
 }
 
@@ -357,7 +381,10 @@ pub fn recover_bytes(bytes: &[u8]) -> Result<Recovered, (usize, Corruption)> {
     let mut entries = Vec::new();
     let mut blocks = Blocks::new(&header, End::Open, None);
     while let Some(block) = blocks.next_block(bytes)? {
-        block.entries(|index, entry, _| entries.push((index, entry)))?;
+        let mut of_block = block.entries();
+        while let Some((index, entry, _)) = of_block.next_entry(bytes)? {
+            entries.push((index, entry));
+        }
     }
     let intact_bytes = blocks.offset();
     Ok(Recovered { header, entries, intact_bytes })
