@@ -13,6 +13,7 @@ pub(crate) use runs::{RUN_BYTES, Run, Runs};
 use ruint::aliases::U256;
 use runs::COUNT_MAX;
 use std::collections::HashMap;
+use stratum::hasher::SecretState;
 use stratum::pot::Pot;
 use stratum::target::Work;
 
@@ -80,7 +81,7 @@ pub struct Window {
     outside: u32,
     /// Work of the shares inside, the oldest counted in full.
     sum: u128,
-    by_payee: HashMap<u32, u128>,
+    by_payee: HashMap<u32, u128, SecretState>,
     /// Work of all shares in `runs`.
     kept: u128,
     /// Whether any share was dropped for good.
@@ -97,7 +98,7 @@ impl Window {
             tail: 0,
             outside: 0,
             sum: 0,
-            by_payee: HashMap::new(),
+            by_payee: HashMap::default(),
             kept: 0,
             dropped: false,
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use stratum::extranonce::EXTRANONCE_BYTES;
+use stratum::hasher::SecretState;
 use stratum::job::{Basis, Coinbase, JobBody, Payout, TemplateId, Transactions};
 use stratum::target::Target;
 
@@ -20,7 +21,7 @@ const NEWER_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    by_index: HashMap<u64, Job>,
+    by_index: HashMap<u64, Job, SecretState>,
     templates: BTreeMap<TemplateId, Template>,
     /// Templates that are not replaced yet.
     open: BTreeSet<TemplateId>,

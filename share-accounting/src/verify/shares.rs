@@ -223,8 +223,7 @@ impl Shares {
         if let Some(first) = self.seen.note(job.body.prev_hash, digest, index) {
             return report.found(index, Lie::Twice(first));
         }
-        let targets = [job.pot.target(), job.body.network_target];
-        report.statistics.note(share.script, &digest, targets, share.credited);
+        report.statistics.note(share.script, &digest, job.pot, job.body.network_target, share.credited);
         if let Err(lie) = check_block(is_block, share.block_candidate, hash) {
             report.found(index, lie);
         }

@@ -2,6 +2,7 @@
 //! more often than others. Nothing here is proof, and nothing here pays: so these are floating-point numbers.
 
 use std::iter;
+use stratum::pot::Pot;
 use stratum::target::Target;
 
 /// Parts of the range from 0 to the target in which hashes are counted.
@@ -16,6 +17,8 @@ pub struct Statistics {
     parts: Vec<u64>,
     /// By script number.
     pub payees: Vec<PayeeStatistics>,
+    /// The network target of the last share, and its work: a division of 256 bits.
+    network: Option<(Target, f64)>,
 }
 
 /// Of one script.
@@ -44,7 +47,7 @@ pub struct Evenness {
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { parts: vec![0; PARTS], payees: Vec::new() }
+        Self { parts: vec![0; PARTS], payees: Vec::new(), network: None }
     }
 }
 
@@ -58,15 +61,14 @@ fn part_of(target: Target, digest: &[u8; 32]) -> f64 {
 
 impl Statistics {
     /// Counts a share whose hash meets its target.
-    pub(super) fn note(
-        &mut self,
-        script: u32,
-        digest: &[u8; 32],
-        [pot, network]: [Target; 2],
-        credited: bool,
-    ) {
-        let part = (part_of(pot, digest) * PARTS as f64) as usize; // never negative
+    pub(super) fn note(&mut self, script: u32, digest: &[u8; 32], pot: Pot, network: Target, credited: bool) {
+        let part = (part_of(pot.target(), digest) * PARTS as f64) as usize; // never negative
         self.parts[part.min(PARTS - 1)] += 1;
+        let network_work = match self.network {
+            Some((last, work)) if last == network => work,
+            _ => network.work().0 as f64,
+        };
+        self.network = Some((network, network_work));
         let at = script as usize; // u32 fits usize
         if self.payees.len() <= at {
             self.payees.resize(at + 1, PayeeStatistics::default());
@@ -78,7 +80,7 @@ impl Statistics {
             payee.late += 1;
         }
         payee.blocks += u64::from(network.is_met_by(digest));
-        payee.expected_blocks += (pot.work().0 as f64 / network.work().0 as f64).min(1.0);
+        payee.expected_blocks += (pot.work().0 as f64 / network_work).min(1.0);
     }
 
     /// Whether hashes lie below their targets as chance would have them. Shares that were picked from more work than is
@@ -129,22 +131,21 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     use ruint::aliases::U256;
-    use stratum::pot::Pot;
 
-    fn pot(pot: i8) -> Target {
-        Pot::try_from(pot).unwrap().target()
+    fn pot(pot: i8) -> Pot {
+        Pot::try_from(pot).unwrap()
     }
 
     /// Hashes as work finds them, some of which are left out.
     fn worked(shares: usize, keep: impl Fn(U256) -> bool) -> Statistics {
         let mut random = StdRng::seed_from_u64(5);
         let mut statistics = Statistics::default();
-        let targets = [pot(0), pot(5)];
+        let (pot, network) = (pot(0), pot(5).target());
         let mut left = shares;
         while left > 0 {
-            let digest = U256::from_limbs(random.random()) % targets[0].value();
+            let digest = U256::from_limbs(random.random()) % pot.target().value();
             if keep(digest) {
-                statistics.note(0, &digest.to_le_bytes(), targets, true);
+                statistics.note(0, &digest.to_le_bytes(), pot, network, true);
                 left -= 1;
             }
         }
@@ -166,14 +167,14 @@ mod tests {
 
     #[test]
     fn shares_that_were_picked_do_not() {
-        let middle = pot(1).value();
+        let middle = pot(1).target().value();
         let picked = worked(2_000, |digest| digest < middle || digest.bit(3)).evenness();
         assert!(picked.chance < 1e-6, "{picked:?}");
     }
 
     #[test]
     fn who_keeps_every_second_block_back_is_seen() {
-        let network = pot(5).value();
+        let network = pot(5).target().value();
         let withheld = worked(20_000, |digest| digest > network || digest.bit(3));
         assert!(withheld.payees[0].chance_of_so_few_blocks() < 1e-6, "{:?}", withheld.payees[0]);
         // Too few to be seen among all hashes.
