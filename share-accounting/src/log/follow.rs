@@ -73,11 +73,9 @@ impl Follower {
             self.file.read_exact_at(&mut bytes, self.offset).map_err(|error| self.io("read", error))?;
             let block = block_at(&bytes, 0).ok_or_else(|| self.corrupt(Corruption::Block))?;
             let (mut of_block, mut entries) = (block.entries(), Vec::new());
-            while let Some((index, _, place)) =
-                of_block.next_entry(&bytes).map_err(|(_, what)| self.corrupt(what))?
-            {
-                if index >= self.wanted {
-                    entries.push(&bytes[place]);
+            while let Some(decoded) = of_block.next_entry(&bytes).map_err(|(_, what)| self.corrupt(what))? {
+                if decoded.index >= self.wanted {
+                    entries.push(&bytes[decoded.place]);
                 }
             }
             let goes_on = visit(&entries);

@@ -1,7 +1,7 @@
 //! Reads the log from its files: every entry in order, or the reason why not.
 
 use super::segment::{
-    Blocks, End, Entries, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from,
+    Blocks, Decoded, End, Entries, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from,
 };
 use super::{Corruption, LogError};
 use crate::entry::Entry;
@@ -191,7 +191,7 @@ impl Reader {
                 }
                 continue;
             };
-            if let Some((index, entry, place)) = open.next_entry()? {
+            if let Some(Decoded { index, entry, place }) = open.next_entry()? {
                 if self.tree.is_some() {
                     open.unhashed.push(place);
                 }
@@ -259,7 +259,7 @@ impl OpenSegment {
     }
 
     /// The next entry of the block.
-    fn next_entry(&mut self) -> Result<Option<(u64, Entry, Range<usize>)>, LogError> {
+    fn next_entry(&mut self) -> Result<Option<Decoded>, LogError> {
         let Some(entries) = &mut self.entries else { return Ok(None) };
         entries.next_entry(&self.bytes).map_err(|at| corrupt(self.number, at))
     }

@@ -338,14 +338,11 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// The next entry of the block in the segment's `bytes`, with its log index and where it lies; `None` at its end.
+    /// The next entry of the block in the segment's `bytes`; `None` at its end.
     ///
     /// # Errors
     /// The offset in the segment of the first byte that is no entry, and why.
-    pub fn next_entry(
-        &mut self,
-        bytes: &[u8],
-    ) -> Result<Option<(u64, Entry, Range<usize>)>, (usize, Corruption)> {
+    pub fn next_entry(&mut self, bytes: &[u8]) -> Result<Option<Decoded>, (usize, Corruption)> {
         let (offset, index) = (self.offset, self.index);
         if (offset == self.end) != (index == self.end_index) {
             return Err((offset, Corruption::OutOfOrder));
@@ -357,8 +354,19 @@ impl Entries {
         let (entry, length) = decoded.map_err(|error| (offset, error.into()))?;
         self.offset += length;
         self.index += 1;
-        Ok(Some((index, entry, offset..self.offset)))
+        Ok(Some(Decoded { index, entry, place: offset..self.offset }))
     }
+}
+
+/// An entry of a block.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Its log index.
+    pub index: u64,
+    /// The entry.
+    pub entry: Entry,
+    /// Where its bytes lie in the segment.
+    pub place: Range<usize>,
 }
 
 /// What one segment's bytes hold.
@@ -382,7 +390,7 @@ pub fn recover_bytes(bytes: &[u8]) -> Result<Recovered, (usize, Corruption)> {
     let mut blocks = Blocks::new(&header, End::Open, None);
     while let Some(block) = blocks.next_block(bytes)? {
         let mut of_block = block.entries();
-        while let Some((index, entry, _)) = of_block.next_entry(bytes)? {
+        while let Some(Decoded { index, entry, .. }) = of_block.next_entry(bytes)? {
             entries.push((index, entry));
         }
     }
