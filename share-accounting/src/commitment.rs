@@ -4,16 +4,18 @@
 //!
 //! ```text
 //! taggedhash("share-log/commit/v1",
-//!     version 1 = 1 ‖ network magic 4 ‖ log size 8 ‖ log root 32 ‖ weights root 32 ‖ ledger root 32 ‖ params hash 32)
+//!     version 1 = 1 ‖ network 1 ‖ log size 8 ‖ log root 32 ‖ weights root 32 ‖ ledger root 32 ‖ params hash 32)
 //! ```
 //!
-//! with numbers in little-endian. Weights and ledger are Merkle trees as [`crate::tree`] has them, a leaf for each
-//! script in script order: `script length u16 ‖ script ‖ work u128`, and `script length u16 ‖ script ‖ satoshis u64`.
+//! with numbers in little-endian, and the network as a segment header has it ([`crate::log::segment`]). Weights and
+//! ledger are Merkle trees as [`crate::tree`] has them, a leaf for each script in script order:
+//! `script length u8 ‖ script ‖ work 32`, and `script length u8 ‖ script ‖ satoshis u64`.
 //! The params hash is taggedhash("share-log/params/v1", the whole entry). So who hashes a job's share pins the head
 //! of the log that the pool has shown to it: two heads are two commitments with work on them. What the job pays is
 //! not committed: it follows from all this and from the coinbase value.
 
 use crate::entry::{Entry, Params};
+use crate::log::segment::network_code;
 use crate::tree::{Tree, TreeHash, leaves};
 use bitcoin::{Amount, Network, Script, ScriptBuf, TxOut};
 use std::collections::BTreeMap;
@@ -36,6 +38,10 @@ pub struct Commitment(pub [u8; 32]);
 pub struct ParamsHash([u8; 32]);
 
 impl ParamsHash {
+    /// That of the vectors: of no rules.
+    #[cfg(test)]
+    pub(crate) const NONE: Self = Self([0; 32]);
+
     /// Of an entry of the log.
     pub fn of(params: &Params) -> Self {
         let mut bytes = Vec::new();
@@ -64,16 +70,14 @@ pub struct Committed<'a> {
 impl Committed<'_> {
     /// The commitment to it.
     pub fn commitment(&self) -> Commitment {
-        let credits = self.credits.iter().map(|(script, sats)| line(script, &sats.to_le_bytes()));
         Commitment(tagged_hash(
             "share-log/commit/v1",
             &[
-                &[VERSION],
-                &self.network.magic().to_bytes(),
+                &[VERSION, network_code(self.network)],
                 &self.log_size.to_le_bytes(),
                 &self.log_root,
                 &weights_root(self.weights),
-                &root(credits),
+                &ledger_root(self.credits),
                 &self.params.0,
             ],
         ))
@@ -82,13 +86,20 @@ impl Committed<'_> {
 
 /// Stands for the work within a window, by script.
 pub(crate) fn weights_root(weights: &BTreeMap<ScriptBuf, Work>) -> TreeHash {
-    root(weights.iter().map(|(script, work)| line(script, &work.0.to_le_bytes())))
+    // Room for any work that a number of 256 bits can say.
+    let work = |work: &Work| [work.0.to_le_bytes(), [0; 16]].concat();
+    root(weights.iter().map(|(script, of_script)| line(script, &work(of_script))))
 }
 
-/// What is owed to a script, as a leaf stands for it.
+/// Stands for what is owed, by script.
+pub(crate) fn ledger_root(credits: &BTreeMap<ScriptBuf, u64>) -> TreeHash {
+    root(credits.iter().map(|(script, sats)| line(script, &sats.to_le_bytes())))
+}
+
+/// What belongs to a script, as a leaf stands for it.
 fn line(script: &Script, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(script.len()).expect("payees are standard scripts");
-    [&length.to_le_bytes()[..], script.as_bytes(), value].concat()
+    let length = u8::try_from(script.len()).expect("a script that is paid has 252 bytes at most");
+    [&[length][..], script.as_bytes(), value].concat()
 }
 
 fn root(lines: impl Iterator<Item = Vec<u8>>) -> TreeHash {

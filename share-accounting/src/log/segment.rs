@@ -101,7 +101,8 @@ pub struct BlockHeader {
     body_crc: u32,
 }
 
-fn network_code(network: Network) -> u8 {
+/// The byte that stands for a chain.
+pub(crate) fn network_code(network: Network) -> u8 {
     match network {
         Network::Bitcoin => 0,
         Network::Testnet => 1,

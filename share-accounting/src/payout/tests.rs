@@ -2,6 +2,8 @@
 //! (`ppa1.py DIR` writes `DIR/vectors.json`): plain Python integers, independent of this code.
 
 use super::*;
+use crate::commitment::{Committed, ParamsHash, ledger_root, weights_root};
+use crate::tree::{Tree, leaves};
 use crate::window::{Span, Window};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -75,45 +77,19 @@ fn weights_of(case: &Value) -> Weights {
     window.weights().into_iter().map(|(payee, work)| (payees[payee as usize].clone(), work)).collect()
 }
 
-/// RFC 6962 tree hash. The product commits to nothing on chain yet, so this lives with the tests.
-fn tree_hash(leaves: &[Vec<u8>]) -> [u8; 32] {
-    use bitcoin::hashes::{Hash, sha256};
-    let hash = |parts: &[&[u8]]| sha256::Hash::hash(&parts.concat()).to_byte_array();
-    match leaves {
-        [] => hash(&[]),
-        [leaf] => hash(&[&[0], leaf]),
-        _ => {
-            let left = leaves.len().next_power_of_two() / 2;
-            hash(&[&[1], &tree_hash(&leaves[..left]), &tree_hash(&leaves[left..])])
-        }
-    }
-}
-
-fn weights_root(weights: &Weights) -> [u8; 32] {
-    let leaf = |(script, work): (&ScriptBuf, &Work)| {
-        [&[script.len() as u8], script.as_bytes(), &work.0.to_le_bytes(), &[0; 16]].concat()
+/// The product's commitment to a case, in a log of entries that are 72 times the same byte.
+fn commitment(entries: usize, weights: &Weights, credits: &Sats) -> Commitment {
+    let log: Vec<_> = (0..entries).map(|nth| [nth as u8; 72]).collect();
+    let log: Vec<_> = log.iter().map(|entry| &entry[..]).collect();
+    let committed = Committed {
+        network: bitcoin::Network::Bitcoin,
+        log_size: entries as u64,
+        log_root: leaves(&log).into_iter().collect::<Tree>().root(),
+        weights,
+        credits,
+        params: ParamsHash::NONE,
     };
-    tree_hash(&weights.iter().map(leaf).collect::<Vec<_>>())
-}
-
-fn ledger_root(credits: &Sats) -> [u8; 32] {
-    let leaf = |(script, sats): (&ScriptBuf, &u64)| {
-        [&[script.len() as u8], script.as_bytes(), &sats.to_le_bytes()].concat()
-    };
-    tree_hash(&credits.iter().filter(|(_, sats)| **sats > 0).map(leaf).collect::<Vec<_>>())
-}
-
-fn commitment(entries: usize, weights: &Weights, credits: &Sats) -> [u8; 32] {
-    let log: Vec<_> = (0..entries).map(|i| vec![i as u8; 72]).collect();
-    let parts: [&[u8]; 6] = [
-        &[1, 0],
-        &(entries as u64).to_le_bytes(),
-        &tree_hash(&log),
-        &weights_root(weights),
-        &ledger_root(credits),
-        &[0; 32],
-    ];
-    tagged_hash("share-log/commit/v1", &parts)
+    committed.commitment()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -139,9 +115,8 @@ fn ppa_vectors_every_field_of_every_case_is_reproduced() {
         assert_eq!(hex(&weights_root(&weights)), text(&case["weights_root"]), "{name}");
         assert_eq!(hex(&ledger_root(&before)), text(&case["ledger_root"]), "{name}");
         let commitment = commitment(case["shares"].as_array().unwrap().len(), &weights, &before);
-        assert_eq!(hex(&commitment), text(&case["commitment"]), "{name}");
-        let op_return = [&[0x6a, 0x24], b"PPL1".as_slice(), &commitment].concat();
-        assert_eq!(hex(&op_return), text(&case["op_return"]), "{name}");
+        assert_eq!(hex(&commitment.0), text(&case["commitment"]), "{name}");
+        assert_eq!(hex(commitment.output().script_pubkey.as_bytes()), text(&case["op_return"]), "{name}");
 
         let (params, room) = params(&case["params"]);
         let value = Amount::from_sat(case["coinbase_value"].as_u64().unwrap());
