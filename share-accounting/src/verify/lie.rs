@@ -72,6 +72,17 @@ pub enum Lie {
         /// Between the two.
         seconds: u64,
     },
+    /// A header that no node takes, or will not for long.
+    #[error(
+        "share credited although its time is not between its job's and two hours after it was received: ntime {0}"
+    )]
+    Time(u32),
+    /// Work that pays one payee alone, when others were to be paid, too.
+    #[error("share credited on a job that pays one payee alone, {seconds} s after such jobs had ended")]
+    SoloEnded {
+        /// Since when.
+        seconds: u64,
+    },
     /// Work on a block that was not the newest any more.
     #[error("stale share credited: another block was the newest one for {ms} ms")]
     Stale {

@@ -293,6 +293,7 @@ impl Audit {
                 self.report.targets.entry((job.prev_hash, job.nbits)).or_insert(index);
                 if let PlanEntry::Window { ledger_block, .. } = job.plan {
                     self.report.ledgers.entry((job.prev_hash, ledger_block)).or_insert(index);
+                    self.shares.end_solo(job.template, self.plans.made_at(job.template));
                 }
                 self.report.jobs_of_unknown_age += u64::from(!self.plans.age_is_known(job.template));
                 match self.jobs.add(index, job) {

@@ -122,6 +122,11 @@ impl Plans {
         self.made.is_known(template)
     }
 
+    /// When a template was made, Unix ms, if the log says so.
+    pub fn made_at(&self, template: TemplateId) -> Option<u64> {
+        self.made.since(template).filter(|_| self.made.is_known(template))
+    }
+
     fn compute(
         &mut self,
         place: Place,

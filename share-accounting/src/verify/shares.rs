@@ -1,6 +1,6 @@
 //! Every share hashed again, many side by side.
 
-use super::jobs::Jobs;
+use super::jobs::{Jobs, start_of_epoch};
 use super::lie::Lie;
 use super::seen::Seen;
 use super::tips::Tips;
@@ -14,15 +14,17 @@ use sha256d::Header;
 use std::borrow::Cow;
 use std::sync::Arc;
 use stratum::extranonce::{EXTRANONCE_BYTES, EXTRANONCE1_BYTES, Extranonce1, Extranonce2};
-use stratum::job::{Filling, Job, JobBody, Roll};
+use stratum::job::{Basis, Filling, Job, JobBody, Roll, TemplateId};
 use stratum::payee::PayeeTag;
 use stratum::pot::Pot;
+use stratum::share::{NTIME_AHEAD_MAX_S, SOLO_AFTER_MAX};
 
 /// Shares that are hashed together.
 const TOGETHER: usize = 64;
 /// What may lie between the moment when a template is replaced and that when a miner is told, beside the 120 s.
 const TELLING_MS: u64 = 10_000;
 const CREDITED_MS: u64 = 120_000 + TELLING_MS;
+const SOLO_MS: u64 = SOLO_AFTER_MAX.as_millis() as u64 + TELLING_MS; // 2,000
 
 /// Shares on their way through the hashing, and what must be remembered of those behind it.
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ pub(super) struct Shares {
     /// Tag of each script, by number.
     tags: Vec<PayeeTag>,
     tips: Tips,
+    /// Where the newest epoch's templates begin that pay a window, and when the first of them was made, Unix ms.
+    solo_ended: Option<(TemplateId, u64)>,
 }
 
 #[derive(Debug)]
@@ -139,13 +143,14 @@ impl Shares {
         };
         jobs.received(body.template, share.received_unix_ms);
         let late = jobs.superseded_at(&body).map_or(0, |at| share.received_unix_ms.saturating_sub(at));
-        if share.credited && late > CREDITED_MS {
-            report.found(index, Lie::TooOld { seconds: late / 1_000 });
-        }
-        let stale_credit_ms = books.params.as_ref().map_or(0, |params| params.stale_credit_ms.into());
-        let stale = self.tips.stale_for(body.prev_hash, share.received_unix_ms, stale_credit_ms);
-        if let Some(ms) = stale.filter(|_| share.credited) {
-            report.found(index, Lie::Stale { ms });
+        if share.credited {
+            if late > CREDITED_MS {
+                report.found(index, Lie::TooOld { seconds: late / 1_000 });
+            }
+            let stale_credit_ms = books.params.as_ref().map_or(0, |params| params.stale_credit_ms.into());
+            if let Err(lie) = self.check_credit(share, &body, stale_credit_ms) {
+                report.found(index, lie);
+            }
         }
         report.credited += u64::from(share.credited);
         let script = registry.script_number(share.payee).expect("the books have booked it");
@@ -154,6 +159,32 @@ impl Shares {
         self.waiting.push(Waiting { index, job, roll, script, credited, block_candidate });
         if self.waiting.len() >= TOGETHER {
             self.hash(registry, report);
+        }
+    }
+
+    /// That a share with credit is none that a pool refuses, whatever its hash.
+    fn check_credit(&self, share: &Share, body: &JobBody, stale_credit_ms: u64) -> Result<(), Lie> {
+        let received = share.received_unix_ms;
+        if let Some(ms) = self.tips.stale_for(body.prev_hash, received, stale_credit_ms) {
+            return Err(Lie::Stale { ms });
+        }
+        let latest = (received / 1_000).saturating_add(NTIME_AHEAD_MAX_S.into());
+        if share.ntime < body.ntime_min || u64::from(share.ntime) > latest {
+            return Err(Lie::Time(share.ntime));
+        }
+        let is_solo = matches!(body.payout.basis, Basis::Solo { .. });
+        let of_epoch = |(epoch, _): &(TemplateId, u64)| is_solo && *epoch == start_of_epoch(body.template);
+        let since = self.solo_ended.filter(of_epoch).map_or(0, |(_, ended)| received.saturating_sub(ended));
+        if since > SOLO_MS { Err(Lie::SoloEnded { seconds: since / 1_000 }) } else { Ok(()) }
+    }
+
+    /// There is a job that pays a window. When its template was made, Unix ms, is not always known.
+    pub fn end_solo(&mut self, template: TemplateId, made_at: Option<u64>) {
+        let (epoch, known) = (start_of_epoch(template), self.solo_ended);
+        if let Some(at) =
+            made_at.filter(|at| known.is_none_or(|(before, ended)| before < epoch || *at < ended))
+        {
+            self.solo_ended = Some((epoch, at));
         }
     }
 

@@ -18,6 +18,7 @@ use std::convert::Infallible;
 use stratum::class::SizeClass;
 use stratum::job::TemplateId;
 use stratum::pot::Pot;
+use stratum::share::NTIME_AHEAD_MAX_S;
 
 /// 65,536 hashes a share: what is altered meets that by chance once in so many. Each is a block.
 const HARD: i8 = -16;
@@ -219,6 +220,57 @@ fn lie_a_share_of_a_replaced_job_although_the_log_does_not_note_it() {
     let entries = history.entries();
     let last = *shares(&entries).last().unwrap();
     assert_lie(&entries, last, "share credited 131 s after its job was replaced");
+}
+
+/// An honest log whose last share has a time as far ahead as it may be.
+fn log_of_a_share_ahead_of_time() -> (Vec<Entry>, usize) {
+    let mut history = lived(20, &honest());
+    let job = history.plan(1, &honest());
+    history.ntime = (history.unix_ms() / 1_000) as u32 + NTIME_AHEAD_MAX_S;
+    history.mine_no_block(&job, 1);
+    let entries = history.entries();
+    assert_eq!(lies(&entries), [""; 0]);
+    let last = *shares(&entries).last().unwrap();
+    (entries, last)
+}
+
+#[test]
+fn lie_a_rejected_share_credited_that_is_too_far_ahead_of_time() {
+    let (mut entries, last) = log_of_a_share_ahead_of_time();
+    share(&mut entries, last).received_unix_ms -= 2_000;
+    assert_lie(&entries, last, "two hours after it was received");
+    share(&mut entries, last).credited = false;
+    resum(&mut entries);
+    assert_eq!(lies(&entries), [""; 0]);
+}
+
+#[test]
+fn lie_a_rejected_share_credited_that_is_older_than_its_job_allows() {
+    let (mut entries, last) = log_of_a_share_ahead_of_time();
+    let at = share(&mut entries, last).job as usize;
+    let ntime = share(&mut entries, last).ntime;
+    let Entry::Job(job) = &mut entries[at] else { panic!("entry {at} is no job") };
+    job.ntime_min = ntime + 1;
+    assert_lie(&entries, last, "its time is not between its job's and");
+}
+
+#[test]
+fn lie_a_rejected_share_credited_whose_job_pays_one_payee_when_others_have_worked() {
+    for (seconds, is_lie) in [(11, false), (13, true)] {
+        let mut history = History::new(params(12));
+        let solo = history.plan(1, &honest());
+        history.mine_no_block(&solo, 1);
+        let job = history.next(&solo, 1);
+        history.mine_no_block(&job, 2);
+        history.pass(seconds);
+        history.mine_no_block(&solo, 1);
+        let entries = history.entries();
+        let last = *shares(&entries).last().unwrap();
+        match is_lie {
+            true => assert_lie(&entries, last, "pays one payee alone, 13 s after such jobs had ended"),
+            false => assert_eq!(lies(&entries), [""; 0]),
+        }
+    }
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub struct History {
     pub class: SizeClass,
     /// Bytes of room that a crook does not give to miners.
     pub kept_out: u32,
+    /// Of the headers of shares.
+    pub ntime: u32,
 }
 
 /// Rules with everything in them, and a window of `shares` shares of [`POT`].
@@ -144,6 +146,7 @@ impl History {
             ahead_ms: 0,
             class: SizeClass::B755,
             kept_out: 0,
+            ntime: 100,
         };
         history.new_tip(BlockHash::from_byte_array([1; 32]));
         history
@@ -164,7 +167,7 @@ impl History {
         self.accounting.event(self.unix_ms(), event).unwrap();
     }
 
-    fn unix_ms(&self) -> u64 {
+    pub fn unix_ms(&self) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
         now + self.ahead_ms
     }
@@ -498,7 +501,7 @@ impl History {
             let roll = Roll {
                 extranonce1: Extranonce1([9, 0, 0, 1]),
                 extranonce2: Extranonce2::from([5; 8]),
-                ntime: 100,
+                ntime: self.ntime,
                 nonce: self.nonce,
                 version: 0x2000_0000,
             };
