@@ -30,7 +30,7 @@ fn load(template: &Template) -> (u64, u64, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(if std::env::var_os("SLUICE_LONG").is_some() { 100_000 } else { 256 }))]
 
     #[test]
     fn cb_06_cb_09_what_is_left_fits_keeps_parents_and_is_worth_its_fees(

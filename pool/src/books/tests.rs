@@ -284,8 +284,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    // Every case writes a real database with full synchronisation.
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    // Every case writes a real database and asks a node about long chains. That of the ledger alone is made more often.
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn i9_credits_at_a_tip_depend_on_the_chain_of_that_tip_alone(
         steps in proptest::collection::vec(step(), 1..12),

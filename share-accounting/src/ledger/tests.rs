@@ -234,7 +234,7 @@ fn sums_that_overflow_are_refused() {
 
 proptest! {
     // Every case writes a real database with full synchronisation.
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(crate::testing::cases())]
     #[test]
     fn i9_orphaned_blocks_leave_no_trace_in_the_ledger(
         deltas in proptest::collection::vec((proptest::collection::btree_map(1_u8..6, 1_i64..1_000, 1..4), any::<bool>()), 1..12)

@@ -173,7 +173,7 @@ mod histories {
 
     proptest! {
         // Every commit is a real one, synchronised to disk.
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(crate::testing::cases())]
         #[test]
         fn i10_i11_replay_equals_live_and_only_accepted_shares_weigh_over_random_histories_and_restarts(
             steps in proptest::collection::vec(step(), 1..20)
