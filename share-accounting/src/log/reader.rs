@@ -4,7 +4,7 @@ use super::segment::{
     Blocks, Decoded, End, Entries, Origin, Position, SEGMENT_HEADER_BYTES, SegmentHeader, any_block_from,
 };
 use super::{Corruption, LogError};
-use crate::entry::Entry;
+use crate::entry::{Entry, SHARE_BYTES};
 use crate::tree::{Tree, TreeHash, leaves};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -176,6 +176,13 @@ impl Reader {
     /// Headers of all segments, oldest first.
     pub fn headers(&self) -> impl Iterator<Item = &SegmentHeader> {
         self.segments.iter().map(|segment| &segment.header)
+    }
+
+    /// About how many entries there are: the newest segment's are counted as if all were shares.
+    pub fn about_entries(&self) -> u64 {
+        let Some(Segment { path, header }) = self.segments.last() else { return 0 };
+        let bytes = fs::metadata(path).map_or(0, |file| file.len());
+        header.start.index.saturating_add(bytes / SHARE_BYTES as u64)
     }
 
     /// Where the log ends; known once the iterator has ended without an error.

@@ -45,7 +45,7 @@ use plans::Plans;
 use seen::Seen;
 use shares::Shares;
 use statistics::Statistics;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::target::Work;
 use survey::Survey;
@@ -91,6 +91,8 @@ pub struct Report {
     pub total_work: u128,
     /// Blocks that shares of this log solve, by the share's index.
     pub blocks: BTreeMap<u64, BlockHash>,
+    /// Those among them that earn nothing: they came too late for their job, or are refused by every node.
+    pub blocks_without_credit: BTreeSet<u64>,
     /// The block that each job that pays a window builds on, and the pool block that its ledger is of, with the first
     /// entry that says so. A node can tell whether it is the newest one there.
     pub ledgers: BTreeMap<(BlockHash, BlockHash), u64>,

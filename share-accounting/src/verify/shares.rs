@@ -243,6 +243,9 @@ impl Shares {
         let is_block = job.body.network_target.is_met_by(&digest);
         if is_block {
             report.blocks.insert(index, hash);
+            if !share.credited {
+                report.blocks_without_credit.insert(index);
+            }
         }
         if self.seen.has_forgotten(&job.body.prev_hash) {
             // Whether it is there twice cannot be told; without credit it does not matter.

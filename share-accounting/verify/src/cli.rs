@@ -37,6 +37,19 @@ pub enum Command {
     Export(ExportArgs),
 }
 
+impl Command {
+    /// Whether programs read the answer.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Log(args) => args.common.json,
+            Self::Published(args) => args.common.json,
+            Self::Witness(_) => false,
+            #[cfg(feature = "export")]
+            Self::Export(_) => false,
+        }
+    }
+}
+
 /// Of `export`.
 #[cfg(feature = "export")]
 #[derive(Debug, Args)]
@@ -120,7 +133,7 @@ pub struct Common {
     /// that prunes. The node may be running.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["rpc", "cookie_file"])]
     pub blocks: Option<PathBuf>,
-    /// Answer as JSON.
+    /// Answer as JSON, also where a lie ends the check before it is through (`lies`), or trouble does (`could_not_check`).
     #[arg(long)]
     pub json: bool,
 }

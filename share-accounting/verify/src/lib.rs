@@ -71,15 +71,19 @@ pub fn run() -> ExitCode {
         Ok(Verdict::Proven) => ExitCode::SUCCESS,
         Ok(Verdict::Unchecked) => ExitCode::from(EXIT_UNCHECKED),
         Ok(Verdict::Lie) => ExitCode::from(EXIT_LIE),
-        Err(error) if error.is::<SignedLie>() => {
-            eprintln!("sluice-verify: a lie: {error}");
-            ExitCode::from(EXIT_LIE)
-        }
-        Err(error) => {
-            eprintln!("sluice-verify: could not check: {error:#}");
-            ExitCode::from(EXIT_UNCHECKED)
-        }
+        Err(error) => failed(&error, cli.command.wants_json()),
     }
+}
+
+/// Says why there is no audit: without one, too, two signed heads can be a lie.
+fn failed(error: &anyhow::Error, json: bool) -> ExitCode {
+    let is_lie = error.is::<SignedLie>();
+    eprintln!("sluice-verify: {}: {error:#}", if is_lie { "a lie" } else { "could not check" });
+    if json {
+        let answer = words::json_of_failure(&format!("{error:#}"), is_lie);
+        let _ = writeln!(std::io::stdout().lock(), "{answer:#}");
+    }
+    ExitCode::from(if is_lie { EXIT_LIE } else { EXIT_UNCHECKED })
 }
 
 enum Verdict {
@@ -98,7 +102,8 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
         anyhow::bail!("there is no share log in {}", args.dir.display());
     };
     let network = header.network;
-    let report = audit(network, Some(header.log_id), shown(|| Reader::open(&args.dir)))?;
+    let entries = first.about_entries();
+    let report = audit(network, Some(header.log_id), shown(entries, || Reader::open(&args.dir)))?;
     answer(&args.common, network, &report, None)
 }
 
@@ -106,7 +111,8 @@ fn check_log(args: &LogArgs) -> anyhow::Result<Verdict> {
 fn check_file(args: &LogArgs) -> anyhow::Result<Verdict> {
     let file = Exported::open(&args.dir)?;
     let (about, root) = (file.about(), file.check()?);
-    let report = audit(about.network, about.log_id, shown(|| Ok::<_, anyhow::Error>(file.entries())))?;
+    let report =
+        audit(about.network, about.log_id, shown(file.size(), || Ok::<_, anyhow::Error>(file.entries())))?;
     anyhow::ensure!(report.root == root || !report.is_honest(), "the file has changed meanwhile");
     answer(&args.common, about.network, &report, None)
 }
@@ -123,8 +129,8 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     // Before the newest head: the log under that goes on from it.
     let cosigned = args.url.as_ref().map(|url| fetch::fetch_if_there(url, "cosigned"));
     let mut mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
-    let report =
-        audit(mirror.network(), verifier.log_id(), shown(|| Ok::<_, anyhow::Error>(mirror.entries())))?;
+    let read = shown(mirror.head().size, || Ok::<_, anyhow::Error>(mirror.entries()));
+    let report = audit(mirror.network(), verifier.log_id(), read)?;
     anyhow::ensure!(
         report.root == mirror.head().root || !report.is_honest(),
         "the copy has changed meanwhile"
@@ -147,10 +153,10 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
     answer(&args.common, mirror.network(), &report, Some(&promised))
 }
 
-/// Shows how far each reading of an audit is.
-fn shown<I, E>(read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<I>, E> {
+/// Shows how far each reading of an audit is, of about so many entries.
+fn shown<I, E>(entries: u64, read: impl Fn() -> Result<I, E>) -> impl FnMut() -> Result<Shown<I>, E> {
     let mut readings = ["reading", "checking", "reading again", "comparing"].into_iter();
-    move || Ok(Shown::new(readings.next().expect("an audit reads four times at most"), read()?))
+    move || Ok(Shown::new(readings.next().expect("an audit reads four times at most"), entries, read()?))
 }
 
 /// Says what the audit has found; asks the node or its files, if they are named.

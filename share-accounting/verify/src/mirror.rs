@@ -6,6 +6,7 @@
 use crate::export::Exported;
 use crate::fetch::{check_address, fetch};
 use crate::kept::{Kept, SignedLie, old_head, write};
+use crate::progress::Bar;
 use anyhow::{Context, bail, ensure};
 use bitcoin::Network;
 use share_accounting::entry::Entry;
@@ -227,7 +228,9 @@ impl Mirror {
     }
 
     fn fetch_entries(&self, url: &str) -> anyhow::Result<()> {
+        let mut bar = Bar::new("fetching", "entries", self.head.size);
         for place in self.bundles() {
+            bar.is_at(place.number * WIDTH as u64);
             let path = self.dir.join(place.path());
             if !path.exists() {
                 write(&path, &fetch(url, &place.path())?)?;

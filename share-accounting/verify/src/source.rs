@@ -3,6 +3,7 @@
 
 use crate::chain::State;
 use crate::cli::Common;
+use crate::progress::Bar;
 use anyhow::{Context, anyhow};
 use bitcoin::{Block, BlockHash, Network, OutPoint};
 use std::collections::{HashMap, HashSet};
@@ -45,7 +46,12 @@ impl Source {
     /// It does not answer, or follows another chain.
     pub fn named(args: &Common, network: Network) -> anyhow::Result<Option<Self>> {
         if let Some(dir) = &args.blocks {
-            let files = BlockFiles::open(dir, network).context("block files")?;
+            let mut bar: Option<Bar> = None;
+            let tell = |file: u32, files: u32| {
+                bar.get_or_insert_with(|| Bar::new("reading", "block files", files.into()))
+                    .is_at(file.into());
+            };
+            let files = BlockFiles::open_telling(dir, network, tell).context("block files")?;
             return Ok(Some(Self::Files(files)));
         }
         let Some(named) = &args.node else { return Ok(None) };

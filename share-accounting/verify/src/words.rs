@@ -19,6 +19,8 @@ pub const NEVER_PROVEN: &[&str] = &[
     "that nobody was shown another log: compare the root with what others were shown",
     "the order of shares within one commit, and the times that the pool wrote beside them",
     "that payees are different people, and what was paid to anybody outside the coinbase",
+    "that all miners got new work at the same time, and the same transactions in it",
+    "which shares were refused: only a proxy's journal shows them",
     "that the pool has noted each new tip, on which it depends what is too late",
     "that what is owed will be paid: the holder of the reserve's key must sign for it",
 ];
@@ -29,6 +31,13 @@ pub fn list(text: &mut String, title: &str, lines: &[String]) {
     for line in lines {
         let _ = writeln!(text, "  - {line}");
     }
+}
+
+/// For programs, where no audit came to its end.
+pub fn json_of_failure(words: &str, is_lie: bool) -> Value {
+    let lies: Vec<_> = is_lie.then(|| json!({"entry": null, "what": words})).into_iter().collect();
+    let trouble = (!is_lie).then_some(words);
+    json!({"proven": false, "lies_total": lies.len(), "lies": lies, "could_not_check": trouble})
 }
 
 /// All there is to say.
@@ -220,8 +229,16 @@ impl Answer<'_> {
             Some(chain) => chain.custody.is_known(),
             None => self.report.may_be_paid() == 0,
         };
+        let has_unknown =
+            self.fates().is_some_and(|fates| fates.iter().any(|fate| self.may_be_kept_back(fate)));
         let is_witnessed = self.promised.is_none_or(|promised| promised.witnessed.is_enough());
-        self.is_honest() && self.report.is_proven() && is_known && is_witnessed
+        self.is_honest() && self.report.is_proven() && is_known && !has_unknown && is_witnessed
+    }
+
+    /// Whether a block was handed to no node that the verifier's has heard of. One without credit came too late, or no node
+    /// would take it.
+    fn may_be_kept_back(&self, fate: &Fate) -> bool {
+        fate.state == State::Unknown && !self.report.blocks_without_credit.contains(&fate.entry)
     }
 
     fn lies_total(&self) -> u64 {

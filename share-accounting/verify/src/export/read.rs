@@ -129,7 +129,7 @@ impl Exported {
     /// It does not, or the file cannot be read.
     pub fn check(&self) -> anyhow::Result<TreeHash> {
         let (mut listing, mut tree, mut unhashed) = (Listing::default(), Tree::default(), Vec::new());
-        for row in Shown::new("comparing", self.rows()) {
+        for row in Shown::new("comparing", self.size, self.rows()) {
             let row = row?;
             row.compare(&mut listing).with_context(|| self.path.display().to_string())?;
             unhashed.push(row.bytes());

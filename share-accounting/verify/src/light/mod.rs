@@ -7,6 +7,7 @@ mod words;
 use crate::cli::PublishedArgs;
 use crate::fetch::{check_address, fetch, fetch_if_there};
 use crate::kept::{Kept, SignedLie, old_head};
+use crate::progress::Bar;
 use crate::receipts::{self, Checked, Holder};
 use crate::{Verdict, light::words::LightAnswer};
 use anyhow::{Context, anyhow};
@@ -42,9 +43,13 @@ pub fn check(args: &PublishedArgs, url: &str, verifier: &LogVerifier) -> anyhow:
     let registration = |payee| registration(url, payee);
     let mut light = Light::new(&log, &registration).map_err(failed)?;
     // What is drawn can be known to nobody before the head is signed.
-    for number in light.draw(args.samples, &mut rand::rng()) {
+    let drawn = light.draw(args.samples, &mut rand::rng());
+    let mut bar = Bar::new("sampling", "shares", u64::from(args.samples));
+    for (nth, number) in (0..).zip(drawn) {
+        bar.is_at(nth);
         light.sample(number).map_err(failed)?;
     }
+    drop(bar);
     let mut held = Held { log: &log, light };
     let receipts = match &args.receipts {
         None => Checked::default(),

@@ -103,10 +103,23 @@ impl BlockFiles {
     /// # Errors
     /// A file cannot be read, is missing or damaged, or is of another network.
     pub fn open(dir: &Path, network: Network) -> Result<Self, BlockFilesError> {
+        Self::open_telling(dir, network, |_, _| ())
+    }
+
+    /// The same, and tells before each file how many are read, and how many there are.
+    ///
+    /// # Errors
+    /// As [`BlockFiles::open`].
+    pub fn open_telling(
+        dir: &Path,
+        network: Network,
+        mut tell: impl FnMut(u32, u32),
+    ) -> Result<Self, BlockFilesError> {
         let files = count(dir)?;
         let mut folder = Folder { dir, key: key(dir)?, network, magic: None };
         let mut found = Vec::new();
         for file in 0..files {
+            tell(file, files);
             folder.read(file, file + 1 == files, &mut found)?;
         }
         let key = folder.key;
