@@ -1,11 +1,11 @@
 //! A disk that fills up under a running pool.
 
+use crate::verify::ask;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use rusqlite::Connection;
 use serde_json::json;
 use share_accounting::entry::Share;
-use sluice_tests::support::binary;
 use sluice_tests::support::log::Log;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
@@ -14,7 +14,6 @@ use sluice_tests::support::small_disk::{fill, on_a_small_disk};
 use sluice_tests::support::wait_for;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use template::submit;
 
 /// A pool with its data in a folder. Its miners find shares at once, and none of them is a block by chance:
@@ -63,11 +62,8 @@ fn proven_with(data: &Path, node: &Node, hash: BlockHash) -> Vec<bool> {
     let of_block = |share: &&Share| log.header_hash(share) == hash.to_byte_array();
     let shares = log.shares().filter(of_block).map(|share| share.credited).collect();
     assert_eq!(log.jobs_left_out, 0);
-    let rpc = format!("127.0.0.1:{}", node.rpc_port);
-    let mut verify = Command::new(binary("sluice-verify"));
-    verify.arg("log").arg(data.join("log")).args(["--rpc", &rpc, "--cookie-file"]).arg(node.cookie_file());
-    let output = verify.output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", output.stdout.escape_ascii());
+    let (code, answer) = ask(&data.join("log"), node);
+    assert_eq!(code, Some(0), "{answer:#}");
     shares
 }
 

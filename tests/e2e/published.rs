@@ -48,6 +48,32 @@ pub fn verify(pool: &Pool, copy: &Path, more: &[&str]) -> Output {
     command.args(more).output().unwrap()
 }
 
+/// Has a fresh copy of a pool's log fetched and proven by the node alone, once the pool has come to rest: after a restart.
+/// Gives the settings of the pool, which has ended then, and what was proven.
+pub fn stop_and_prove(pool: Pool, node: &Node) -> (PoolBuilder, Value) {
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    let pool = builder.start();
+    let (copy, rpc, cookie) =
+        (TempDir::new().unwrap(), format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
+    let asked = ["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()];
+    let (code, answer) = crate::verify::json(&verify(&pool, copy.path(), &asked));
+    assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
+    let (status, builder) = pool.stop();
+    assert!(status.success());
+    (builder, answer)
+}
+
+/// What is published says of work, blocks and money what the pool's own log says.
+pub fn assert_same_verdict(published: &Value, log: &Value) {
+    let verdict =
+        ["proven", "lies", "shares", "total_work", "blocks", "statistics", "settlements", "reserve_sats"];
+    for part in verdict {
+        assert!(!log[part].is_null(), "{part}: {log:#}");
+        assert_eq!(published[part], log[part], "{part}");
+    }
+}
+
 pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

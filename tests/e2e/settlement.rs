@@ -2,7 +2,8 @@
 //! `sluice-verify` from the log and the node.
 
 use super::export::assert_same_from_a_file;
-use crate::verify::forge;
+use crate::published::{assert_same_verdict, stop_and_prove};
+use crate::verify::{ask, forge, json as answer_of, verify, verify_files};
 use bitcoin::hashes::Hash;
 use bitcoin::psbt::Psbt;
 use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use share_accounting::entry::{ChainEntry, ChainEvent, Encoded, Entry, Settlement};
 use share_accounting::log::Reader;
 use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
-use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
@@ -18,7 +18,6 @@ use sluice_tests::support::wait_for;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -101,30 +100,14 @@ fn wait_for_mempool(node: &Node) -> String {
     })
 }
 
-fn verify(log: &Path, node: &Node) -> (Option<i32>, Value) {
-    let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
-    answer(log, &["--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()])
-}
-
-fn verify_files(log: &Path, node: &Node) -> (Option<i32>, Value) {
-    answer(log, &["--blocks", node.blocks_dir().to_str().unwrap()])
-}
-
 /// As the node has it, and as its block files do, while it runs and when it has stopped. The pool must have ended: its
 /// log is read more than once.
 fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
-    let asked = verify(log, &node);
+    let asked = ask(log, &node);
     assert_eq!(asked, verify_files(log, &node));
     node.stop();
     assert_eq!(asked, verify_files(log, &node));
     asked
-}
-
-fn answer(log: &Path, more: &[&str]) -> (Option<i32>, Value) {
-    let mut command = Command::new(binary("sluice-verify"));
-    let output = command.arg("log").arg(log).arg("--json").args(more).output().unwrap();
-    let answer = serde_json::from_slice(&output.stdout);
-    (output.status.code(), answer.unwrap_or_else(|_| panic!("{}", output.stderr.escape_ascii())))
 }
 
 fn logged(log: &Path) -> Vec<Settlement> {
@@ -181,9 +164,9 @@ fn what_is_owed_is_settled_after_maturity_again_after_a_reorganisation_and_all_o
     mine(&pool, &node, 1);
 
     let log = pool.data_dir().join("log");
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
+    let (_folder, published) = stop_and_prove(pool, &node);
     let (code, answer) = verify_each_way(&log, node);
+    assert_same_verdict(&published, &answer);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
     let settled = answer["settlements"].as_array().unwrap();
     assert_eq!(settled.len(), 2, "{answer:#}");
@@ -243,11 +226,11 @@ fn a_settlement_is_withdrawn_when_a_job_from_before_has_paid_a_credit_of_it() {
     node.generate(1, &address(99, node.network));
     wait_for_state(&pool, 1, "paid");
     let log = pool.data_dir().join("log");
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
+    let (_folder, published) = stop_and_prove(pool, &node);
     let logged = logged(&log);
     assert!(logged[1].total() < logged[0].total(), "{logged:?}");
     let (code, answer) = verify_each_way(&log, node);
+    assert_same_verdict(&published, &answer);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
 }
 
@@ -317,7 +300,7 @@ fn lie_the_reserve_is_spent_by_something_else() {
     };
     // Long before the pool says so.
     let answer = wait_for("the lie to be found", || {
-        let (code, answer) = verify(&log, &node);
+        let (code, answer) = ask(&log, &node);
         (code == Some(1)).then_some(answer)
     });
     assert_lie(&answer);
@@ -392,14 +375,14 @@ fn lie_a_credit_is_paid_by_a_block_and_by_a_settlement_too() {
         entries.push(paid(index, block, txid));
     });
     for log in [silent, loud] {
-        let (code, answer) = verify(&log, &node);
+        let (code, answer) = ask(&log, &node);
         let lies = answer["lies"].as_array().unwrap();
         let words = "the settlement is paid, and so were credits of it by a block";
         assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
         assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
         assert_eq!(verify_files(&log, &node), (code, answer));
         // Without the chain it cannot be known.
-        let (code, answer) = self::answer(&log, &[]);
+        let (code, answer) = answer_of(&verify(&log, &["--json"]));
         assert_eq!((code, &answer["proven"]), (Some(2), &json!(false)), "{answer:#}");
     }
 }
@@ -428,11 +411,11 @@ fn lie_a_settlement_that_is_not_paid_is_called_paid() {
     let log = pool.data_dir().join("log");
     let (status, folder) = pool.stop();
     assert!(status.success());
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = ask(&log, &node);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "an open one is no lie: {answer:#}");
     write(&log, &node, &paid(index, BlockHash::from_byte_array([7; 32]), Txid::from_byte_array([8; 32])));
     // It may yet be.
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = ask(&log, &node);
     let words = format!("that the settlement of entry {index} is paid, as the log says");
     let unproven = answer["not_proven"].as_array().unwrap();
     assert!(unproven.iter().any(|line| line.as_str().unwrap().starts_with(&words)), "{answer:#}");
@@ -444,7 +427,7 @@ fn lie_a_settlement_that_is_not_paid_is_called_paid() {
     mine(&pool, &node, 1);
     let (status, _folder) = pool.stop();
     assert!(status.success());
-    let (code, answer) = verify(&log, &node);
+    let (code, answer) = ask(&log, &node);
     let lies = answer["lies"].as_array().unwrap();
     let words = "the settlement is said to be paid, and is not: what it spends is there, 1";
     assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");

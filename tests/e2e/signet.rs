@@ -1,16 +1,13 @@
 //! All that a pool does with money, on a chain whose blocks take work: proven from what it publishes and a node alone.
 
-use crate::published::key;
-use serde_json::{Value, json};
+use crate::published::stop_and_prove;
+use serde_json::Value;
 use share_accounting::entry::{Entry, PlanEntry};
 use share_accounting::log::Reader;
-use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, RESERVE, address};
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
-use tempfile::TempDir;
 
 const PAYEES: u8 = 40;
 const FEE: u8 = 201;
@@ -55,26 +52,15 @@ fn forty_payees_on_three_sizes_are_paid_and_owed_on_a_signet_and_all_of_it_is_pr
     while node.height() < 5 || ![FEE, DONATION, RESERVE].into_iter().all(is_paid) {
         mine(&pool, &node);
     }
-    let (key, copy) = (key(&pool), TempDir::new().unwrap());
-    let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let owed: Value = serde_json::from_str(&pool.http("/pool/ledger").unwrap()).unwrap();
-    // From what is published once the pool has come to rest, after a restart.
-    let (_, builder) = pool.stop();
-    let pool = builder.start();
-    let mut command = Command::new(binary("sluice-verify"));
-    command.arg("published").arg(copy.path()).args(["--url", &url, "--key", &key, "--json"]);
-    command.args(["--rpc", &format!("127.0.0.1:{}", node.rpc_port)]);
-    command.arg("--cookie-file").arg(node.cookie_file());
-    let output = command.output().unwrap();
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
+    let (folder, answer) = stop_and_prove(pool, &node);
     let blocks = answer["blocks"].as_array().unwrap();
     assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() >= 5, "{answer:#}");
     assert!(answer["reserve_sats"].as_u64().is_some_and(|sats| sats > 0), "{answer:#}");
     assert!(owed["owed_sats"].as_u64().is_some_and(|sats| sats > 0), "{owed:#}");
 
     let entries: Vec<Entry> =
-        Reader::open(&pool.data_dir().join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
+        Reader::open(&folder.data_dir().join("log")).unwrap().map(|entry| entry.unwrap().1).collect();
     let mut pots = BTreeMap::<u32, BTreeSet<i8>>::new();
     for entry in &entries {
         if let Entry::Share(share) = entry {

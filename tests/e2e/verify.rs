@@ -1,5 +1,6 @@
 //! `sluice-verify` on the log of a real pool, and on one that was altered.
 
+use crate::published::{assert_same_verdict, stop_and_prove};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
@@ -16,27 +17,28 @@ use std::path::Path;
 use std::process::{Command, Output};
 use stratum::v2::client::Kind;
 
-fn verify(log: &Path, more: &[&str]) -> Output {
+pub fn verify(log: &Path, more: &[&str]) -> Output {
     Command::new(binary("sluice-verify")).arg("log").arg(log).args(more).output().unwrap()
 }
 
-fn ask(log: &Path, node: &Node) -> Output {
+/// As the node has it.
+pub fn ask(log: &Path, node: &Node) -> (Option<i32>, Value) {
     let (rpc, cookie) = (format!("127.0.0.1:{}", node.rpc_port), node.cookie_file());
-    verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()])
+    json(&verify(log, &["--json", "--rpc", &rpc, "--cookie-file", cookie.to_str().unwrap()]))
 }
 
 /// As the node has it, and as its block files do.
 fn verify_json(log: &Path, node: &Node) -> (Option<i32>, Value) {
-    let asked = json(&ask(log, node));
+    let asked = ask(log, node);
     assert_eq!(asked, verify_files(log, node));
     asked
 }
 
-fn verify_files(log: &Path, node: &Node) -> (Option<i32>, Value) {
+pub fn verify_files(log: &Path, node: &Node) -> (Option<i32>, Value) {
     json(&verify(log, &["--json", "--blocks", node.blocks_dir().to_str().unwrap()]))
 }
 
-fn json(output: &Output) -> (Option<i32>, Value) {
+pub fn json(output: &Output) -> (Option<i32>, Value) {
     let answer = serde_json::from_slice(&output.stdout);
     let answer = answer.unwrap_or_else(|_| panic!("no answer: {}", output.stderr.escape_ascii()));
     (output.status.code(), answer)
@@ -93,10 +95,10 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
 
     let log = pool.data_dir().join("log");
     // While it runs, too.
-    assert_eq!(ask(&log, &node).status.code(), Some(0));
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
+    assert_eq!(ask(&log, &node).0, Some(0));
+    let (_folder, published) = stop_and_prove(pool, &node);
     let (code, answer) = verify_json(&log, &node);
+    assert_same_verdict(&published, &answer);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "{answer:#}");
     assert_eq!((&answer["jobs_left_out"], &answer["not_hashed"]), (&json!(0), &json!(0)), "{answer:#}");
     let blocks = answer["blocks"].as_array().unwrap();
