@@ -8,9 +8,10 @@ use bitcoin::hashes::Hash;
 use bitcoin::psbt::Psbt;
 use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
 use serde_json::{Value, json};
-use share_accounting::entry::{ChainEntry, ChainEvent, Encoded, Entry, Settlement};
+use share_accounting::entry::{ChainEntry, ChainEvent, Entry, Settlement};
 use share_accounting::log::Reader;
-use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
+use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
+use sluice_tests::support::log::append;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
@@ -387,20 +388,6 @@ fn lie_a_credit_is_paid_by_a_block_and_by_a_settlement_too() {
     }
 }
 
-/// Writes into the log of a pool that is not running.
-fn write(log: &Path, node: &Node, entry: &Entry) {
-    let settings = LogSettings {
-        dir: log.to_owned(),
-        network: node.network,
-        site: 0,
-        segment_bytes: SEGMENT_BYTES_DEFAULT,
-    };
-    let mut log = Log::open(settings, |_, _| {}).unwrap();
-    let mut encoded = Encoded::default();
-    encoded.push(entry);
-    log.commit(&encoded, 0).unwrap();
-}
-
 #[test]
 fn lie_a_settlement_that_is_not_paid_is_called_paid() {
     let (node, pool) = stage();
@@ -413,7 +400,8 @@ fn lie_a_settlement_that_is_not_paid_is_called_paid() {
     assert!(status.success());
     let (code, answer) = ask(&log, &node);
     assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "an open one is no lie: {answer:#}");
-    write(&log, &node, &paid(index, BlockHash::from_byte_array([7; 32]), Txid::from_byte_array([8; 32])));
+    let claim = paid(index, BlockHash::from_byte_array([7; 32]), Txid::from_byte_array([8; 32]));
+    append(&log, node.network, SEGMENT_BYTES_DEFAULT, &[claim]);
     // It may yet be.
     let (code, answer) = ask(&log, &node);
     let words = format!("that the settlement of entry {index} is paid, as the log says");

@@ -1,22 +1,25 @@
 //! What keeps a pool from starting, in one clear sentence with the remedy.
 
+use crate::published::mine;
 use bitcoin::Network;
+use share_accounting::entry::{ChainEntry, ChainEvent, Entry};
+use share_accounting::log::segment::BLOCK_HEADER_BYTES;
+use sluice_tests::support::log::{Log, append, block_offsets};
 use sluice_tests::support::node::Node;
-use sluice_tests::support::pool::{PoolBuilder, address};
+use sluice_tests::support::pool::{PoolBuilder, address, files};
 use sluice_tests::support::wait_for;
+use std::fs;
 use std::net::TcpListener;
+use stratum::job::TemplateId;
 
-/// Standard error and exit code of `sluice-pool run`, which must end by itself.
-fn refused(builder: PoolBuilder) -> (String, i32) {
+/// `sluice-pool run` must end by itself, with this code and all of these words on standard error.
+fn assert_refused(builder: PoolBuilder, code: i32, parts: &[&str]) -> PoolBuilder {
     let mut pool = builder.launch();
     let status = pool.wait_for_exit();
-    (pool.whole_log(), status.code().expect("an exit code, no signal"))
-}
-
-fn assert_refused(builder: PoolBuilder, code: i32, parts: &[&str]) {
-    let (text, actual) = refused(builder);
+    let text = pool.whole_log();
     assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} not in:\n{text}");
-    assert_eq!(actual, code, "{text}");
+    assert_eq!(status.code(), Some(code), "{text}");
+    pool.kill()
 }
 
 #[test]
@@ -106,6 +109,40 @@ fn a_second_pool_on_the_same_data_is_refused() {
     let pool = PoolBuilder::new(&node).start();
     let second = PoolBuilder::new(&node).set("data_dir", &format!("\"{}\"", pool.data_dir().display()));
     assert_refused(second, 1, &["in use"]);
+}
+
+#[test]
+fn d03_a_log_that_is_damaged_in_the_middle_is_refused_by_segment_and_offset_and_left_as_it_is() {
+    let node = Node::signet();
+    let pool = PoolBuilder::new(&node).easiest().start();
+    mine(&pool, &node, 1);
+    let (_, builder) = pool.stop();
+    let log = builder.data_dir().join("log");
+    // What the pool goes on with is its second segment.
+    let event = ChainEvent::Superseded(TemplateId(u64::MAX));
+    append(&log, node.network, 1, &[Entry::Chain(ChainEntry { unix_ms: 1, event })]);
+    let pool = builder.start();
+    mine(&pool, &node, 2);
+    let (_, builder) = pool.stop();
+    let segment = log.join("00000001.seg");
+    let intact = fs::read(&segment).unwrap();
+    let (offsets, names) = (block_offsets(&intact), files(&log));
+    assert!(offsets.len() > 5 && !names.contains(&"00000002.seg".to_owned()), "{offsets:?} {names:?}");
+    let damaged = offsets[offsets.len() / 2];
+    let mut bytes = intact.clone();
+    bytes[damaged + BLOCK_HEADER_BYTES + 1] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let words =
+        format!("share log segment 1 is corrupt at offset {damaged}: bad block, and valid data follows");
+    let builder = assert_refused(builder, 1, &[&words, "restore it from a backup"]);
+    assert!(fs::read(&segment).unwrap() == bytes && files(&log) == names, "nothing is cut off or set aside");
+    // With the backup it goes on.
+    fs::write(&segment, &intact).unwrap();
+    let pool = builder.start();
+    mine(&pool, &node, 1);
+    let (_, builder) = pool.stop();
+    assert!(fs::read(&segment).unwrap().starts_with(&intact));
+    Log::read(&builder.data_dir());
 }
 
 #[test]

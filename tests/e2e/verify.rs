@@ -4,10 +4,11 @@ use crate::published::{assert_same_verdict, stop_and_prove};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
-use share_accounting::entry::{Encoded, Entry, JobEntry, PlanEntry, Share};
+use share_accounting::entry::{Entry, JobEntry, PlanEntry, Share};
 use share_accounting::log::Reader;
-use share_accounting::log::append::{Log, LogSettings, SEGMENT_BYTES_DEFAULT};
+use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use sluice_tests::support::binary;
+use sluice_tests::support::log::append;
 use sluice_tests::support::miner::{Miner, Share as MinedShare};
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
@@ -216,11 +217,7 @@ pub fn forge(from: &Path, to: &Path, alter: impl FnOnce(&mut Vec<Entry>)) {
     let network = reader.headers().next().unwrap().network;
     let mut entries: Vec<_> = reader.by_ref().map(|entry| entry.unwrap().1).collect();
     alter(&mut entries);
-    let settings = LogSettings { dir: to.to_owned(), network, site: 0, segment_bytes: SEGMENT_BYTES_DEFAULT };
-    let mut log = Log::open(settings, |_, _| {}).unwrap();
-    let mut encoded = Encoded::default();
-    entries.iter().for_each(|entry| encoded.push(entry));
-    log.commit(&encoded, 0).unwrap();
+    append(to, network, SEGMENT_BYTES_DEFAULT, &entries);
 }
 
 pub fn last_share(entries: &mut [Entry]) -> (usize, &mut Share) {

@@ -2,8 +2,10 @@
 
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::{Hash, sha256d};
-use bitcoin::{CompactTarget, ScriptBuf, TxMerkleNode};
-use share_accounting::entry::{Entry, JobEntry, Share};
+use bitcoin::{CompactTarget, Network, ScriptBuf, TxMerkleNode};
+use share_accounting::entry::{Encoded, Entry, JobEntry, Share};
+use share_accounting::log::append::{Log as Writer, LogSettings};
+use share_accounting::log::segment::{Blocks, End, SegmentHeader};
 use share_accounting::log::{LogError, Reader};
 use share_accounting::verify::audit;
 use std::collections::{BTreeMap, HashSet};
@@ -118,6 +120,27 @@ impl Log {
         }
         weights
     }
+}
+
+/// Writes entries as one commit into a log that no pool has open: into a new segment, if the newest has `segment_bytes`.
+pub fn append(dir: &Path, network: Network, segment_bytes: u64, entries: &[Entry]) {
+    let settings = LogSettings { dir: dir.to_owned(), network, site: 0, segment_bytes };
+    let mut work = 0;
+    let note_work = |_, entry| {
+        if let Entry::Share(share) = entry {
+            work = share.total_work.0;
+        }
+    };
+    let mut log = Writer::open(settings, note_work).unwrap();
+    let mut encoded = Encoded::default();
+    entries.iter().for_each(|entry| encoded.push(entry));
+    log.commit(&encoded, work).unwrap();
+}
+
+/// Where the blocks begin in the bytes of the newest segment.
+pub fn block_offsets(segment: &[u8]) -> Vec<usize> {
+    let mut blocks = Blocks::new(&SegmentHeader::decode(segment).unwrap(), End::Open, None);
+    std::iter::from_fn(|| blocks.next_block(segment).unwrap()).map(|block| block.offset).collect()
 }
 
 fn shares(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Share> {
