@@ -1,16 +1,17 @@
 //! SIGKILL at random moments under load: no acknowledged share is lost, none is counted twice, no block is lost.
 
+use crate::published::head;
+use crate::verify::ask;
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
-use sluice_tests::support::log::Log;
+use sluice_tests::support::log::{Log, assert_begins_with};
 use sluice_tests::support::miner::{Miner, Share};
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address, files};
 use sluice_tests::support::{rounds, wait_for};
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -74,17 +75,22 @@ fn d01_d02_m03_kill_at_random_moments_loses_no_acknowledged_share_and_no_block()
     // 32,768 hashes a share: several a second for each miner.
     let mut builder =
         PoolBuilder::new(&node).set("difficulty.pot_start", "-17").set("difficulty.pot_max", "-17");
-    let mut acknowledged: Vec<Share> = Vec::new();
+    let log = builder.data_dir().join("log");
+    let (mut acknowledged, mut heads) = (Vec::<Share>::new(), Vec::new());
     for round in 0..rounds(5, 50) {
         let started = Instant::now();
         let pool = builder.start();
         println!("round {round}: ready after {:?}", started.elapsed());
+        // What was signed before the kill, and what the replay has come to.
+        heads.push(head(&pool));
+        assert_begins_with(&log, &heads[heads.len().saturating_sub(2)..]);
         let newest = acknowledged.iter().rev().take(50).cloned().collect::<Vec<_>>();
         replay(&pool, &address(1, node.network), &newest);
         let miners: Vec<_> = (1..=3)
             .map(|number| mine_until_killed(pool.v1(), format!("{}.{number}", address(number, node.network))))
             .collect();
         thread::sleep(Duration::from_millis(random.random_range(200..2_500)));
+        heads.push(head(&pool));
         builder = pool.kill();
         for miner in miners {
             acknowledged.extend(miner.join().unwrap());
@@ -94,16 +100,16 @@ fn d01_d02_m03_kill_at_random_moments_loses_no_acknowledged_share_and_no_block()
     check_blocks(&node, &pool);
     let (status, builder) = pool.stop();
     assert!(status.success());
-    let log = Log::read(&builder.data_dir());
-    let mut logged = HashSet::new();
-    for share in log.shares() {
-        assert!(logged.insert(log.header_hash(share)), "a share stands in the log twice");
-    }
+    let logged = Log::read(&builder.data_dir()).header_hashes();
     assert!(acknowledged.len() > 20, "too little load to show anything: {}", acknowledged.len());
     for share in &acknowledged {
         let hash = BlockHash::from_byte_array(share.hash);
         assert!(logged.contains(&share.hash), "acknowledged share {hash} is not in the log");
     }
+    assert!(heads.windows(2).all(|pair| pair[0].size <= pair[1].size), "{heads:?}");
+    assert_begins_with(&log, &heads);
+    let (code, answer) = ask(&log, &node);
+    assert_eq!(code, Some(0), "{answer:#}");
     println!("{} shares acknowledged, {} in the log", acknowledged.len(), logged.len());
 }
 
@@ -162,6 +168,8 @@ fn d02_a_block_whose_share_was_acknowledged_reaches_the_node_whenever_the_pool_i
     let log = Log::read(&builder.data_dir());
     log.header_hashes();
     assert_eq!(log.jobs_left_out, 0);
+    let (code, answer) = ask(&builder.data_dir().join("log"), &node);
+    assert_eq!(code, Some(0), "{answer:#}");
 }
 
 #[test]

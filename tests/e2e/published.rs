@@ -6,7 +6,7 @@ use bitcoin::hex::FromHex;
 use serde_json::{Value, json};
 use share_accounting::entry::Entry;
 use share_accounting::publish::Head;
-use share_accounting::publish::key::LogKey;
+use share_accounting::publish::key::{LogKey, LogVerifier};
 use share_accounting::publish::tiles::{Tiles, WIDTH};
 use sluice_tests::support::binary;
 use sluice_tests::support::log::Log;
@@ -33,10 +33,10 @@ pub fn key(pool: &Pool) -> String {
     pool.http("/log/key").unwrap().trim().to_owned()
 }
 
-/// Number of entries under the signed head.
-fn size(pool: &Pool) -> u64 {
-    let checkpoint = pool.http("/log/checkpoint").unwrap();
-    checkpoint.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or_else(|| panic!("{checkpoint}"))
+/// The newest head that a pool has signed.
+pub fn head(pool: &Pool) -> Head {
+    let verifier = LogVerifier::parse(&key(pool)).unwrap();
+    wait_for("a signed head", || Some(verifier.head(pool.http("/log/checkpoint")?.as_bytes()).ok()?.0))
 }
 
 /// Has a copy brought up to date from a pool and checked.
@@ -121,7 +121,7 @@ fn a_published_log_is_proven_and_goes_on_through_kills() {
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
         assert_eq!((output.status.code(), &answer["proven"]), (Some(0), &Value::Bool(true)), "{answer:#}");
         // It goes on writing.
-        assert!(answer["entries"].as_u64().unwrap() <= size(&pool), "{answer:#}");
+        assert!(answer["entries"].as_u64().unwrap() <= head(&pool).size, "{answer:#}");
         let blocks = answer["blocks"].as_array().unwrap();
         assert!(blocks.iter().filter(|block| block["state"] == "in chain").count() > 100, "{answer:#}");
         answer
@@ -273,7 +273,7 @@ fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
     let pool = PoolBuilder::new(&node).set("publish.origin", "\"pool.example/log\"").start();
     mine(&pool, &node, 1);
     assert!(key(&pool).starts_with("pool.example/log+"));
-    let size = size(&pool);
+    let size = head(&pool).size;
     for (path, status) in [
         ("/log/checkpoint".to_owned(), "200 OK"),
         ("/log/tile/0/000".to_owned(), "404 Not Found"),

@@ -7,6 +7,8 @@ use share_accounting::entry::{Encoded, Entry, JobEntry, Share};
 use share_accounting::log::append::{Log as Writer, LogSettings};
 use share_accounting::log::segment::{Blocks, End, SegmentHeader};
 use share_accounting::log::{LogError, Reader};
+use share_accounting::publish::Head;
+use share_accounting::tree::Tree;
 use share_accounting::verify::audit;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -135,6 +137,19 @@ pub fn append(dir: &Path, network: Network, segment_bytes: u64, entries: &[Entry
     let mut encoded = Encoded::default();
     entries.iter().for_each(|entry| encoded.push(entry));
     log.commit(&encoded, work).unwrap();
+}
+
+/// What heads stand for is what the log begins with.
+pub fn assert_begins_with(dir: &Path, heads: &[Head]) {
+    let mut encoded = Encoded::default();
+    Reader::open(dir).unwrap().for_each(|entry| encoded.push(&entry.unwrap().1));
+    let leaves = encoded.leaves();
+    for Head { size, root } in heads {
+        let count = usize::try_from(*size).unwrap();
+        assert!(count <= leaves.len(), "a head of {size} entries was signed, and {} are there", leaves.len());
+        let tree: Tree = leaves[..count].iter().copied().collect();
+        assert!(tree.root() == *root, "the head of {size} entries stands for others");
+    }
 }
 
 /// Where the blocks begin in the bytes of the newest segment.
