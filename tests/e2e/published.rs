@@ -208,17 +208,22 @@ fn lie_a_share_dropped_after_its_receipt() {
 
 /// Serves the files of a folder, as any web server would.
 pub fn serve_files(dir: &Path) -> SocketAddr {
+    let dir = dir.to_owned();
+    serve(move |path| fs::read(dir.join(path)).ok())
+}
+
+/// Serves what there is at each path.
+pub fn serve(page: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let dir = dir.to_owned();
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut request = String::new();
             BufReader::new(&stream).read_line(&mut request).unwrap();
-            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
-            let (status, body) = match fs::read(dir.join(path)) {
-                Ok(body) => ("200 OK", body),
-                Err(_) => ("404 Not Found", Vec::new()),
+            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+            let (status, body) = match page(path) {
+                Some(body) => ("200 OK", body),
+                None => ("404 Not Found", Vec::new()),
             };
             let head =
                 format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());

@@ -1,21 +1,29 @@
 //! A proxy keeps the books of what it has forwarded, and the pool's receipts for it, without anybody asking.
 
 use super::export::assert_same_from_a_file_of_a_copy;
+use super::published::{key, serve};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use serde_json::Value;
+use proxy::receipts::expected::MISSING_AFTER;
+use serde_json::{Value, json};
+use share_accounting::entry::Entry;
 use share_accounting::publish::journal::{Fate, Line};
+use share_accounting::publish::receipt::Receipts;
 use sluice_tests::support::binary;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
-use sluice_tests::support::pool::{PoolBuilder, address};
+use sluice_tests::support::pool::{Pool, PoolBuilder, address, files};
 use sluice_tests::support::proxy::{Proxy, ProxyBuilder};
 use sluice_tests::support::wait_for;
 use sluice_tests::support::witness::Witness;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use stratum_net::fetch;
 
 const KEPT: &str = "sluice_proxy_receipts_total{result=\"kept\"}";
 const MISSING: &str = "sluice_proxy_receipts_total{result=\"missing\"}";
@@ -50,7 +58,7 @@ fn journal(folder: &Path) -> Vec<Line> {
 fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     let node = Node::regtest();
     let pool = PoolBuilder::new(&node).easiest().with_v2().start();
-    let key = pool.http("/log/key").unwrap().trim().to_owned();
+    let key = key(&pool);
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let user = format!("{}.farm", address(1, node.network));
     let proxy = ProxyBuilder::new()
@@ -68,7 +76,7 @@ fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     let after = wait_for_receipts(&proxy);
     assert_eq!(proxy.metric(MISSING), 0.0);
     let health: Value = serde_json::from_str(&proxy.http("/health").unwrap()).unwrap();
-    assert_eq!(health["reasons"], serde_json::json!([]), "{health}");
+    assert_eq!(health["reasons"], json!([]), "{health}");
 
     let folder = folder(&data_dir);
     let lines = journal(&folder);
@@ -94,8 +102,75 @@ fn receipts_come_by_themselves_also_after_a_crash_and_the_log_has_every_one() {
     file.write_all(Line { fate: Fate::Accepted, ..lost.clone() }.text().as_bytes()).unwrap();
     let output = command.output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &answer["lies_total"]), (Some(1), &serde_json::json!(1)), "{answer:#}");
+    assert_eq!((output.status.code(), &answer["lies_total"]), (Some(1), &json!(1)), "{answer:#}");
     assert!(answer["lies"].to_string().contains(&lost.hash.to_string()), "{answer:#}");
+}
+
+/// Serves the log of a pool without one share: the first that is asked for. Its index is told then.
+fn serve_without_a_share(pool: &Pool) -> (SocketAddr, Arc<OnceLock<u64>>) {
+    let (port, lost) = (pool.builder.http_port, Arc::new(OnceLock::new()));
+    let told = lost.clone();
+    let page = move |path: &str| {
+        let page = fetch::get(&format!("http://127.0.0.1:{port}/{path}"), 8 << 20).ok()?;
+        let Ok(mut kept) = serde_json::from_slice::<Receipts>(&page) else { return Some(page) };
+        kept.receipts.retain(|receipt| match Entry::decode(&receipt.entry) {
+            Ok((Entry::Share(_), _)) => *lost.get_or_init(|| receipt.index) != receipt.index,
+            _ => true,
+        });
+        Some(serde_json::to_vec(&kept).unwrap())
+    };
+    (serve(page), told)
+}
+
+/// Sets the times in a proxy's books back, as though it had stood still since.
+fn age(folder: &Path, by: Duration) {
+    let by = u64::try_from(by.as_millis()).unwrap();
+    let older = |line: Line| Line { at: line.at - by, ..line }.text();
+    let lines: String = journal(folder).into_iter().map(older).collect();
+    fs::write(folder.join("shares.jsonl"), lines).unwrap();
+    for file in files(&folder.join("receipts")).iter().filter(|name| name.ends_with(".begin")) {
+        // The first entry that was looked at, and since when.
+        let path = folder.join("receipts").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let (next, since) = text.trim().split_once(' ').unwrap();
+        fs::write(path, format!("{next} {}\n", since.parse::<u64>().unwrap() - by)).unwrap();
+    }
+}
+
+#[test]
+fn an_acknowledged_share_that_the_log_does_not_show_is_told_once_it_is_late() {
+    let node = Node::signet();
+    let pool = PoolBuilder::new(&node).easiest().with_v2().start();
+    let (liar, lost) = serve_without_a_share(&pool);
+    let proxy = ProxyBuilder::new()
+        .easiest()
+        .upstream_for(pool.builder.v2(), pool.builder.authority(), &address(1, node.network))
+        .with_receipts(&format!("http://{liar}/log"), &key(&pool))
+        .start();
+    mine(&proxy, 4);
+    wait_for("all receipts but one", || (proxy.metric(KEPT) == 7.0).then_some(()));
+    assert_eq!((proxy.forwarded().accepted, proxy.metric(MISSING)), (8.0, 0.0), "it may yet come");
+    assert_eq!(proxy.health().unwrap()["reasons"], json!([]));
+
+    let builder = proxy.kill();
+    age(&folder(&builder.data_dir()), MISSING_AFTER + Duration::from_secs(30));
+    let proxy = builder.start();
+    wait_for("the share to be missing", || (proxy.metric(MISSING) == 1.0).then_some(()));
+    let reasons = wait_for("/health to say so", || {
+        let reasons = proxy.health()?["reasons"].clone();
+        reasons.to_string().contains("acknowledged").then_some(reasons)
+    });
+    let said = reasons[0].as_str().unwrap();
+    assert!(said.contains("1 shares that were acknowledged are not among the"), "{said}");
+    // It is the very one, says the pool, which has it.
+    let hash = said.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 64).expect(said);
+    let there = pool.http(&format!("/log/share/{hash}")).unwrap();
+    let there: Receipts = serde_json::from_str(&there).unwrap_or_else(|_| panic!("{there}"));
+    assert_eq!(there.receipts[0].index, *lost.get().unwrap());
+    // Nobody takes that back, and the others are there.
+    mine(&proxy, 2);
+    wait_for_receipts(&proxy);
+    assert_eq!((proxy.metric(MISSING), &proxy.health().unwrap()["reasons"]), (1.0, &reasons));
 }
 
 #[test]
@@ -103,7 +178,7 @@ fn what_witnesses_of_the_owners_trust_have_not_cosigned_is_told() {
     const UNCOSIGNED: &str = "sluice_proxy_log_uncosigned_seconds";
     let node = Node::regtest();
     let pool = PoolBuilder::new(&node).easiest().with_v2().start();
-    let key = pool.http("/log/key").unwrap().trim().to_owned();
+    let key = key(&pool);
     let witness = Witness::start("one.example", &key);
     let (_, builder) = pool.stop();
     let pool = builder.set("publish.witnesses", &format!("[{}]", witness.setting())).start();
