@@ -265,11 +265,22 @@ fn lie_an_entry_that_is_none_under_a_signed_head() {
     tiles.append(&[&b"nothing"[..]; WIDTH]).unwrap();
     let head = Head { size: tiles.size(), root: tiles.root().unwrap() };
     fs::write(dir.path().join("checkpoint"), key.sign(&head, bitcoin::Network::Regtest)).unwrap();
-    let mut command = Command::new(binary("sluice-verify"));
-    let output = command.arg("published").arg(dir.path()).args(["--key", key.public()]).output().unwrap();
+    let run = |key: &str| {
+        let mut command = Command::new(binary("sluice-verify"));
+        command.arg("published").arg(dir.path()).args(["--key", key, "--json"]).output().unwrap()
+    };
+    let output = run(key.public());
     let text = words(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("a lie: entry 0 under the signed head is none"), "{text}");
+    let (_, answer) = crate::verify::json(&output);
+    assert_eq!((&answer["lies_total"], &answer["could_not_check"]), (&json!(1), &Value::Null), "{answer:#}");
+    let lie = answer["lies"][0]["what"].as_str().unwrap();
+    assert!(lie.starts_with("entry 0 under the signed head is none"), "{lie}");
+
+    let (code, answer) = crate::verify::json(&run(LogKey::generate("liar.example/log").0.public()));
+    assert_eq!((code, &answer["lies"]), (Some(2), &json!([])), "{answer:#}");
+    assert!(answer["could_not_check"].is_string(), "{answer:#}");
 }
 
 #[test]

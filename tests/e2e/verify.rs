@@ -78,6 +78,25 @@ fn mine(pool: &Pool, node: &Node) {
 }
 
 #[test]
+fn blocks_that_the_node_has_never_heard_of_may_have_been_kept_back() {
+    let node = Node::regtest();
+    let pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
+    let mut miner = Miner::connect(pool.v1(), &address(1, node.network), "xminer-1.0");
+    for _ in 0..10 {
+        miner.mine_accepted_share();
+    }
+    let log = pool.data_dir().join("log");
+    let (_, _folder) = pool.stop();
+    assert_eq!(ask(&log, &node).0, Some(0));
+    let (code, answer) = ask(&log, &Node::regtest());
+    assert_eq!((code, &answer["lies"], &answer["proven"]), (Some(2), &json!([]), &json!(false)), "{answer:#}");
+    let states: Vec<_> = answer["blocks"].as_array().unwrap().iter().map(|block| &block["state"]).collect();
+    assert!(!states.is_empty() && states.iter().all(|state| *state == "unknown to the node"), "{states:?}");
+    let not_proven = answer["not_proven"].to_string();
+    assert!(not_proven.contains("was handed in: the node does not know it"), "{not_proven}");
+}
+
+#[test]
 fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it() {
     let node = Node::regtest();
     let pool = pool_with_rules(&node);
