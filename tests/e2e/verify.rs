@@ -89,7 +89,11 @@ fn blocks_that_the_node_has_never_heard_of_may_have_been_kept_back() {
     let (_, _folder) = pool.stop();
     assert_eq!(ask(&log, &node).0, Some(0));
     let (code, answer) = ask(&log, &Node::regtest());
-    assert_eq!((code, &answer["lies"], &answer["proven"]), (Some(2), &json!([]), &json!(false)), "{answer:#}");
+    assert_eq!(
+        (code, &answer["lies"], &answer["proven"]),
+        (Some(2), &json!([]), &json!(false)),
+        "{answer:#}"
+    );
     let states: Vec<_> = answer["blocks"].as_array().unwrap().iter().map(|block| &block["state"]).collect();
     assert!(!states.is_empty() && states.iter().all(|state| *state == "unknown to the node"), "{states:?}");
     let not_proven = answer["not_proven"].to_string();

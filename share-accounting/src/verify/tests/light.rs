@@ -1,5 +1,6 @@
 //! Samples of a published log: what is made up is found as often as it counts, and no honest log is called a lie.
 
+use super::lives::{live, step};
 use super::*;
 use crate::publish::Head;
 use crate::publish::tiles::{Place, Row, Tiles, WIDTH};
