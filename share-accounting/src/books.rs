@@ -113,7 +113,10 @@ impl Books {
                     return Err(wrong("sum of credited work"));
                 }
             }
-            Entry::Payee(payee) => self.registry.register(index, payee).map_err(|_| wrong("payee index"))?,
+            Entry::Payee(payee) => {
+                payee.check().map_err(wrong)?;
+                self.registry.register(index, payee).map_err(|_| wrong("payee index"))?;
+            }
             Entry::Params(params) => self.params = Some(params.clone()),
             Entry::Chain(chain) => {
                 self.settlements.note(&chain.event).map_err(wrong)?;

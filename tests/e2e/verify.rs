@@ -77,6 +77,20 @@ fn mine(pool: &Pool, node: &Node) {
     }
 }
 
+/// Of a block that the node does not know.
+const REPLACED: &str = "unknown to the node, which has another in its place";
+
+/// A node that has the best chain of another one, and none of what is beside it.
+fn newcomer(node: &Node) -> Node {
+    let newcomer = Node::regtest();
+    for height in 1..=node.height() {
+        let block = node.call("getblock", &[node.block_at(height)["hash"].clone(), json!(0)]);
+        newcomer.call("submitblock", &[block]);
+    }
+    assert_eq!(newcomer.call("getbestblockhash", &[]), node.call("getbestblockhash", &[]));
+    newcomer
+}
+
 #[test]
 fn blocks_that_the_node_has_never_heard_of_may_have_been_kept_back() {
     let node = Node::regtest();
@@ -130,6 +144,12 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
     println!("{} shares, {} blocks, {} orphaned", answer["shares"], blocks.len(), count("orphaned"));
     assert!(count("in chain") > 50 && count("orphaned") >= 1, "{answer:#}");
     assert_eq!(count("in chain") + count("orphaned"), blocks.len(), "{answer:#}");
+
+    // Who came later has never heard of what was orphaned.
+    let (code, later) = ask(&log, &newcomer(&node));
+    assert_eq!((code, &later["lies"]), (Some(0), &json!([])), "{later:#}");
+    let replaced = later["blocks"].as_array().unwrap().iter().filter(|block| block["state"] == REPLACED);
+    assert_eq!(replaced.count(), count("orphaned"), "{later:#}");
 
     // An easier network would make a smaller window.
     let forged = log.with_file_name("forged");

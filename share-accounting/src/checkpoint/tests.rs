@@ -1,11 +1,12 @@
 use super::files::write;
 use super::*;
 use crate::accounting::{Accounting, OpenError};
-use crate::books::{replay, window_hint};
+use crate::books::{Books, replay, window_hint};
 use crate::entry::{
     ChainEntry, ChainEvent, Encoded, Entry, Extranonce, Params, PayeeEntry, Reserve, Settlement, Share,
     WorkerTag,
 };
+use crate::journal::Journal;
 use crate::log::append::LogSettings;
 use crate::log::segment::{Origin, Position, SegmentHeader};
 use crate::log::{Corruption, Log, LogError, Reader};
@@ -13,7 +14,7 @@ use crate::recovery::{Recovered, recover};
 use crate::testing::{Miner, SIGNERS, body, cases, commit, moved, params, payee, script, settings};
 use crate::tree::{Tree, TreeHash};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Network, OutPoint, Txid};
+use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -634,5 +635,16 @@ mod running {
         assert!(files(&log, "books").is_empty());
         let (_, thread) = Accounting::open(settings).unwrap();
         thread.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_payee_that_no_output_can_pay_is_in_no_journal() {
+    for (bytes, is_payable) in [(0, false), (1, true), (252, true), (253, false)] {
+        let (worker, script) = (WorkerTag([1; 16]), ScriptBuf::from_bytes(vec![1; bytes]));
+        let mut journal = Journal::default();
+        journal.push(0, &Entry::Payee(PayeeEntry { index: 0, worker, script }));
+        let read = Books::of_journal(Network::Regtest, &journal.pieces().collect::<Vec<_>>().concat());
+        assert_eq!(read.is_ok(), is_payable, "{bytes}");
     }
 }

@@ -32,6 +32,15 @@ impl WorkerTag {
 }
 
 impl PayeeEntry {
+    /// That it can be paid: an output gives the length of its script one byte, and the commitment, too.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let is_payable = (1..=252).contains(&self.script.len());
+        is_payable.then_some(()).ok_or("payee script is empty or too long to be paid")
+    }
+
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.extend(self.index.to_le_bytes());
         out.extend(self.worker.0);

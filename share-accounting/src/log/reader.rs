@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Iterates over `(index, Entry)`; holds one segment in memory at a time.
 ///
 /// It may run beside a writer and then ends at what was durable when a segment was read. It ends
-/// with an error at the first thing that is wrong, never silently.
+/// with an error at the first thing that is wrong, never silently; entries of a block before its first bad one were given by
+/// then.
 #[derive(Debug)]
 pub struct Reader {
     segments: Vec<Segment>,

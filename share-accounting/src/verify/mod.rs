@@ -34,7 +34,7 @@ pub use lie::{Finding, Lie};
 pub use twice::InChain;
 
 use crate::books::Books;
-use crate::entry::{ChainEvent, Encoded, Entry, JobEntry, Params, PayeeEntry, PlanEntry, Reserve, Share};
+use crate::entry::{ChainEvent, Encoded, Entry, JobEntry, Params, PlanEntry, Reserve, Share};
 use crate::moves::Moves;
 use crate::settlement::{Credits, Settlements};
 use crate::tree::{Tree, TreeHash};
@@ -45,7 +45,7 @@ use plans::Plans;
 use seen::Seen;
 use shares::Shares;
 use statistics::Statistics;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use stratum::target::Work;
 use survey::Survey;
@@ -91,8 +91,8 @@ pub struct Report {
     pub total_work: u128,
     /// Blocks that shares of this log solve, by the share's index.
     pub blocks: BTreeMap<u64, BlockHash>,
-    /// Those among them that earn nothing: they came too late for their job, or are refused by every node.
-    pub blocks_without_credit: BTreeSet<u64>,
+    /// The block that each of them builds on.
+    pub built_on: BTreeMap<u64, BlockHash>,
     /// The block that each job that pays a window builds on, and the pool block that its ledger is of, with the first
     /// entry that says so. A node can tell whether it is the newest one there.
     pub ledgers: BTreeMap<(BlockHash, BlockHash), u64>,
@@ -204,12 +204,6 @@ pub(crate) fn block_of(job: &JobEntry, share: &Share, script: &Script) -> Option
     jobs.add(0, job).ok()?;
     let hash = shares::header_hash(&share, script, &mut jobs)?;
     jobs.is_solved_by(0, hash).then_some(hash)
-}
-
-/// That a payee can be paid: longer scripts are by no plan.
-fn check_payee(payee: &PayeeEntry) -> Result<(), Lie> {
-    let is_payable = (1..=252).contains(&payee.script.len());
-    is_payable.then_some(()).ok_or(Lie::Inconsistent("payee script is empty or too long to be paid".into()))
 }
 
 /// So many bytes of entries fill the lanes of the hash, and the processor's nearest cache not yet.
@@ -328,10 +322,8 @@ impl Audit {
     }
 
     fn book(&mut self, index: u64, entry: &Entry) -> Result<(), Lie> {
-        match entry {
-            Entry::Params(params) => params.split.check().map_err(|error| Lie::Rules(error.to_string()))?,
-            Entry::Payee(payee) => check_payee(payee)?,
-            _ => {}
+        if let Entry::Params(params) = entry {
+            params.split.check().map_err(|error| Lie::Rules(error.to_string()))?;
         }
         self.books.apply(index, entry).map_err(|inconsistent| Lie::Inconsistent(inconsistent.what))
     }

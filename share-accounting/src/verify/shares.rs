@@ -24,7 +24,8 @@ const TOGETHER: usize = 64;
 /// What may lie between the moment when a template is replaced and that when a miner is told, beside the 120 s.
 const TELLING_MS: u64 = 10_000;
 const CREDITED_MS: u64 = 120_000 + TELLING_MS;
-const SOLO_MS: u64 = SOLO_AFTER_MAX.as_millis() as u64 + TELLING_MS; // 2,000
+/// The pool measures these two seconds, and its clock can be set meanwhile: when a machine has just started, most of all.
+const SOLO_MS: u64 = SOLO_AFTER_MAX.as_millis() as u64 + 60_000; // 2,000
 
 /// Shares on their way through the hashing, and what must be remembered of those behind it.
 #[derive(Debug, Default)]
@@ -243,9 +244,7 @@ impl Shares {
         let is_block = job.body.network_target.is_met_by(&digest);
         if is_block {
             report.blocks.insert(index, hash);
-            if !share.credited {
-                report.blocks_without_credit.insert(index);
-            }
+            report.built_on.insert(index, job.body.prev_hash);
         }
         if self.seen.has_forgotten(&job.body.prev_hash) {
             // Whether it is there twice cannot be told; without credit it does not matter.

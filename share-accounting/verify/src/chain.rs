@@ -26,7 +26,9 @@ pub enum State {
     InChain { height: u32 },
     /// The node knows it, and another one is in its place.
     Orphaned,
-    /// The node does not know it.
+    /// The node does not know it, and has another one in its place: it has lost, or was kept back.
+    Replaced,
+    /// The node does not know it, and no other that builds on the same block.
     Unknown,
 }
 
@@ -65,10 +67,7 @@ pub fn ask(source: &mut Source, network: Network, report: &Report) -> anyhow::Re
 }
 
 fn look(source: &mut Source, network: Network, report: &Report) -> Result<Chain, SourceError> {
-    let mut fates = Vec::new();
-    for (&entry, &hash) in &report.blocks {
-        fates.push(Fate { entry, hash, state: source.state(hash)? });
-    }
+    let fates = fates(source, report)?;
     let mut wrong = old_ledgers(source, report, &fates)?;
     wrong.extend(unsolved_ledgers(source, report)?);
     // Test networks let a block be easy when none has come for 20 minutes (BIP 94 among others).
@@ -81,6 +80,26 @@ fn look(source: &mut Source, network: Network, report: &Report) -> Result<Chain,
     wrong.extend(twice.into_iter().map(|finding| (finding.index, finding.lie.to_string())));
     wrong.sort();
     Ok(Chain { fates, wrong, custody })
+}
+
+/// What has become of each block that the log's shares solve.
+fn fates(source: &mut Source, report: &Report) -> Result<Vec<Fate>, SourceError> {
+    let (mut fates, mut replaced) = (Vec::new(), HashSet::new());
+    for (&entry, &hash) in &report.blocks {
+        let parent = report.built_on[&entry];
+        let mut state = source.state(hash)?;
+        if state == State::Unknown && (replaced.contains(&parent) || has_other_behind(source, parent)?) {
+            state = State::Replaced;
+            replaced.insert(hash);
+        }
+        fates.push(Fate { entry, hash, state });
+    }
+    Ok(fates)
+}
+
+/// Whether the best chain goes on behind a block, or beside it.
+fn has_other_behind(source: &mut Source, block: BlockHash) -> Result<bool, SourceError> {
+    Ok(source.place(block)?.is_some_and(|place| !place.in_chain || place.next.is_some()))
 }
 
 /// The target of a block that follows a block, as far as that can be said.
@@ -97,7 +116,7 @@ fn target_after(source: &mut Source, hash: BlockHash) -> Result<Option<u32>, Sou
 fn in_chain(fates: &[Fate]) -> BTreeMap<u32, BlockHash> {
     let in_chain = fates.iter().filter_map(|fate| match fate.state {
         State::InChain { height } => Some((height, fate.hash)),
-        State::Orphaned | State::Unknown => None,
+        State::Orphaned | State::Replaced | State::Unknown => None,
     });
     in_chain.collect()
 }

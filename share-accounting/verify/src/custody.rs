@@ -145,7 +145,7 @@ fn look(
     // All of these are made by a block that the log names, or later: below the lowest there is nothing to look for.
     let in_chain = fates.iter().filter_map(|fate| match fate.state {
         State::InChain { height } => Some(height),
-        State::Orphaned | State::Unknown => None,
+        State::Orphaned | State::Replaced | State::Unknown => None,
     });
     let mut lowest = in_chain.min().unwrap_or(u32::MAX);
     for (_, made, fate) in settled {
@@ -278,7 +278,7 @@ fn behind(source: &mut Source, report: &Report) -> Result<u32, SourceError> {
     let Some(known) = report.newest_tip else { return Ok(tip) };
     Ok(match source.state(known)? {
         State::InChain { height } => tip.saturating_sub(height),
-        State::Orphaned | State::Unknown => u32::MAX,
+        State::Orphaned | State::Replaced | State::Unknown => u32::MAX,
     })
 }
 

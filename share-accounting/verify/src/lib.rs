@@ -1,10 +1,10 @@
 //! `sluice-verify`: recomputes what a pool's share log claims, and says what that proves and what it does not.
 //!
-//! - [`cli`]: what is asked; [`progress`]: how far it is; [`chain`], [`custody`]: what a node says of the blocks, and of
-//!   the reserve; [`source`]: by RPC, or by its block files; [`words`]: the answer
-//! - [`mirror`]: a copy of a published log, by [`fetch`], under the head that is [`kept`]; [`receipts`]: what miners were
-//!   promised of it; [`light`]: samples of it, without a copy
-//! - [`journal`]: what a proxy has written down of it; [`cosigned`]: what witnesses say of it; [`witness`]: to be one
+//! - `cli`: what is asked; `progress`: how far it is; `chain`, `custody`: what a node says of the blocks, and of
+//!   the reserve; `source`: by RPC, or by its block files; `words`: the answer
+//! - `mirror`: a copy of a published log, by `fetch`, under the head that is `kept`; `receipts`: what miners were
+//!   promised of it; `light`: samples of it, without a copy
+//! - `journal`: what a proxy has written down of it; `cosigned`: what witnesses say of it; `witness`: to be one
 //! - `export`, with the feature of that name: a log as a table, and read again from it
 //!
 //! The audit itself is `share_accounting::verify`. Exit code 0: proven; 1: a lie was found; 2: it could not be checked;

@@ -103,9 +103,13 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
                 .to_owned(),
         ),
         Some(fates) => {
-            let unknown = fates.iter().filter(|fate| fate.state == State::Unknown);
-            unproven.extend(unknown.map(|Fate { entry, hash, .. }| {
-                format!("that block {hash} of entry {entry} was handed in: the node does not know it")
+            unproven.extend(fates.iter().filter_map(|Fate { entry, hash, state }| {
+                let why = match state {
+                    State::InChain { .. } | State::Orphaned => return None,
+                    State::Replaced => "the node knows only another one in its place",
+                    State::Unknown => "the node does not know it",
+                };
+                Some(format!("that block {hash} of entry {entry} was handed in: {why}"))
             }));
         }
     }
@@ -229,16 +233,11 @@ impl Answer<'_> {
             Some(chain) => chain.custody.is_known(),
             None => self.report.may_be_paid() == 0,
         };
+        // One that has lost is unknown to each node that did not hear of it in time.
         let has_unknown =
-            self.fates().is_some_and(|fates| fates.iter().any(|fate| self.may_be_kept_back(fate)));
+            self.fates().is_some_and(|fates| fates.iter().any(|fate| fate.state == State::Unknown));
         let is_witnessed = self.promised.is_none_or(|promised| promised.witnessed.is_enough());
         self.is_honest() && self.report.is_proven() && is_known && !has_unknown && is_witnessed
-    }
-
-    /// Whether a block was handed to no node that the verifier's has heard of. One without credit came too late, or no node
-    /// would take it.
-    fn may_be_kept_back(&self, fate: &Fate) -> bool {
-        fate.state == State::Unknown && !self.report.blocks_without_credit.contains(&fate.entry)
     }
 
     fn lies_total(&self) -> u64 {
@@ -427,6 +426,7 @@ fn block(entry: u64, hash: &str, fates: Option<&[Fate]>) -> Value {
         None => ("not asked", None),
         Some(State::InChain { height }) => ("in chain", Some(height)),
         Some(State::Orphaned) => ("orphaned", None),
+        Some(State::Replaced) => ("unknown to the node, which has another in its place", None),
         Some(State::Unknown) => ("unknown to the node", None),
     };
     json!({"entry": entry, "hash": hash, "state": state, "height": height})

@@ -18,7 +18,6 @@ pub mod signed;
 
 pub use signed::{LightError, SignedLog};
 
-use super::check_payee;
 use super::jobs::Jobs;
 use super::lie::{Finding, Lie};
 use super::shares::check_alone;
@@ -184,8 +183,8 @@ impl<'a, E: Debug + Display> Light<'a, E> {
         };
         match self.log.entry(entry)? {
             Entry::Payee(registered) if registered.index == payee => {
-                if let Err(lie) = check_payee(&registered) {
-                    self.found(entry, lie);
+                if let Err(what) = registered.check() {
+                    self.found(entry, Lie::Inconsistent(what.into()));
                 }
                 self.payees.insert(payee, Some((entry, registered.script)));
                 Ok(())

@@ -6,9 +6,11 @@ use super::*;
 /// A step of a pool's life.
 #[derive(Debug, Clone)]
 pub enum Step {
+    /// With a time in the header that is so many seconds ahead.
     Mine {
         to: u8,
         harder: i8,
+        ahead_s: u32,
     },
     Stale {
         to: u8,
@@ -43,7 +45,8 @@ pub fn step() -> impl Strategy<Value = Step> {
     let classes = prop::sample::select(&SizeClass::ALL[..]);
     prop_oneof![
         2 => (SIGNERS.start..SIGNERS.start + 3, payee_number()).prop_map(|(from, to)| Step::Move { from, to }),
-        12 => (payee_number(), -4_i8..1).prop_map(|(to, harder)| Step::Mine { to, harder }),
+        12 => (payee_number(), -4_i8..1, 0..=NTIME_AHEAD_MAX_S)
+            .prop_map(|(to, harder, ahead_s)| Step::Mine { to, harder, ahead_s }),
         1 => payee_number().prop_map(|to| Step::Stale { to }),
         4 => classes.prop_map(|class| Step::Plan { class }),
         1 => Just(Step::Orphan),
@@ -63,7 +66,8 @@ pub fn live(window: u64, steps: Vec<Step>) -> (Vec<Entry>, InChain) {
     let mut others = (2_u8..).map(|n| BlockHash::from_byte_array([n; 32]));
     for step in steps {
         match step {
-            Step::Mine { to, harder } => {
+            Step::Mine { to, harder, ahead_s } => {
+                history.ntime = (history.unix_ms() / 1_000) as u32 + ahead_s;
                 let place = history.place();
                 if history.mine(&job, to, POT + harder) {
                     before_block = Some(place);

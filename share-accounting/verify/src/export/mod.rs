@@ -1,8 +1,8 @@
 //! A log as a Parquet file: a row for each entry, in the log's order, with what is needed to have the log again, byte for
 //! byte. Nothing is checked on the way.
 //!
-//! - [`columns`]: what a row holds; [`about`]: what the file says of the log
-//! - [`read`]: the way back; [`pages`]: its bounds
+//! - `columns`: what a row holds; `about`: what the file says of the log
+//! - `read`: the way back; `pages`: its bounds
 
 mod about;
 mod columns;
