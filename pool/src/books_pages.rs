@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Address, Amount, Network, Script};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use share_accounting::ledger::Ledger;
 use share_accounting::settlement;
 use share_accounting::{Accounting, Adjustments};
@@ -127,6 +127,9 @@ impl Shown {
             Basis::Upstream(_) => unreachable!("a pool has no upstream"),
         };
         let outputs = payout.outputs.iter().map(|output| self.line(&output.script_pubkey, output.value));
+        // The smaller a coinbase, the more of the reward is owed instead of paid.
+        let ratios =
+            SizeClass::ALL.iter().map(|class| (class.to_string(), work.reserve_ratio(*class).into()));
         let outputs: Vec<_> = if work.is_solo() { Vec::new() } else { outputs.collect() };
         Ok(json!({
             "height": work.height(),
@@ -134,7 +137,7 @@ impl Shown {
             "value_sats": payout.value().to_sat(),
             "basis": basis,
             "outputs": outputs,
-            "reserve_ratio": work.reserve_ratio(SizeClass::B16000),
+            "reserve_ratios": ratios.collect::<Map<_, _>>(),
         }))
     }
 

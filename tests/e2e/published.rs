@@ -20,6 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
+use stratum::class::SizeClass;
 use tempfile::TempDir;
 
 pub fn mine(pool: &Pool, node: &Node, shares: usize) {
@@ -377,6 +378,9 @@ fn what_is_paid_and_owed_is_shown_and_adds_up() {
     });
     assert_eq!(plan["basis"]["of"], "window", "{plan:#}");
     assert_eq!(sum(&plan["outputs"]), plan["value_sats"].as_u64().unwrap(), "{plan:#}");
+    // The smaller a coinbase, the more of the reward it holds in reserve.
+    let ratios = SizeClass::ALL.map(|class| plan["reserve_ratios"][class.to_string()].as_f64().unwrap());
+    assert!(ratios.is_sorted_by(|smaller, larger| smaller >= larger) && ratios[0] > 0.0, "{ratios:?}");
     let owed = page("/pool/ledger");
     assert!(owed["owed_sats"].as_u64().unwrap() > 0, "{owed:#}");
     assert_eq!(sum(&owed["credits"]), owed["owed_sats"].as_u64().unwrap(), "{owed:#}");
