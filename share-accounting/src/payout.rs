@@ -96,7 +96,7 @@ impl Params {
 }
 
 /// Longest script that is paid, in bytes: its length takes one byte in an output.
-const SCRIPT_BYTES_MAX: usize = 252;
+pub(crate) const SCRIPT_BYTES_MAX: usize = 252;
 
 /// What the coinbase has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::fields::{Fields, put_script};
+use crate::payout::SCRIPT_BYTES_MAX;
 use bitcoin::ScriptBuf;
 use stratum::payee::{Payee, tagged_hash};
 
@@ -37,7 +38,7 @@ impl PayeeEntry {
     /// # Errors
     /// What is wrong.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let is_payable = (1..=252).contains(&self.script.len());
+        let is_payable = (1..=SCRIPT_BYTES_MAX).contains(&self.script.len());
         is_payable.then_some(()).ok_or("payee script is empty or too long to be paid")
     }
 

@@ -138,7 +138,7 @@ struct Prints([Part; PARTS]);
 
 /// They grow one by one, so little of the memory is there twice at any time.
 const PARTS: usize = 64;
-/// Prints that go into a part together. Waiting they take 40 bytes each, 160 KiB in all parts.
+/// Prints that go into a part together. Waiting they take 40 bytes each, 160 KiB for each previous block.
 const TOGETHER: usize = 64;
 
 impl Default for Prints {
@@ -176,11 +176,13 @@ impl Part {
     fn compare_waiting(&mut self, mut alike: impl FnMut([u8; 32])) {
         // Looks at all the places first, which waits for all of them at the same time: no look depends on another.
         black_box(self.waiting.iter().fold(0, |all, (print, _)| all ^ self.look_at(*print)));
-        for (print, digest) in std::mem::take(&mut self.waiting) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for (print, digest) in waiting.drain(..) {
             if !self.insert(print) {
                 alike(digest);
             }
         }
+        self.waiting = waiting;
     }
 
     /// Reads from the two lines of the cache in which a print has its place, most of the time.

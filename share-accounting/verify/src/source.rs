@@ -51,7 +51,7 @@ impl Source {
                 bar.get_or_insert_with(|| Bar::new("reading", "block files", files.into()))
                     .is_at(file.into());
             };
-            let files = BlockFiles::open_telling(dir, network, tell).context("block files")?;
+            let files = BlockFiles::open(dir, network, tell).context("block files")?;
             return Ok(Some(Self::Files(files)));
         }
         let Some(named) = &args.node else { return Ok(None) };

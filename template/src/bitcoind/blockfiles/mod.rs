@@ -96,21 +96,14 @@ pub struct BlockFiles {
 }
 
 impl BlockFiles {
-    /// Reads the headers of all blocks. The node may be running.
+    /// Reads the headers of all blocks. The node may be running. Before each file it tells how many are read, and how many
+    /// there are.
     ///
     /// Every signet has a magic of its own: that of the first file is the one.
     ///
     /// # Errors
     /// A file cannot be read, is missing or damaged, or is of another network.
-    pub fn open(dir: &Path, network: Network) -> Result<Self, BlockFilesError> {
-        Self::open_telling(dir, network, |_, _| ())
-    }
-
-    /// The same, and tells before each file how many are read, and how many there are.
-    ///
-    /// # Errors
-    /// As [`BlockFiles::open`].
-    pub fn open_telling(
+    pub fn open(
         dir: &Path,
         network: Network,
         mut tell: impl FnMut(u32, u32),

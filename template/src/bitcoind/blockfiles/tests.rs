@@ -83,12 +83,12 @@ fn folder(key: Key, files: &[Vec<u8>]) -> TempDir {
 }
 
 fn open(dir: &TempDir) -> Result<BlockFiles, BlockFilesError> {
-    BlockFiles::open(dir.path(), Network::Regtest)
+    BlockFiles::open(dir.path(), Network::Regtest, |_, _| ())
 }
 
 /// What is said of a folder that cannot be used.
 fn refused(dir: &TempDir, network: Network) -> String {
-    let words = BlockFiles::open(dir.path(), network).unwrap_err().to_string();
+    let words = BlockFiles::open(dir.path(), network, |_, _| ()).unwrap_err().to_string();
     words.replace(&format!("{}/", dir.path().display()), "")
 }
 
@@ -242,7 +242,7 @@ fn another_network_is_refused_in_words_and_a_signet_has_one_magic_of_its_own() {
     let (own, other) = (Magic::from_bytes([1, 2, 3, 4]), Magic::from_bytes([1, 2, 3, 5]));
     let [own, other] = [own, other].map(|magic| record(magic, &serialize(&genesis)));
     let dir = folder(KEYS[1], &[own.clone(), own.clone()]);
-    let files = BlockFiles::open(dir.path(), Network::Signet).unwrap();
+    let files = BlockFiles::open(dir.path(), Network::Signet, |_, _| ()).unwrap();
     assert_eq!(files.best_block(), genesis.block_hash());
     let words = "blk00001.dat begins with 01020305, as no network does; perhaps xor.dat is not theirs; blocks of signet \
                  begin with 01020304";
