@@ -446,7 +446,7 @@ impl AccountingThread {
 fn start_epoch(log: &mut Log, books: &mut Books, epoch: u16, params: Params) -> Result<(), OpenError> {
     let mut entries = Vec::new();
     if books.params.as_ref() != Some(&params) {
-        entries.push(Entry::Params(params));
+        entries.push(Entry::Params(params.into()));
     }
     entries.push(Entry::Chain(ChainEntry { unix_ms: unix_ms(), event: ChainEvent::EpochStart { epoch } }));
     let mut encoded = Encoded::default();

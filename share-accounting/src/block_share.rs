@@ -54,7 +54,7 @@ impl BlockShare {
     pub fn encode(&self) -> Vec<u8> {
         let script = self.payee.script.as_bytes();
         let mut bytes = Vec::new();
-        Entry::Job(self.job.clone()).encode(&mut bytes);
+        Entry::Job(self.job.clone().into()).encode(&mut bytes);
         Entry::Share(self.share.clone()).encode(&mut bytes);
         bytes.extend(u16::try_from(script.len()).expect("an address has a short script").to_le_bytes());
         bytes.extend(script);
@@ -72,7 +72,7 @@ impl BlockShare {
         let payee = Arc::new(Payee::new(ScriptBuf::from_bytes(script.to_vec()), worker));
         let is_kept = share.block_candidate && !share.credited;
         let solved = verify::block_of(&job, &share, &payee.script)?;
-        (is_kept && solved == hash).then_some(Self { hash, job, payee, share })
+        (is_kept && solved == hash).then_some(Self { hash, job: *job, payee, share })
     }
 
     /// The block.
@@ -126,7 +126,7 @@ pub(crate) fn missing(
     for entry in Reader::open_from(dir, segment.map_or(0, |header| header.number))? {
         match entry? {
             (index, Entry::Job(job)) => {
-                let on_it: Vec<_> = (0..shares.len()).filter(|at| shares[*at].job == job).collect();
+                let on_it: Vec<_> = (0..shares.len()).filter(|at| shares[*at].job == *job).collect();
                 if !on_it.is_empty() {
                     jobs.insert(index, on_it);
                 }

@@ -117,7 +117,7 @@ impl Books {
                 payee.check().map_err(wrong)?;
                 self.registry.register(index, payee).map_err(|_| wrong("payee index"))?;
             }
-            Entry::Params(params) => self.params = Some(params.clone()),
+            Entry::Params(params) => self.params = Some(Params::clone(params)),
             Entry::Chain(chain) => {
                 self.settlements.note(&chain.event).map_err(wrong)?;
                 if let ChainEvent::EpochStart { epoch } = chain.event {

@@ -45,7 +45,7 @@ impl ParamsHash {
     /// Of an entry of the log.
     pub fn of(params: &Params) -> Self {
         let mut bytes = Vec::new();
-        Entry::Params(params.clone()).encode(&mut bytes);
+        Entry::Params(params.clone().into()).encode(&mut bytes);
         Self(tagged_hash("share-log/params/v1", &[&bytes]))
     }
 }

@@ -260,7 +260,7 @@ impl Writer {
             Some(index) => index,
             None => {
                 let index = self.books.size + u64::from(staged.entries.count());
-                staged.entries.push(&Entry::Job(JobEntry::from(&**share.body())));
+                staged.entries.push(&Entry::Job(JobEntry::from(&**share.body()).into()));
                 staged.jobs.push(share.body().clone());
                 self.jobs.insert(share.body(), index);
                 index
@@ -295,7 +295,7 @@ impl Writer {
     fn stage_restored(&mut self, block: &BlockShare, staged: &mut Staged) -> Result<(), Exhausted> {
         let payee = self.payee_index(block.payee(), staged)?;
         let job = self.books.size + u64::from(staged.entries.count());
-        staged.entries.push(&Entry::Job(block.job().clone()));
+        staged.entries.push(&Entry::Job(block.job().clone().into()));
         staged.logged.push((block.hash(), job + 1));
         let (site, total_work) = (self.log.site(), staged.total_work);
         staged.entries.push(&Entry::Share(Share { site, payee, job, total_work, ..block.share().clone() }));
@@ -400,7 +400,7 @@ impl Writer {
         let checked = self.books.settlements.check_next(&settlement, self.books.params.as_ref());
         checked.map_err(SettleError::Refused)?;
         let index = self.books.size;
-        self.append_one(&Entry::Settlement(settlement))?;
+        self.append_one(&Entry::Settlement(settlement.into()))?;
         Ok(index)
     }
 
@@ -418,7 +418,7 @@ impl Writer {
         }
         self.books.check_move(&moved)?;
         let index = self.books.size;
-        self.append_one(&Entry::Move(moved))?;
+        self.append_one(&Entry::Move(moved.into()))?;
         Ok(index)
     }
 

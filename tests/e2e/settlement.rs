@@ -114,7 +114,7 @@ fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
 fn logged(log: &Path) -> Vec<Settlement> {
     let entries = Reader::open(log).unwrap().map(|entry| entry.unwrap().1);
     let settlement = |entry| match entry {
-        Entry::Settlement(settlement) => Some(settlement),
+        Entry::Settlement(settlement) => Some(*settlement),
         _ => None,
     };
     entries.filter_map(settlement).collect()
@@ -338,11 +338,11 @@ fn newest_settlement(entries: &[Entry]) -> (u64, Transaction) {
         Entry::Params(params) => Some(&params.split.reserve_script),
         _ => None,
     });
-    let settlements = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
+    let mut settlements = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
         Entry::Settlement(settlement) => Some((index as u64, settlement.transaction(script.unwrap()))),
         _ => None,
     });
-    settlements.last().unwrap()
+    settlements.next_back().unwrap()
 }
 
 fn paid(settlement: u64, block: BlockHash, txid: Txid) -> Entry {

@@ -4,7 +4,7 @@ use crate::published::{assert_same_verdict, stop_and_prove};
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
 use serde_json::{Value, json};
-use share_accounting::entry::{Entry, JobEntry, PlanEntry, Share};
+use share_accounting::entry::{Entry, PlanEntry, Share};
 use share_accounting::log::Reader;
 use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
 use sluice_tests::support::binary;
@@ -168,11 +168,10 @@ fn a_real_pools_log_is_proven_and_its_blocks_are_found_in_the_chain_or_beside_it
     // By the ledger of a block that nobody has found anything could be owed. Only a node knows better.
     let invented = log.with_file_name("invented");
     forge(&log, &invented, |entries| {
-        let ledger_of = |entry: &mut Entry| match entry {
-            Entry::Job(JobEntry { plan: PlanEntry::Window { ledger_block, .. }, .. }) => {
-                Some(std::mem::replace(ledger_block, BlockHash::from_byte_array([9; 32])))
-            }
-            _ => None,
+        let ledger_of = |entry: &mut Entry| {
+            let Entry::Job(job) = entry else { return None };
+            let PlanEntry::Window { ledger_block, .. } = &mut job.plan else { return None };
+            Some(std::mem::replace(ledger_block, BlockHash::from_byte_array([9; 32])))
         };
         at = entries.iter_mut().position(|entry| ledger_of(entry).is_some()).expect("there are jobs");
         // The log goes on for longer than a block's share may take to come.

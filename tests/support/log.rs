@@ -77,7 +77,7 @@ impl Log {
             (12..=16).any(|bytes| masked(job, bytes).is_some_and(|masked| masked == *job.coinbase.bytes()))
         };
         let mut jobs = self.entries.iter().filter_map(|entry| match entry {
-            Entry::Job(job) => Some(job),
+            Entry::Job(job) => Some(&**job),
             _ => None,
         });
         jobs.rfind(fits).expect("the block's job is in the log")

@@ -77,7 +77,7 @@ fn entries(shares: &[Share]) -> Vec<Vec<u8>> {
         entry.encode(&mut bytes);
         bytes
     };
-    iter::once(Entry::Job(job())).chain(shares).map(bytes).collect()
+    iter::once(Entry::Job(job().into())).chain(shares).map(bytes).collect()
 }
 
 fn line(nonce: u32, at: u64) -> Line {

@@ -71,7 +71,7 @@ impl History {
     fn new() -> Self {
         let mut history = Self { entries: Vec::new(), books: Books::new(Network::Regtest, Work(u128::MAX)) };
         // Shares name the first entry as their job, which the books do not look at.
-        history.push(Entry::Params(params()));
+        history.push(Entry::Params(params().into()));
         history
     }
 
@@ -105,9 +105,9 @@ impl History {
                 return (0..count).for_each(|_| self.share(payee.into(), pot, credited));
             }
             Step::Retarget(nth) => event(ChainEvent::Retarget { nbits: NBITS[nth] }),
-            Step::Rules(settlement_fee_bp) => Entry::Params(Params { settlement_fee_bp, ..params() }),
+            Step::Rules(settlement_fee_bp) => Entry::Params(Params { settlement_fee_bp, ..params() }.into()),
             Step::Epoch(epoch) => event(ChainEvent::EpochStart { epoch }),
-            Step::Move { from, to } => Entry::Move(moved([1; 16], from, script(to))),
+            Step::Move { from, to } => Entry::Move(moved([1; 16], from, script(to)).into()),
             Step::Settle { to, sats, outputs } => {
                 let output = |vout| Reserve {
                     outpoint: OutPoint { txid: Txid::from_byte_array([to % 4; 32]), vout },
@@ -116,7 +116,9 @@ impl History {
                 let reserve = (0..outputs.into()).map(output).collect();
                 let matured = BlockHash::all_zeros();
                 let credits = vec![(script(to), sats)];
-                Entry::Settlement(Settlement { matured, ledger_block: matured, fee: 0, credits, reserve })
+                Entry::Settlement(
+                    Settlement { matured, ledger_block: matured, fee: 0, credits, reserve }.into(),
+                )
             }
             Step::Paid { settlement: nth, block } => {
                 let (block, txid) = block_and_txid(block);

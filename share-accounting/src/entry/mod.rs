@@ -74,23 +74,23 @@ pub(crate) enum Kind {
     Move = 7,
 }
 
-/// One entry of the share log.
+/// One entry of the share log. Nearly all are shares, so what is larger lies elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A judged share.
     Share(Share),
     /// A job that shares refer to.
-    Job(JobEntry),
+    Job(Box<JobEntry>),
     /// A payee that shares refer to.
     Payee(PayeeEntry),
     /// The rules in force from here on.
-    Params(Params),
+    Params(Box<Params>),
     /// Something happened to the chain or the process.
     Chain(ChainEntry),
     /// Credits paid from the reserve.
-    Settlement(Settlement),
+    Settlement(Box<Settlement>),
     /// A payee is paid to another address from here on.
-    Move(Move),
+    Move(Box<Move>),
 }
 
 /// Why bytes are not an entry.
@@ -179,12 +179,12 @@ impl Entry {
         }
         let mut body = Fields::new(head.bytes(length)?);
         let entry = match kind {
-            2 => Entry::Job(JobEntry::take(&mut body)?),
+            2 => Entry::Job(JobEntry::take(&mut body)?.into()),
             3 => Entry::Payee(PayeeEntry::take(&mut body)?),
-            4 => Entry::Params(Params::take(&mut body, version)?),
+            4 => Entry::Params(Params::take(&mut body, version)?.into()),
             5 => Entry::Chain(ChainEntry::take(&mut body)?),
-            6 => Entry::Settlement(Settlement::take(&mut body)?),
-            _ => Entry::Move(Move::take(&mut body)?),
+            6 => Entry::Settlement(Settlement::take(&mut body)?.into()),
+            _ => Entry::Move(Move::take(&mut body)?.into()),
         };
         body.end()?;
         Ok((entry, HEAD_BYTES + length))

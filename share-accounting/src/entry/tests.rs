@@ -60,19 +60,22 @@ fn job() -> impl Strategy<Value = Entry> {
             branch,
             plan,
         )| {
-            Entry::Job(JobEntry {
-                template: TemplateId(template),
-                prev_hash,
-                nbits,
-                version,
-                ntime_min,
-                height,
-                class: SizeClass::from_code(class).unwrap(),
-                out_bytes,
-                coinbase,
-                merkle_branch: branch,
-                plan,
-            })
+            Entry::Job(
+                JobEntry {
+                    template: TemplateId(template),
+                    prev_hash,
+                    nbits,
+                    version,
+                    ntime_min,
+                    height,
+                    class: SizeClass::from_code(class).unwrap(),
+                    out_bytes,
+                    coinbase,
+                    merkle_branch: branch,
+                    plan,
+                }
+                .into(),
+            )
         },
     )
 }
@@ -106,14 +109,17 @@ fn params() -> impl Strategy<Value = Entry> {
             )| {
                 let donations =
                     donations.into_iter().map(|(bp, script)| payout::Donation { bp, script }).collect();
-                Entry::Params(Params {
-                    site,
-                    span: Span::new(numerator, denominator).unwrap(),
-                    stale_credit_ms,
-                    split: payout::Params { fee_bp, fee_script, donations, min_payout, reserve_script },
-                    settlement_fee_bp,
-                    witnesses: Witnesses { needed, keys }.if_needed(),
-                })
+                Entry::Params(
+                    Params {
+                        site,
+                        span: Span::new(numerator, denominator).unwrap(),
+                        stale_credit_ms,
+                        split: payout::Params { fee_bp, fee_script, donations, min_payout, reserve_script },
+                        settlement_fee_bp,
+                        witnesses: Witnesses { needed, keys }.if_needed(),
+                    }
+                    .into(),
+                )
             },
         )
 }
@@ -147,7 +153,7 @@ fn settlement() -> impl Strategy<Value = Entry> {
     let (credits, reserve) = (vec((script(), any::<u64>()), 0..5), vec(reserve, 0..5));
     (hash(), hash(), any::<u64>(), credits, reserve).prop_map(
         |(matured, ledger_block, fee, credits, reserve)| {
-            Entry::Settlement(Settlement { matured, ledger_block, fee, credits, reserve })
+            Entry::Settlement(Settlement { matured, ledger_block, fee, credits, reserve }.into())
         },
     )
 }
@@ -160,7 +166,7 @@ fn payee() -> impl Strategy<Value = Entry> {
 
 fn moved() -> impl Strategy<Value = Entry> {
     (any::<[u8; 16]>(), script(), script(), vec(any::<u8>(), 0..200))
-        .prop_map(|(log_id, from, to, signature)| Entry::Move(Move { log_id, from, to, signature }))
+        .prop_map(|(log_id, from, to, signature)| Entry::Move(Move { log_id, from, to, signature }.into()))
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {

@@ -3,7 +3,7 @@
 use super::jobs::{Jobs, TEMPLATE_BITS, coinbase, start_of_epoch};
 use super::shares::hashes;
 use crate::commitment::Commitment;
-use crate::entry::{ChainEntry, ChainEvent, Entry, JobEntry, Params, PayeeEntry, PlanEntry};
+use crate::entry::{ChainEntry, ChainEvent, Entry, JobEntry, PayeeEntry, PlanEntry};
 use crate::window::Span;
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{BlockHash, ScriptBuf, TxOut, Txid, consensus};
@@ -148,7 +148,7 @@ impl Survey {
                 }
             }
             Entry::Payee(payee) => self.note_payee(payee),
-            Entry::Params(Params { span, .. }) => self.spans.push(*span),
+            Entry::Params(params) => self.spans.push(params.span),
             Entry::Chain(chain) => {
                 self.jobs.note(chain);
                 self.made.note(chain);

@@ -16,7 +16,7 @@ use stratum::class::SizeClass;
 use stratum::job::{Coinbase, TemplateId};
 
 fuzz_target!(|input: &[u8]| {
-    let mut entries = vec![Entry::Params(params()), Entry::Payee(payee()), Entry::Job(job())];
+    let mut entries = vec![Entry::Params(params().into()), Entry::Payee(payee()), Entry::Job(job().into())];
     let mut rest = input;
     while let Ok((entry, bytes)) = Entry::decode(rest) {
         entries.push(entry);

@@ -76,7 +76,7 @@ fn nobody_moves_while_a_settlement_is_paying_him_and_a_log_that_says_so_contradi
     assert_eq!(lies(&entries), [""; 0]);
     let at = entries.iter().position(|entry| matches!(entry, Entry::Settlement(_))).unwrap();
     entries.retain(|entry| !matches!(entry, Entry::Move(_)));
-    entries.insert(at + 1, Entry::Move(moved(log_id, from, script(3))));
+    entries.insert(at + 1, Entry::Move(moved(log_id, from, script(3)).into()));
     assert!(lies(&entries).iter().any(|lie| lie.contains("a settlement is paying the old address")));
 }
 

@@ -222,7 +222,7 @@ fn no_chain_of_blocks_of_a_hostile_log_is_followed_for_ever() {
         let outpoint = bitcoin::OutPoint::null();
         let reserve = vec![crate::entry::Reserve { outpoint, sats: 10_000 }];
         let settlement = Settlement { matured, ledger_block: block, fee: 0, credits, reserve };
-        let with = [&entries[..], &[Entry::Settlement(settlement)]].concat();
+        let with = [&entries[..], &[Entry::Settlement(settlement.into())]].concat();
         assert!(!audited(&with).is_honest());
     }
 }

@@ -45,19 +45,22 @@ fn coinbase() -> Vec<u8> {
 }
 
 fn job() -> Entry {
-    Entry::Job(JobEntry {
-        template: TemplateId(1),
-        prev_hash: BlockHash::from_byte_array([1; 32]),
-        nbits: NBITS,
-        version: 0x2000_0000,
-        ntime_min: 1,
-        height: 7,
-        class: SizeClass::B755,
-        out_bytes: 400,
-        coinbase: Coinbase::new(coinbase().into(), TAG_OFFSET),
-        merkle_branch: Vec::new(),
-        plan: PlanEntry::Solo { script: script(1), log_size: Some(2) },
-    })
+    Entry::Job(
+        JobEntry {
+            template: TemplateId(1),
+            prev_hash: BlockHash::from_byte_array([1; 32]),
+            nbits: NBITS,
+            version: 0x2000_0000,
+            ntime_min: 1,
+            height: 7,
+            class: SizeClass::B755,
+            out_bytes: 400,
+            coinbase: Coinbase::new(coinbase().into(), TAG_OFFSET),
+            merkle_branch: Vec::new(),
+            plan: PlanEntry::Solo { script: script(1), log_size: Some(2) },
+        }
+        .into(),
+    )
 }
 
 fn share(n: u32) -> Share {

@@ -10,20 +10,23 @@ use share_accounting::window::Span;
 use std::time::{Duration, SystemTime};
 
 fn params(settlement_fee_bp: u16, witnesses: Witnesses) -> Entry {
-    Entry::Params(Params {
-        site: 65_535,
-        span: Span::new(8, 3).unwrap(),
-        stale_credit_ms: u32::MAX,
-        split: Split {
-            fee_bp: 100,
-            fee_script: script(7),
-            donations: vec![Donation { bp: 30, script: script(8) }],
-            min_payout: u64::MAX,
-            reserve_script: script(9),
-        },
-        settlement_fee_bp,
-        witnesses,
-    })
+    Entry::Params(
+        Params {
+            site: 65_535,
+            span: Span::new(8, 3).unwrap(),
+            stale_credit_ms: u32::MAX,
+            split: Split {
+                fee_bp: 100,
+                fee_script: script(7),
+                donations: vec![Donation { bp: 30, script: script(8) }],
+                min_payout: u64::MAX,
+                reserve_script: script(9),
+            },
+            settlement_fee_bp,
+            witnesses,
+        }
+        .into(),
+    )
 }
 
 /// Rules of each version, each event, and whatever else there is; then shares, and behind them the longest job.
@@ -49,15 +52,18 @@ fn every_kind() -> Vec<Entry> {
     ];
     entries.extend(events.map(|event| Entry::Chain(ChainEntry { unix_ms: u64::MAX, event })));
     let outpoint = OutPoint { txid: Txid::from_byte_array([4; 32]), vout: 1 };
-    entries.push(Entry::Settlement(Settlement {
-        matured: hash,
-        ledger_block: hash,
-        fee: 1,
-        credits: vec![(script(1), u64::MAX)],
-        reserve: vec![Reserve { outpoint, sats: 7 }],
-    }));
+    entries.push(Entry::Settlement(
+        Settlement {
+            matured: hash,
+            ledger_block: hash,
+            fee: 1,
+            credits: vec![(script(1), u64::MAX)],
+            reserve: vec![Reserve { outpoint, sats: 7 }],
+        }
+        .into(),
+    ));
     let signature = vec![5; 100];
-    entries.push(Entry::Move(Move { log_id: [6; 16], from: script(1), to: script(2), signature }));
+    entries.push(Entry::Move(Move { log_id: [6; 16], from: script(1), to: script(2), signature }.into()));
     let lengths = [0, 11, 12, 16];
     entries.extend(lengths.map(|length| {
         let extranonce = Extranonce::new(&[0xff; 16][..length]).unwrap();
