@@ -12,6 +12,7 @@ mod idle;
 mod keys;
 mod kill;
 mod light;
+mod mainnet;
 mod moving;
 mod paid_block;
 mod proxy_kill;

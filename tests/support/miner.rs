@@ -233,6 +233,16 @@ impl Miner {
         Share { params, hash, is_block: big_endian <= target_of_nbits(job.nbits) }
     }
 
+    /// The block of the newest job, without further transactions and without work.
+    pub fn unsolved_block(&self) -> Vec<u8> {
+        let job = self.job.as_ref().expect("a job");
+        assert!(job.branch.is_empty(), "the job has transactions");
+        let extranonce2 = vec![0; self.extranonce2_size];
+        let transactions = [1];
+        let coinbase = job.coinbase(&self.extranonce1, &extranonce2);
+        [&job.header(&self.extranonce1, &extranonce2)[..], &transactions, &coinbase].concat()
+    }
+
     /// Finds a share and submits it.
     pub fn mine_share(&mut self) -> (Share, Value) {
         let share = self.find_share();
