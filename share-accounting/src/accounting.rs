@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stratum::payee::PayeeTag;
 use stratum::share::JudgedShare;
 use stratum::target::Work;
 use tracing::info;
@@ -285,7 +286,8 @@ impl Accounting {
         let shared = Arc::new(Shared::default());
         shared.log_entries.store(books.size, Ordering::Relaxed);
         let (messages, receiver) = sync_channel(QUEUE_BATCHES_MAX);
-        let (teller, log_id) = (Teller::default(), log.log_id());
+        let tags = books.registry.payees_from(0).map(|(_, script, _)| PayeeTag::of(script)).collect();
+        let (teller, log_id) = (Teller::new(tags), log.log_id());
         let heads = teller.listener();
         let mut keeper = Keeper::new(settings.log_dir());
         if let Some(checkpoint) = missing {

@@ -138,6 +138,7 @@ fn lie_a_share_dropped_after_its_receipt() {
     let node = Node::regtest();
     let pool = PoolBuilder::new(&node).set("difficulty.pot_start", "-32").start();
     mine(&pool, &node, 2);
+    let earlier = Miner::connect(pool.v1(), &address(3, node.network), "xminer-1.0").mine_accepted_share();
     let (_, builder) = pool.stop();
     let (log, backup) = (builder.data_dir().join("log"), builder.data_dir().join("backup"));
     copy_files(&log, &backup);
@@ -147,10 +148,14 @@ fn lie_a_share_dropped_after_its_receipt() {
     let mut miner = Miner::connect(pool.v1(), &address(3, node.network), "xminer-1.0");
     let share = miner.mine_accepted_share();
     // By the hash of its header, once it is published, and with all others of the payee, late ones among them.
-    let newest = wait_for("its receipt", || {
-        let newest = pool.http(&format!("/log/share/{}", BlockHash::from_byte_array(share.hash)))?;
-        newest.contains("\"receipts\"").then_some(newest)
-    });
+    let receipt_of = |hash| {
+        wait_for("its receipt", || {
+            let receipt = pool.http(&format!("/log/share/{}", BlockHash::from_byte_array(hash)))?;
+            receipt.contains("\"receipts\"").then_some(receipt)
+        })
+    };
+    let newest = receipt_of(share.hash);
+    receipt_of(earlier.hash);
     let parsed: Value = serde_json::from_str(&newest).unwrap_or_else(|_| panic!("{newest}"));
     let index = parsed["receipts"][0]["index"].as_u64().unwrap();
     let all = pool.http(&format!("/log/receipts?payee={}", address(3, node.network))).unwrap();

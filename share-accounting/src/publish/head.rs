@@ -5,6 +5,7 @@ use bitcoin::BlockHash;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use stratum::payee::PayeeTag;
 use tlog_tiles::{Hash, check_tree};
 
 /// Shares whose hashes wait to be taken; beyond it the oldest are forgotten, and can be asked for by index alone.
@@ -46,12 +47,14 @@ struct News {
 
 #[derive(Debug, Default)]
 struct Channel {
+    /// Of the payees that the log had at the start, by index.
+    tags: Vec<PayeeTag>,
     news: Mutex<News>,
     changed: Condvar,
 }
 
 /// Who tells; when it is dropped there is no more to come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Teller(Arc<Channel>);
 
 /// Who listens, one at a time. Nobody need, and nobody is waited for.
@@ -59,6 +62,11 @@ pub(crate) struct Teller(Arc<Channel>);
 pub struct Heads(Arc<Channel>);
 
 impl Teller {
+    /// Of a log with these payees, by index.
+    pub fn new(tags: Vec<PayeeTag>) -> Self {
+        Self(Arc::new(Channel { tags, ..Channel::default() }))
+    }
+
     pub fn listener(&self) -> Heads {
         Heads(Arc::clone(&self.0))
     }
@@ -82,6 +90,11 @@ impl Drop for Teller {
 }
 
 impl Heads {
+    /// Tags of the payees that the log had at the start, by index.
+    pub(crate) fn tags(&self) -> &[PayeeTag] {
+        &self.0.tags
+    }
+
     /// Waits for a head that was not taken before, and takes it with the shares logged since; `None` once there is no
     /// more to come.
     pub(crate) fn next(&self) -> Option<(Head, VecDeque<Logged>)> {

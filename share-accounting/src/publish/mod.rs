@@ -3,7 +3,7 @@
 //! - [`tiles`]: the files
 //! - [`key`]: signed heads; [`cosign`]: and those that witnesses have signed, too; [`receipt`]: proofs under one, for miners to keep
 //! - [`journal`]: what a proxy writes down, to be held against the log
-//! - `head`: what the accounting thread tells
+//! - `head`: what the accounting thread tells; `recall`: what the log had before it told anything
 //!
 //! A thread of its own follows the log, up to where the accounting thread says that it is durable. The head is signed
 //! once for each group of commits that came together, and only when the files and the edge hold all that it covers. If
@@ -19,6 +19,7 @@ mod head;
 pub mod journal;
 pub mod key;
 mod last;
+mod recall;
 pub mod receipt;
 pub mod tiles;
 
@@ -33,7 +34,7 @@ use bitcoin::{BlockHash, Network};
 use key::{LogKey, LogVerifier};
 use last::LastSigned;
 use receipt::{Receipt, Receipts};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque, hash_map};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -122,6 +123,21 @@ impl Hashes {
                 self.oldest_first.push_back(short(&hash));
             }
         }
+        self.forget_beyond();
+    }
+
+    /// Adds shares that are older than all that are there, oldest first.
+    fn add_older(&mut self, logged: Vec<Logged>) {
+        for (hash, index) in logged.into_iter().rev() {
+            if let hash_map::Entry::Vacant(place) = self.indexes.entry(short(&hash)) {
+                place.insert(index);
+                self.oldest_first.push_front(short(&hash));
+            }
+        }
+        self.forget_beyond();
+    }
+
+    fn forget_beyond(&mut self) {
         let beyond = self.oldest_first.len().saturating_sub(HASHES_MAX);
         for oldest in self.oldest_first.drain(..beyond) {
             self.indexes.remove(&oldest);
@@ -192,7 +208,8 @@ impl Published {
         Ok(prove_tree(to, from, &signed.tiles)?.into_iter().map(|hash| hash.0).collect())
     }
 
-    /// Index of a share by the hash of its header, if it is among the newest [`HASHES_MAX`] since the start.
+    /// Index of a share by the hash of its header, if it is among the newest [`HASHES_MAX`]. Those from before the start are
+    /// there a moment after it, if they were among as many entries.
     pub fn find(&self, hash: &BlockHash) -> Option<u64> {
         let hashes = self.0.hashes.read().unwrap_or_else(PoisonError::into_inner);
         hashes.indexes.get(&short(hash)).copied()
@@ -355,7 +372,7 @@ fn open_tiles(dir: &Path) -> io::Result<Tiles> {
 
 impl Publisher {
     fn run(mut self) {
-        let mut failing = false;
+        let (mut failing, mut is_first) = (false, true);
         while let Some((head, logged)) = self.heads.next() {
             self.shown.hashes.write().unwrap_or_else(PoisonError::into_inner).add(logged);
             while let Err(failure) = self.publish(&head) {
@@ -379,8 +396,21 @@ impl Publisher {
             if mem::take(&mut failing) {
                 info!("the log is published again");
             }
+            if mem::take(&mut is_first) {
+                self.recall();
+            }
         }
         self.write_last();
+    }
+
+    /// Takes up the shares that the log had before this process.
+    fn recall(&self) {
+        let signed = self.shown.signed.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(signed) = signed else { return };
+        match recall::newest_shares(&signed, self.heads.tags(), || self.heads.ended()) {
+            Ok(older) => self.shown.hashes.write().unwrap_or_else(PoisonError::into_inner).add_older(older),
+            Err(error) => warn!(%error, "shares from before the start cannot be asked for by hash"),
+        }
     }
 
     fn write_last(&mut self) {

@@ -49,7 +49,7 @@ impl Site {
 
     fn over(dir: TempDir, key: (LogKey, String)) -> Self {
         let log = open_log(dir.path());
-        let teller = Teller::default();
+        let teller = Teller::new(Vec::new());
         let heads = teller.listener();
         let [log_dir, files, last_head] = ["log", "published", "log.head"].map(|name| dir.path().join(name));
         let places = Places { log: &log_dir, files: &files, last_head: &last_head };
@@ -279,6 +279,14 @@ fn shares_are_found_by_hash_as_long_as_they_are_among_the_newest() {
     let find = |hashes: &Hashes, n| hashes.indexes.get(&short(&hash(n))).copied();
     assert_eq!([find(&hashes, 9), find(&hashes, 10)], [None, Some(10)]);
     assert_eq!(find(&hashes, HASHES_MAX as u64 + 9), Some(HASHES_MAX as u64 + 9));
+    // Older ones take what room newer ones leave, and go first.
+    let mut hashes = Hashes::default();
+    let last = HASHES_MAX as u64 + 4;
+    hashes.add((5..last).map(|n| (hash(n), n)));
+    hashes.add_older((0..7).map(|n| (hash(n), n)).collect());
+    assert_eq!([find(&hashes, 3), find(&hashes, 4), find(&hashes, 5)], [None, Some(4), Some(5)]);
+    hashes.add([(hash(last), last)]);
+    assert_eq!([find(&hashes, 4), find(&hashes, 5), find(&hashes, last)], [None, Some(5), Some(last)]);
     let mut site = Site::new();
     site.commit(1);
     site.tell([(hash(5), 0)]);

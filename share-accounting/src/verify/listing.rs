@@ -4,6 +4,7 @@ use super::jobs::Jobs;
 use super::shares::header_hash;
 use crate::entry::{Entry, Share};
 use bitcoin::{BlockHash, Script, ScriptBuf};
+use stratum::payee::PayeeTag;
 
 /// What shares refer to, so far. Memory: all scripts, and jobs until an hour after they were replaced.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ impl Listing {
         match entry {
             Entry::Share(share) => {
                 let script = self.scripts.get(share.payee as usize).map(ScriptBuf::as_script); // u32 fits usize
-                let hash = script.and_then(|script| header_hash(share, script, &mut self.jobs));
+                let hash = script.and_then(|script| header_hash(share, PayeeTag::of(script), &mut self.jobs));
                 return Some(Listed { share, script, hash });
             }
             // What is none has no shares that can be hashed.

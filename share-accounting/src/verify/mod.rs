@@ -16,6 +16,7 @@
 pub mod lie;
 pub mod light;
 pub mod listing;
+pub(crate) mod recall;
 pub mod receipted;
 
 mod jobs;
@@ -47,6 +48,7 @@ use shares::Shares;
 use statistics::Statistics;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
+use stratum::payee::PayeeTag;
 use stratum::target::Work;
 use survey::Survey;
 
@@ -202,7 +204,7 @@ fn survey<E>(entries: impl Iterator<Item = Result<(u64, Entry), E>>) -> Result<(
 pub(crate) fn block_of(job: &JobEntry, share: &Share, script: &Script) -> Option<BlockHash> {
     let (mut jobs, share) = (Jobs::default(), Share { job: 0, ..share.clone() });
     jobs.add(0, job).ok()?;
-    let hash = shares::header_hash(&share, script, &mut jobs)?;
+    let hash = shares::header_hash(&share, PayeeTag::of(script), &mut jobs)?;
     jobs.is_solved_by(0, hash).then_some(hash)
 }
 

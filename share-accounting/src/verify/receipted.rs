@@ -5,6 +5,7 @@ use super::shares::header_hash;
 use crate::entry::{Entry, Share};
 use crate::publish::receipt::Receipts;
 use bitcoin::{BlockHash, Script};
+use stratum::payee::PayeeTag;
 
 /// A share that a log holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Receipted {
 /// The shares of receipts, as work of this payee. The hash stands for everything: payee, difficulty, job and what the job
 /// commits to.
 pub fn shares(receipts: &Receipts, script: &Script) -> Vec<Receipted> {
-    let (mut jobs, mut shares) = (Jobs::default(), Vec::new());
+    let (mut jobs, mut shares, tag) = (Jobs::default(), Vec::new(), PayeeTag::of(script));
     for receipt in &receipts.receipts {
         match Entry::decode(&receipt.entry) {
             // On what is no job nothing can be hashed.
@@ -27,6 +28,6 @@ pub fn shares(receipts: &Receipts, script: &Script) -> Vec<Receipted> {
             _ => {}
         }
     }
-    let hashed = |share: Share| Receipted { hash: header_hash(&share, script, &mut jobs), share };
+    let hashed = |share: Share| Receipted { hash: header_hash(&share, tag, &mut jobs), share };
     shares.into_iter().map(hashed).collect()
 }

@@ -88,7 +88,7 @@ pub(super) fn check_alone<'a>(
     scripts: impl Iterator<Item = &'a ScriptBuf>,
 ) -> Result<BlockHash, Lie> {
     let roll = roll_of(share).ok_or(NO_EXTRANONCE)?;
-    let job = job_with(share, script, jobs).ok_or(Lie::UnknownJob(share.job))?;
+    let job = job_with(share, PayeeTag::of(script), jobs).ok_or(Lie::UnknownJob(share.job))?;
     let digest = sha256d::sha256d(&job.header(&roll));
     let hash = BlockHash::from_byte_array(digest);
     if !job.pot.target().is_met_by(&digest) {
@@ -109,20 +109,20 @@ fn check_block(is_block: bool, said: bool, hash: BlockHash) -> Result<(), Lie> {
 }
 
 /// The job that a share names, as its payee has it.
-fn job_with(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<Job> {
+fn job_with(share: &Share, tag: PayeeTag, jobs: &mut Jobs) -> Option<Job> {
     let body = jobs.find(share.job, share.extranonce.as_bytes().len())?;
-    Some(job_of(body, PayeeTag::of(script), share.pot))
+    Some(job_of(body, tag, share.pot))
 }
 
-/// The hash of one share's header.
-pub(super) fn header_hash(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<BlockHash> {
-    let (roll, job) = (roll_of(share)?, job_with(share, script, jobs)?);
+/// The hash of one share's header, as work of the payee with this tag.
+pub(super) fn header_hash(share: &Share, tag: PayeeTag, jobs: &mut Jobs) -> Option<BlockHash> {
+    let (roll, job) = (roll_of(share)?, job_with(share, tag, jobs)?);
     Some(BlockHash::from_byte_array(sha256d::sha256d(&job.header(&roll))))
 }
 
 /// The hashes of one share's header and coinbase.
 pub(super) fn hashes(share: &Share, script: &Script, jobs: &mut Jobs) -> Option<(BlockHash, Txid)> {
-    let (roll, job) = (roll_of(share)?, job_with(share, script, jobs)?);
+    let (roll, job) = (roll_of(share)?, job_with(share, PayeeTag::of(script), jobs)?);
     let header = BlockHash::from_byte_array(sha256d::sha256d(&job.header(&roll)));
     Some((header, Txid::from_byte_array(sha256d::sha256d(&job.coinbase(&roll)))))
 }

@@ -5,6 +5,7 @@ mod light;
 mod lives;
 mod moves;
 mod payouts;
+mod recalled;
 mod receipted;
 mod restored;
 mod settlements;
