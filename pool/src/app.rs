@@ -283,6 +283,11 @@ fn accounting_settings(settings: &Settings) -> share_accounting::Settings {
             stale_credit_ms,
             split: settings.payout.params.clone(),
             settlement_fee_bp: settings.settlement.fee_bp,
+            settlement_at_least: if settings.settlement.fee_bp == 0 {
+                0
+            } else {
+                settings.settlement.at_least_sats
+            },
             witnesses: entry::Witnesses {
                 needed: settings.publish.witnesses_needed,
                 keys: settings.publish.witnesses.iter().map(|witness| witness.key.to_string()).collect(),

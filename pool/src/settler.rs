@@ -1,6 +1,6 @@
 //! Pays what is owed from the reserve, when there is enough of it and the holder of the reserve's key signs.
 //!
-//! 1. When credits of matured blocks sum up to the bound of the settings, a settlement is logged. From there on its
+//! 1. When credits of matured blocks sum up to the bound of the rules, a settlement is logged. From there on its
 //!    credits are locked: no new job pays them.
 //! 2. Six blocks above the highest work that does not know of it, jobs from before cannot become blocks any more. If none
 //!    of them has paid such a credit, the transaction is written to `INDEX.psbt`, to be signed; otherwise the settlement is
@@ -254,14 +254,13 @@ impl Settler {
             let (matured, newest) = (&matured.by_script, &newest.by_script);
             settlement::propose(matured, newest, reserves, settlements, moves, &self.params)
         };
-        let Some(proposal) = proposal else { return Ok(()) };
-        let settlement::Proposal { credits, reserve, owed } = proposal;
+        let Some(proposal) = proposal.filter(|proposal| proposal.is_due(&self.params)) else {
+            return Ok(());
+        };
+        let settlement::Proposal { credits, reserve, .. } = proposal;
         let settlement =
             Settlement { matured: matured.block, ledger_block: newest.block, fee: 0, credits, reserve };
         let (total, payees) = (settlement.total(), settlement.credits.len());
-        if owed < self.settings.at_least_sats {
-            return Ok(());
-        }
         let fee = self.fee_of(&settlement)?;
         let most = settlement::fee_max(total, self.params.settlement_fee_bp);
         if fee > most {

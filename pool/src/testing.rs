@@ -45,6 +45,7 @@ pub fn rules() -> entry::Params {
         stale_credit_ms: 0,
         split: split(),
         settlement_fee_bp: 0,
+        settlement_at_least: 0,
         witnesses: Default::default(),
     }
 }

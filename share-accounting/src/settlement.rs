@@ -92,7 +92,7 @@ pub struct Settlements {
 }
 
 /// Which credits are paid from which outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proposal {
     /// As [`Settlement::credits`].
     pub credits: Vec<(ScriptBuf, u64)>,
@@ -100,6 +100,13 @@ pub struct Proposal {
     pub reserve: Vec<Reserve>,
     /// All that could be paid, were the outputs enough, in satoshis.
     pub owed: u64,
+}
+
+impl Proposal {
+    /// Whether so much is owed that there is a settlement.
+    pub fn is_due(&self, params: &Params) -> bool {
+        self.owed >= params.settlement_at_least
+    }
 }
 
 impl Settlements {

@@ -130,6 +130,7 @@ pub fn params() -> Params {
             reserve_script: script(251),
         },
         settlement_fee_bp: 200,
+        settlement_at_least: 5_000,
         witnesses: Witnesses::default(),
     }
 }

@@ -204,6 +204,7 @@ pub fn settings(dir: &Path) -> Settings {
             stale_credit_ms: 0,
             split,
             settlement_fee_bp: 0,
+            settlement_at_least: 0,
             witnesses: Default::default(),
         },
         segment_bytes: SEGMENT_BYTES_DEFAULT,

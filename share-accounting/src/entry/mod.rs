@@ -18,14 +18,14 @@
 //! | 56 | 16 | sum of credited work including this share |
 //!
 //! Every other kind: `kind u8 ‖ version u8 ‖ reserved u16 = 0 ‖ length u32 ‖ body of that length`.
-//! The version is 1; 2 for rules that have the field behind the first semicolon, 3 for those that have all.
+//! The version is 1; of rules it is the number of their parts between semicolons.
 //! A script is `length u16 ‖ bytes`; hashes are in internal byte order.
 //!
 //! | kind | body |
 //! |---|---|
 //! | 02 job | template u64 ‖ prev hash 32 ‖ nbits u32 ‖ version u32 ‖ ntime_min u32 ‖ height u32 ‖ class u8 ‖ branch length u8 ‖ out_bytes u32 ‖ tag_offset u32 ‖ pot_offset u32 ‖ extranonce_offset u32 ‖ coinbase length u32 ‖ coinbase ‖ branch 32 each ‖ plan: 0 ‖ script, or 1 ‖ log size u64 ‖ ledger block 32, or 2 ‖ log size u64 ‖ script |
 //! | 03 payee | index u32 ‖ worker tag 16 ‖ script |
-//! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script); settlement fee bp u16; witnesses needed u8 ‖ witnesses u8 × (length u16 ‖ key) |
+//! | 04 params | site u16 ‖ window numerator u64 ‖ denominator u64 ‖ stale credit ms u32 ‖ fee bp u16 ‖ minimum payout u64 ‖ fee script ‖ reserve script ‖ donations u8 × (bp u16 ‖ script); settlement fee bp u16; witnesses needed u8 ‖ witnesses u8 × (length u16 ‖ key); settlement minimum u64 |
 //! | 05 chain | Unix ms u64 ‖ 1 epoch start: epoch u16; 2 found: hash 32, height u32; 3 in chain, 4 orphaned, 5 matured, 6 refused: hash 32; 7 retarget: nbits u32; 8 superseded: template u64; 9 new tip: hash 32; 10 settlement paid: entry u64, block 32, txid 32; 11 withdrawn: entry u64; 12 failed: entry u64, spent outputs u128, a bit each |
 //! | 06 settlement | matured block 32 ‖ ledger block 32 ‖ fee u64 ‖ credits u32 × (sats u64 ‖ script) ‖ outpoints u32 × (txid 32 ‖ vout u32 ‖ sats u64) |
 //! | 07 move | log id 16 ‖ old script ‖ new script ‖ signature length u16 ‖ signature |
@@ -166,7 +166,7 @@ impl Entry {
         }
         let mut head = Fields::new(&bytes[1..]);
         let version = head.u8()?;
-        let newest = if kind == Kind::Params as u8 { 3 } else { VERSION };
+        let newest = if kind == Kind::Params as u8 { 4 } else { VERSION };
         if !(VERSION..=newest).contains(&version) {
             return Err(DecodeError::UnknownVersion { kind, version });
         }

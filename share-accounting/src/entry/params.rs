@@ -21,6 +21,9 @@ pub struct Params {
     /// The most that the network's fee takes of what a settlement pays, in basis points; at most
     /// [`FEE_BP_MAX`]; 0: nothing is settled.
     pub settlement_fee_bp: u16,
+    /// What must be owed that can be settled, in satoshis, so that there is a settlement. 0 where nothing is settled,
+    /// and in rules from before this was one of them.
+    pub settlement_at_least: u64,
     /// Who has to cosign the log's heads.
     pub witnesses: Witnesses,
 }
@@ -55,8 +58,11 @@ impl Witnesses {
         }
     }
 
-    fn take(fields: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    fn take(fields: &mut Fields<'_>, may_be_none: bool) -> Result<Self, DecodeError> {
         let (needed, count) = (fields.u8()?, fields.u8()?);
+        if may_be_none && (needed, count) == (0, 0) {
+            return Ok(Self::default());
+        }
         if !(1..=WITNESSES_MAX).contains(&count) || !(1..=count).contains(&needed) {
             return Err(DecodeError::Field("number of witnesses"));
         }
@@ -73,12 +79,13 @@ impl Witnesses {
 }
 
 impl Params {
-    /// Rules without settlements or witnesses have the layout from before there were any.
+    /// Rules without something have the layout from before there was any.
     pub(super) fn version(&self) -> u8 {
-        match (self.settlement_fee_bp, self.witnesses.needed) {
-            (0, 0) => 1,
-            (_, 0) => 2,
-            _ => 3,
+        match (self.settlement_fee_bp, self.witnesses.needed, self.settlement_at_least) {
+            (0, 0, 0) => 1,
+            (_, 0, 0) => 2,
+            (_, _, 0) => 3,
+            _ => 4,
         }
     }
 
@@ -102,6 +109,9 @@ impl Params {
         if self.version() > 2 {
             self.witnesses.put(out);
         }
+        if self.version() > 3 {
+            out.extend(self.settlement_at_least.to_le_bytes());
+        }
     }
 
     pub(super) fn take(fields: &mut Fields<'_>, version: u8) -> Result<Self, DecodeError> {
@@ -118,10 +128,17 @@ impl Params {
         let settlement_fee_bp = match version {
             1 => 0,
             _ => Some(fields.u16()?)
-                .filter(|bp| (u16::from(version == 2)..=FEE_BP_MAX).contains(bp))
+                .filter(|bp| (u16::from(version != 3)..=FEE_BP_MAX).contains(bp))
                 .ok_or(DecodeError::Field("settlement fee"))?,
         };
-        let witnesses = if version > 2 { Witnesses::take(fields)? } else { Witnesses::default() };
-        Ok(Self { site, span, stale_credit_ms, split, settlement_fee_bp, witnesses })
+        let witnesses =
+            if version > 2 { Witnesses::take(fields, version > 3)? } else { Witnesses::default() };
+        let settlement_at_least = match version {
+            ..=3 => 0,
+            _ => Some(fields.u64()?)
+                .filter(|sats| *sats > 0)
+                .ok_or(DecodeError::Field("settlement minimum"))?,
+        };
+        Ok(Self { site, span, stale_credit_ms, split, settlement_fee_bp, settlement_at_least, witnesses })
     }
 }

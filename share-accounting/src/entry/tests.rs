@@ -92,7 +92,7 @@ fn params() -> impl Strategy<Value = Entry> {
         [script(), script()],
         donations,
         0_u16..=FEE_BP_MAX,
-        (0_u8..4, vec("[a-z+/]{0,40}", 3)),
+        (prop_oneof![Just(0), any::<u64>()], 0_u8..4, vec("[a-z+/]{0,40}", 3)),
     )
         .prop_map(
             |(
@@ -105,7 +105,7 @@ fn params() -> impl Strategy<Value = Entry> {
                 [fee_script, reserve_script],
                 donations,
                 settlement_fee_bp,
-                (needed, keys),
+                (settlement_at_least, needed, keys),
             )| {
                 let donations =
                     donations.into_iter().map(|(bp, script)| payout::Donation { bp, script }).collect();
@@ -116,6 +116,7 @@ fn params() -> impl Strategy<Value = Entry> {
                         stale_credit_ms,
                         split: payout::Params { fee_bp, fee_script, donations, min_payout, reserve_script },
                         settlement_fee_bp,
+                        settlement_at_least: if settlement_fee_bp == 0 { 0 } else { settlement_at_least },
                         witnesses: Witnesses { needed, keys }.if_needed(),
                     }
                     .into(),
@@ -220,7 +221,7 @@ fn unknown_kinds_versions_and_values_are_named() {
     assert_eq!(Entry::decode(&[8]), Err(DecodeError::UnknownKind(8)));
     assert_eq!(Entry::decode(&[0]), Err(DecodeError::UnknownKind(0)));
     assert_eq!(Entry::decode(&[5, 2]), Err(DecodeError::UnknownVersion { kind: 5, version: 2 }));
-    assert_eq!(Entry::decode(&[4, 4]), Err(DecodeError::UnknownVersion { kind: 4, version: 4 }));
+    assert_eq!(Entry::decode(&[4, 5]), Err(DecodeError::UnknownVersion { kind: 4, version: 5 }));
     assert_eq!(Entry::decode(&[5, 1, 1, 0]), Err(DecodeError::Field("reserved bytes")));
     let share = |at: usize, byte| {
         let mut bytes = [0; SHARE_BYTES];

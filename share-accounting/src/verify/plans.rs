@@ -9,7 +9,7 @@ use crate::books::Books;
 use crate::commitment::{Commitment, Committed, ParamsHash};
 use crate::entry::{JobEntry, Params, Reserve, Settlement};
 use crate::payout::{self, Room};
-use crate::settlement::{self, Credits, Proposal};
+use crate::settlement::{self, Credits};
 use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
@@ -223,7 +223,7 @@ impl Plans {
         let (old, newest) = (books.moves.credits(&old.owed), books.moves.credits(&newest.owed));
         let (before, moves) = (&books.settlements, &books.moves);
         let expected = settlement::propose(&old, &newest, reserves, before, moves, params);
-        let expected = expected.unwrap_or(Proposal { credits: Vec::new(), reserve: Vec::new(), owed: 0 });
+        let expected = expected.unwrap_or_default();
         if let Some(place) = first_difference(credits, &expected.credits) {
             let show = |credits: &[(ScriptBuf, u64)]| match credits.get(place) {
                 Some((script, sats)) => format!("{sats} satoshis of script {script:x}"),
@@ -236,6 +236,11 @@ impl Plans {
         if let Some(place) = first_difference(reserve, &expected.reserve) {
             let reason =
                 format!("reserve output {place} that it spends is not the next one of the pool's blocks");
+            return report.found(index, Lie::Settlement(reason));
+        }
+        if !expected.is_due(params) {
+            let (owed, least) = (expected.owed, params.settlement_at_least);
+            let reason = format!("{owed} satoshis are owed where the rules want {least} for a settlement");
             report.found(index, Lie::Settlement(reason));
         }
     }

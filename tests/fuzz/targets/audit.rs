@@ -47,6 +47,7 @@ fn params() -> Params {
         stale_credit_ms: 0,
         split,
         settlement_fee_bp: 200,
+        settlement_at_least: 5_000,
         witnesses: Default::default(),
     }
 }

@@ -4,7 +4,11 @@ use super::*;
 
 /// A pool whose coinbase has room for one miner, so that it owes the others something; then it settles.
 pub fn owing(bend: impl Fn(&mut Settlement)) -> History {
-    let mut history = History::new(params(12));
+    owing_by(params(12), bend)
+}
+
+fn owing_by(rules: Params, bend: impl Fn(&mut Settlement)) -> History {
+    let mut history = History::new(rules);
     history.class = SizeClass::B255;
     let mut job = history.plan(1, &honest());
     let mut blocks = 0;
@@ -47,6 +51,13 @@ fn what_is_settled_is_paid_by_no_coinbase_and_is_no_lie() {
     assert_eq!((chain.settled.len(), report.paid_twice(&chain)), (1, vec![]));
     assert_eq!((report.settlements.all().len(), report.may_be_paid()), (1, 1));
     assert!(!report.reserves.is_empty());
+}
+
+#[test]
+fn lie_a_settlement_of_less_than_the_rules_want() {
+    let rules = Params { settlement_at_least: 1 << 50, ..params(12) };
+    let entries = owing_by(rules, |_| {}).entries();
+    assert_lie(&entries, last_settlement(&entries), "where the rules want 1125899906842624 for a settlement");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use share_accounting::tree::{Tree, leaves};
 use share_accounting::window::Span;
 use std::time::{Duration, SystemTime};
 
-fn params(settlement_fee_bp: u16, witnesses: Witnesses) -> Entry {
+fn params(settlement_fee_bp: u16, settlement_at_least: u64, witnesses: Witnesses) -> Entry {
     Entry::Params(
         Params {
             site: 65_535,
@@ -23,6 +23,7 @@ fn params(settlement_fee_bp: u16, witnesses: Witnesses) -> Entry {
                 reserve_script: script(9),
             },
             settlement_fee_bp,
+            settlement_at_least,
             witnesses,
         }
         .into(),
@@ -34,8 +35,8 @@ fn every_kind() -> Vec<Entry> {
     let hash = BlockHash::from_byte_array([0xab; 32]);
     let keys = vec!["witness.example+0123+key".to_owned()];
     let mut entries = entries(0);
-    let rules = [(0, vec![], 0), (200, vec![], 0), (200, keys, 1)];
-    entries.extend(rules.map(|(fee, keys, needed)| params(fee, Witnesses { needed, keys })));
+    let rules = [(0, 0, vec![], 0), (200, 0, vec![], 0), (200, 0, keys, 1), (200, u64::MAX, vec![], 0)];
+    entries.extend(rules.map(|(fee, least, keys, needed)| params(fee, least, Witnesses { needed, keys })));
     let events = [
         ChainEvent::EpochStart { epoch: u16::MAX },
         ChainEvent::BlockFound { hash, height: u32::MAX },
