@@ -114,9 +114,8 @@ fn d01_d02_m03_kill_at_random_moments_loses_no_acknowledged_share_and_no_block()
 }
 
 /// Finds blocks until the pool is gone; gives the hashes of those whose share it acknowledged.
-fn find_blocks_until_killed(pool: SocketAddr, user: String) -> JoinHandle<Vec<BlockHash>> {
+fn find_blocks_until_killed(mut miner: Miner) -> JoinHandle<Vec<BlockHash>> {
     thread::spawn(move || {
-        let mut miner = Miner::connect(pool, &user, "sluice-fleet/kill");
         let mut acknowledged = Vec::new();
         loop {
             if miner.try_catch_up().is_none() {
@@ -141,7 +140,8 @@ fn d02_a_block_whose_share_was_acknowledged_reaches_the_node_whenever_the_pool_i
     for _ in 0..rounds(5, 50) {
         let pool = builder.start();
         let miners: Vec<_> = (1..=4)
-            .map(|number| find_blocks_until_killed(pool.v1(), address(number, node.network)))
+            .map(|number| Miner::connect(pool.v1(), &address(number, node.network), "sluice-fleet/kill"))
+            .map(find_blocks_until_killed)
             .collect();
         thread::sleep(Duration::from_millis(random.random_range(20..400)));
         builder = pool.kill();
