@@ -223,7 +223,7 @@ impl Settler {
         Ok(match made.state {
             State::Open => true,
             State::Paid { block, .. } => self.confirmations(block)? < i64::from(MATURITY),
-            State::Withdrawn | State::Failed => false,
+            State::Withdrawn | State::Failed { .. } => false,
         })
     }
 

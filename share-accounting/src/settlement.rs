@@ -51,7 +51,10 @@ pub enum State {
     /// Taken back before anybody could sign it: its credits are owed again, its outputs are there.
     Withdrawn,
     /// Something else has spent an output of it: its credits are owed again, and the other outputs can be used again.
-    Failed,
+    Failed {
+        /// Which of its outputs are spent, a bit for each.
+        spent: u128,
+    },
 }
 
 impl State {
@@ -61,7 +64,7 @@ impl State {
             Self::Open => "open",
             Self::Paid { .. } => "paid",
             Self::Withdrawn => "withdrawn",
-            Self::Failed => "failed",
+            Self::Failed { .. } => "failed",
         }
     }
 }
@@ -77,6 +80,18 @@ pub struct Made {
     pub state: State,
     /// The blocks that its transaction has been in, the newest ones, at most [`SEEN_IN_MAX`].
     pub seen_in: Vec<(BlockHash, Txid)>,
+}
+
+impl Made {
+    /// The outputs that something else has spent, as the log says: none unless it has failed.
+    pub fn lost(&self) -> impl Iterator<Item = &Reserve> {
+        let spent = match self.state {
+            State::Failed { spent } => spent,
+            State::Open | State::Paid { .. } | State::Withdrawn => 0,
+        };
+        let places = self.settlement.reserve.iter().enumerate();
+        places.filter(move |(place, _)| spent >> place & 1 == 1).map(|(_, reserve)| reserve)
+    }
 }
 
 /// All settlements of a log, by their entries.
@@ -161,13 +176,20 @@ impl Settlements {
                 (settlement, State::Paid { block, txid })
             }
             ChainEvent::SettlementWithdrawn { settlement } => (settlement, State::Withdrawn),
-            ChainEvent::SettlementFailed { settlement, .. } => (settlement, State::Failed),
+            ChainEvent::SettlementFailed { settlement, spent } => (settlement, State::Failed { spent }),
             _ => return Ok(None),
         };
         let made = self.made.get(&index).ok_or("an event of a settlement that is none")?;
         match (made.state, state) {
-            (State::Open | State::Paid { .. }, State::Paid { .. } | State::Failed)
-            | (State::Open, State::Withdrawn) => Ok(Some((index, state))),
+            (State::Open | State::Paid { .. }, State::Failed { spent }) => {
+                let is_of_its_outputs = spent != 0 && spent >> made.settlement.reserve.len() == 0;
+                is_of_its_outputs
+                    .then_some(Some((index, state)))
+                    .ok_or("a settlement fails for the spending of outputs that are not its own")
+            }
+            (State::Open | State::Paid { .. }, State::Paid { .. }) | (State::Open, State::Withdrawn) => {
+                Ok(Some((index, state)))
+            }
             _ => Err("that cannot become of a settlement"),
         }
     }
@@ -188,18 +210,13 @@ impl Settlements {
                 }
                 self.rests.extend(made.settlement.rest(txid).map(|rest| (index, rest)));
             }
-            State::Withdrawn | State::Failed => {
+            State::Withdrawn | State::Failed { .. } => {
                 self.rests.remove(&index);
                 // What is not spent can be spent again.
-                let spent = match *event {
-                    ChainEvent::SettlementFailed { spent, .. } => spent,
-                    _ => 0,
-                };
-                for (place, reserve) in made.settlement.reserve.iter().enumerate() {
-                    if spent >> place & 1 == 0 {
-                        self.used.remove(&reserve.outpoint);
-                    }
+                for reserve in &made.settlement.reserve {
+                    self.used.remove(&reserve.outpoint);
                 }
+                self.used.extend(made.lost().map(|reserve| reserve.outpoint));
                 let locked = Arc::make_mut(&mut self.locked);
                 for (script, sats) in &made.settlement.credits {
                     let sum = locked.get_mut(script).expect("its entry has locked it");

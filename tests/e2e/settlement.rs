@@ -423,6 +423,31 @@ fn lie_a_settlement_that_is_not_paid_is_called_paid() {
 }
 
 #[test]
+fn lie_a_settlement_is_called_failed_although_nothing_has_spent_its_outputs() {
+    let (node, pool) = stage();
+    mine(&pool, &node, 3);
+    mine_empty(&node, 100);
+    let (index, _) = wait_for_psbt(&pool, &node, 0);
+    let settlement = index.parse().unwrap();
+    let log = pool.data_dir().join("log");
+    let reserve = logged(&log)[0].reserve[0];
+    let (status, _folder) = pool.stop();
+    assert!(status.success());
+    let event = ChainEvent::SettlementFailed { settlement, spent: 1 };
+    append(&log, node.network, SEGMENT_BYTES_DEFAULT, &[Entry::Chain(ChainEntry { unix_ms: 1, event })]);
+    let (code, answer) = verify_each_way(&log, node);
+    let words = format!(
+        "the settlement is said to have failed because {} is spent, which it is not",
+        reserve.outpoint
+    );
+    assert_eq!(
+        (code, &answer["lies"]),
+        (Some(1), &json!([{"entry": settlement, "what": words}])),
+        "{answer:#}"
+    );
+}
+
+#[test]
 fn a_settlement_that_was_paid_three_weeks_ago_while_the_pool_was_down_is_found() {
     let (node, pool) = stage();
     mine(&pool, &node, 3);

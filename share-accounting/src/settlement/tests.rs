@@ -101,6 +101,10 @@ fn i15_the_log_takes_one_settlement_at_a_time_and_no_output_twice() {
     );
     assert!(settlements.note(&ChainEvent::SettlementWithdrawn { settlement: 5 }).is_err());
     assert!(settlements.note(&ChainEvent::SettlementFailed { settlement: 6, spent: 1 }).is_err());
+    // It has one output, and that must be spent.
+    for spent in [0, 0b10, 0b11, 1 << 127] {
+        assert!(settlements.note(&ChainEvent::SettlementFailed { settlement: 5, spent }).is_err());
+    }
     settlements.note(&ChainEvent::SettlementFailed { settlement: 5, spent: 1 }).unwrap();
     // Owed again, but that output is gone.
     assert_eq!(payable(&owed, settlements.locked()), owed);

@@ -15,6 +15,9 @@ const BEHIND_MAX: u32 = 5;
 /// So many blocks after the log has said that a settlement is paid it is: or it comes no more.
 const FINAL_DEPTH: u32 = 100;
 
+/// The same where the node's best chain does not have the log's newest block.
+const UNKNOWN: u32 = u32::MAX;
+
 /// Blocks that are looked through for what has spent the reserve: two weeks.
 const SEARCH_DEPTH: u32 = 2_016;
 
@@ -80,10 +83,14 @@ pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custo
             settlement::State::Open | settlement::State::Paid { .. } => {
                 settled.push((index, &**made, fate(source, made)?));
             }
-            settlement::State::Withdrawn | settlement::State::Failed => {}
+            // Should one have been given out all the same, its outputs are spent, and by nothing that is looked for.
+            settlement::State::Withdrawn | settlement::State::Failed { .. } => {}
         }
     }
     let mut there = look(source, report, fates, &settled)?;
+    if behind != UNKNOWN {
+        custody.wrong.extend(never_failed(report, &there));
+    }
     let mut put_aside = blocks_reserves(report, fates);
     let mut spending = HashSet::new();
     for (index, made, logged) in settled {
@@ -148,6 +155,9 @@ fn look(
         State::Orphaned | State::Replaced | State::Unknown => None,
     });
     let mut lowest = in_chain.min().unwrap_or(u32::MAX);
+    for made in report.settlements.all().values() {
+        outpoints.extend(made.lost().map(|reserve| reserve.outpoint));
+    }
     for (_, made, fate) in settled {
         match fate {
             Paid::In { height, rest, .. } => {
@@ -167,6 +177,17 @@ fn spent_elsewhere(outpoint: OutPoint, sats: u64) -> String {
     format!(
         "the {sats} satoshis put aside in {outpoint} for miners are spent, and by no settlement of the log"
     )
+}
+
+/// Settlements that the log calls failed, although outputs are there that something else has spent a hundred blocks
+/// before, as it says.
+fn never_failed(report: &Report, there: &HashSet<OutPoint>) -> impl Iterator<Item = (u64, String)> {
+    report.settlements.all().iter().filter_map(|(&index, made)| {
+        let Reserve { outpoint, .. } = made.lost().find(|reserve| there.contains(&reserve.outpoint))?;
+        let text =
+            format!("the settlement is said to have failed because {outpoint} is spent, which it is not");
+        Some((index, text))
+    })
 }
 
 /// What has become of one.
@@ -278,7 +299,7 @@ fn behind(source: &mut Source, report: &Report) -> Result<u32, SourceError> {
     let Some(known) = report.newest_tip else { return Ok(tip) };
     Ok(match source.state(known)? {
         State::InChain { height } => tip.saturating_sub(height),
-        State::Orphaned | State::Replaced | State::Unknown => u32::MAX,
+        State::Orphaned | State::Replaced | State::Unknown => UNKNOWN,
     })
 }
 
