@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use share_accounting::entry::Entry;
 use share_accounting::publish::Head;
 use share_accounting::publish::key::{LogKey, LogVerifier};
-use share_accounting::publish::tiles::{Tiles, WIDTH};
+use share_accounting::publish::tiles::{Row, Tiles, WIDTH};
 use sluice_tests::support::binary;
 use sluice_tests::support::log::Log;
 use sluice_tests::support::miner::Miner;
@@ -101,8 +101,8 @@ fn a_published_log_is_proven_and_goes_on_through_kills() {
         assert!(text.contains("these entries are under the head that the pool has signed"), "{text}");
         pool = pool.kill().start();
     }
-    // The copy is what static files of it are: another server could carry it.
-    assert!(copy.path().join("tile/entries/001").exists());
+    let (_, level_1) = assert_whole(&pool, copy.path());
+    assert!(level_1 > 0, "parts of tiles above the lowest are looked at, too");
     let url = format!("http://127.0.0.1:{}/log/", pool.builder.http_port);
     let key = key(&pool);
     let rpc = format!("127.0.0.1:{}", node.rpc_port);
@@ -212,6 +212,31 @@ fn lie_a_share_dropped_after_its_receipt() {
     assert!(text.contains(&format!("entry {index}: share dropped after its receipt")), "{text}");
 }
 
+/// That a copy has each file that its pool has below the copy's head, and no other: any server could carry it. How many
+/// files with hashes there are, of leaves and above.
+fn assert_whole(pool: &Pool, copy: &Path) -> (usize, usize) {
+    let verifier = LogVerifier::parse(&key(pool)).unwrap();
+    let (Head { size, .. }, _) = verifier.head(&fs::read(copy.join("checkpoint")).unwrap()).unwrap();
+    let rows = [(Row::Entries, size), (Row::Level(0), size), (Row::Level(1), size / 256)];
+    let counts = rows.map(|(row, count)| {
+        let places: Vec<_> = row.places(count).map(|place| place.path()).collect();
+        for path in &places {
+            let url = format!("http://127.0.0.1:{}/log/{path}", pool.builder.http_port);
+            let theirs = stratum_net::fetch::get(&url, 20 << 20).unwrap();
+            assert!(fs::read(copy.join(path)).unwrap() == theirs, "{path}");
+        }
+        places.len()
+    });
+    assert_eq!(files_in(&copy.join("tile")), counts.iter().sum::<usize>());
+    (counts[1], counts[2])
+}
+
+/// Files below a folder.
+fn files_in(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files_in(&path) } else { 1 }).sum()
+}
+
 /// Serves the files of a folder, as any web server would.
 pub fn serve_files(dir: &Path) -> SocketAddr {
     let dir = dir.to_owned();
@@ -249,14 +274,26 @@ fn another_server_carries_the_files_and_one_that_lags_is_no_liar() {
     mine(&pool, &node, 3);
     assert_eq!(verify(&pool, copy.path(), &[]).status.code(), Some(0));
     let elsewhere = format!("http://{}", serve_files(old.path()));
-    let run = |copy: &Path| {
+    let run = |copy: &Path, more: &[&str]| {
         let mut command = Command::new(binary("sluice-verify"));
-        command.arg("published").arg(copy).args(["--url", &elsewhere, "--key", &key(&pool)]).output().unwrap()
+        command.arg("published").arg(copy).args(["--url", &elsewhere, "--key", &key(&pool)]);
+        command.args(more).output().unwrap()
     };
     let third = TempDir::new().unwrap();
-    let output = run(third.path());
+    let output = run(third.path(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", words(&output));
-    let output = run(copy.path());
+    // It has no answer to who a payee's number is, but all that the head covers.
+    let fourth = TempDir::new().unwrap();
+    let output = run(fourth.path(), &["--light"]);
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("for the server does not tell who they are"), "{text}");
+    let mut command = Command::new(binary("sluice-verify"));
+    let alone = command.arg("published").arg(fourth.path()).args(["--key", &key(&pool)]).output().unwrap();
+    let text = words(&alone);
+    assert_eq!(alone.status.code(), Some(2), "{text}");
+    assert!(text.contains("is no whole copy: --url brings it up to date"), "{text}");
+    let output = run(copy.path(), &[]);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("an old head of"), "{text}");

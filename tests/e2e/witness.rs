@@ -22,9 +22,19 @@ fn cosigned(pool: &Pool) -> Option<u64> {
 }
 
 fn verify(pool: &Pool, copy: &Path, log_key: &str, witnesses: &[&str]) -> (Option<i32>, Value) {
+    verify_with(&[], pool, copy, log_key, witnesses)
+}
+
+fn verify_with(
+    more: &[&str],
+    pool: &Pool,
+    copy: &Path,
+    log_key: &str,
+    witnesses: &[&str],
+) -> (Option<i32>, Value) {
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
     let mut command = Command::new(binary("sluice-verify"));
-    command.arg("published").arg(copy).args(["--json", "--url", &url, "--key", log_key]);
+    command.arg("published").arg(copy).args(["--json", "--url", &url, "--key", log_key]).args(more);
     for key in witnesses {
         command.args(["--witness", key]);
     }
@@ -57,6 +67,16 @@ fn heads_are_cosigned_by_as_many_witnesses_as_the_rules_want_and_again_after_res
     assert_eq!(answer["cosigned"]["by"].as_array().unwrap().len(), 2, "{answer:#}");
     assert_same_from_a_file_of_a_copy(copy.path(), &log_key, &["--witness", &one.key]);
     let (code, answer) = verify(&pool, copy.path(), &log_key, &[&third]);
+    assert!(code == Some(2) && answer["not_proven"].to_string().contains("three.example"), "{answer:#}");
+
+    // By samples, too; the rules are not read then.
+    let fresh = TempDir::new().unwrap();
+    let light = |witnesses: &[&str]| verify_with(&["--light"], &pool, fresh.path(), &log_key, witnesses);
+    let (code, answer) = light(&[&one.key]);
+    assert_eq!((code, &answer["cosigned"]["needed"]), (Some(0), &Value::Null), "{answer:#}");
+    assert_eq!(answer["cosigned"]["by"][0]["witness"], "one.example", "{answer:#}");
+    assert!(answer["not_proven"].to_string().contains("as its rules want"), "{answer:#}");
+    let (code, answer) = light(&[&third]);
     assert!(code == Some(2) && answer["not_proven"].to_string().contains("three.example"), "{answer:#}");
 
     // What is no cosigned head counts for nothing, and does not stay.

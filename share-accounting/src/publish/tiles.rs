@@ -26,6 +26,17 @@ pub enum Row {
     Level(u8),
 }
 
+impl Row {
+    /// The files of a row with so much in it: all of them full, but for the last one as it may be.
+    pub fn places(self, count: u64) -> impl Iterator<Item = Place> {
+        let width = WIDTH as u64;
+        (0..count.div_ceil(width)).map(move |number| {
+            let left = (count - number * width).min(width);
+            Place { row: self, number, width: left as usize } // at most 256
+        })
+    }
+}
+
 /// Names a file, or its first lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

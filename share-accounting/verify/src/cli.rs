@@ -110,7 +110,7 @@ pub struct PublishedArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "light")]
     pub journal: Option<PathBuf>,
     /// Key of a witness of your trust, that has to have cosigned a head of the log; again for further ones.
-    #[arg(long = "witness", value_name = "KEY", conflicts_with = "light")]
+    #[arg(long = "witness", value_name = "KEY")]
     pub witnesses: Vec<WitnessVerifier>,
     /// For a slow line: fetch a part of the log, drawn by chance, instead of all of it. Shows that credited work is real,
     /// and nothing of payouts. Needs --url.

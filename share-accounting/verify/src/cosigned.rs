@@ -1,7 +1,7 @@
-//! What witnesses have said of the log: a head with their cosignatures, kept beside the copy.
+//! What witnesses have said of the log: a head with their cosignatures, kept beside what was fetched.
 
+use crate::holder::Holder;
 use crate::kept::{SignedLie, write};
-use crate::mirror::Mirror;
 use share_accounting::entry::Params;
 use share_accounting::publish::Head;
 use share_accounting::publish::cosign::{Cosigned, WitnessVerifier};
@@ -9,7 +9,7 @@ use share_accounting::publish::key::LogVerifier;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// A witness's word is that of the copy's time if the two are no further apart, in seconds: a day.
+/// A witness's word is that of the head's time if the two are no further apart, in seconds: a day.
 const AGE_MAX_S: u64 = 86_400;
 
 /// What is known of witnesses.
@@ -19,8 +19,8 @@ pub struct Witnessed {
     pub size: u64,
     /// Who has, by its name, and when, Unix seconds.
     pub by: Vec<(String, u64)>,
-    /// So many of so many the rules of the log want.
-    pub needed: (usize, usize),
+    /// So many of so many the rules of the log want, if these are known.
+    pub needed: Option<(usize, usize)>,
     /// Of these, so many have.
     pub of_the_rules: usize,
     /// Those that were asked for and have not.
@@ -31,7 +31,7 @@ pub struct Witnessed {
 
 /// Who has to cosign.
 pub struct Asked<'a> {
-    /// By the log.
+    /// By the log, if its rules were read.
     pub rules: Option<&'a Params>,
     /// By whoever asks.
     pub wanted: &'a [WitnessVerifier],
@@ -40,32 +40,33 @@ pub struct Asked<'a> {
 impl Witnessed {
     /// Whether all have that have to.
     pub fn is_enough(&self) -> bool {
-        self.absent.is_empty() && self.of_the_rules >= self.needed.0
+        self.absent.is_empty() && self.needed.is_none_or(|(needed, _)| self.of_the_rules >= needed)
     }
 }
 
-/// Who has cosigned a head of this log. What was `fetched` is kept in the folder if it is a head of the copy; else the one
-/// that is kept with the copy counts.
+/// Who has cosigned a head of this log. What was `fetched` is kept in the folder if it is a head of the log at hand; else
+/// the one that is kept with it counts.
 ///
 /// # Errors
-/// [`SignedLie`] if what was fetched is signed by the log, and of another one than the copy; or the copy cannot be read.
+/// [`SignedLie`] if what was fetched is signed by the log, and of another one than that at hand; or this cannot be read.
 pub fn check(
     dir: &Path,
     fetched: Option<anyhow::Result<Option<Vec<u8>>>>,
-    mirror: &Mirror,
+    log: &impl Holder,
     verifier: &LogVerifier,
     asked: &Asked<'_>,
 ) -> anyhow::Result<Witnessed> {
     let path = dir.join("cosigned");
     let mut witnessed = Witnessed::default();
-    let kept = mirror.cosigned().and_then(|note| Some((verifier.head(&note).ok()?.0, note)));
-    let mut found = kept.filter(|(head, _)| is_of(mirror, head).unwrap_or(false));
+    let kept = log.cosigned().and_then(|note| Some((verifier.head(&note).ok()?.0, note)));
+    let mut found = kept.filter(|(head, _)| is_of(log, head).unwrap_or(false));
     match fetched {
         Some(Ok(Some(note))) => match verifier.head(&note) {
-            Ok((head, _)) if head.size > mirror.head().size => {
-                witnessed.trouble = Some("the server's cosigned head is newer than the copy".to_owned());
+            Ok((head, _)) if head.size > log.size() => {
+                witnessed.trouble =
+                    Some("the server's cosigned head is newer than the one it shows".to_owned());
             }
-            Ok((head, _)) if is_of(mirror, &head)? => {
+            Ok((head, _)) if is_of(log, &head)? => {
                 write(&path, &note)?;
                 found = Some((head, note));
             }
@@ -82,29 +83,30 @@ pub fn check(
     }
     if let Some((head, note)) = found {
         witnessed.size = head.size;
-        witnessed.count(&note, mirror.kept_at()?, asked);
+        witnessed.count(&note, log.kept_at()?, asked);
     } else {
         witnessed.count(&[], SystemTime::UNIX_EPOCH, asked);
     }
     Ok(witnessed)
 }
 
-/// Whether the copy begins with what is under a head.
-fn is_of(mirror: &Mirror, head: &Head) -> anyhow::Result<bool> {
-    Ok(head.size <= mirror.head().size && mirror.roots(&[head.size].into())?[&head.size] == head.root)
+/// Whether the log at hand begins with what is under a head.
+fn is_of(log: &impl Holder, head: &Head) -> anyhow::Result<bool> {
+    Ok(head.size <= log.size() && log.roots(&[head.size].into())?[&head.size] == head.root)
 }
 
 impl Witnessed {
-    /// Counts those whose word is as old as the copy.
+    /// Counts those whose word is as old as the head at hand.
     fn count(&mut self, note: &[u8], kept_at: SystemTime, asked: &Asked<'_>) {
-        let rules = asked.rules.map(|params| params.witnesses.clone()).unwrap_or_default();
-        self.needed = (rules.needed.into(), rules.keys.len());
+        let rules = asked.rules.map(|params| params.witnesses.clone());
+        self.needed = rules.as_ref().map(|rules| (rules.needed.into(), rules.keys.len()));
+        let keys = rules.map(|rules| rules.keys).unwrap_or_default();
         let kept_at = kept_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let is_of_the_time = |cosigned: &Cosigned| cosigned.unix_s.abs_diff(kept_at) <= AGE_MAX_S;
         let cosigned = |witness: &WitnessVerifier| witness.cosigned(note).filter(is_of_the_time);
         let mut good: Vec<WitnessVerifier> = Vec::new();
         // One key is one witness, whatever names it has.
-        for witness in rules.keys.iter().filter_map(|key| key.parse::<WitnessVerifier>().ok()) {
+        for witness in keys.iter().filter_map(|key| key.parse::<WitnessVerifier>().ok()) {
             if let Some(Cosigned { unix_s }) = cosigned(&witness)
                 && !good.iter().any(|known| known.has_key_of(&witness))
             {

@@ -1,5 +1,6 @@
 //! A proxy's journal, held against the log: each share that it says was acknowledged is there, and earns.
 
+use crate::holder::Holder;
 use crate::mirror::Mirror;
 use anyhow::Context;
 use bitcoin::BlockHash;

@@ -2,7 +2,7 @@
 //!
 //! - `cli`: what is asked; `progress`: how far it is; `chain`, `custody`: what a node says of the blocks, and of
 //!   the reserve; `source`: by RPC, or by its block files; `words`: the answer
-//! - `mirror`: a copy of a published log, by `fetch`, under the head that is `kept`; `receipts`: what miners were
+//! - `mirror`: a copy of a published log, by `fetch`, with its `hashes`, under the head that is `kept`; `receipts`: what miners were
 //!   promised of it; `light`: samples of it, without a copy
 //! - `journal`: what a proxy has written down of it; `cosigned`: what witnesses say of it; `witness`: to be one
 //! - `export`, with the feature of that name: a log as a table, and read again from it
@@ -21,6 +21,8 @@ pub mod export;
 #[path = "no_export.rs"]
 mod export;
 mod fetch;
+mod hashes;
+mod holder;
 mod journal;
 mod kept;
 mod light;

@@ -5,6 +5,8 @@
 
 use crate::export::Exported;
 use crate::fetch::{check_address, fetch};
+use crate::hashes;
+use crate::holder::Holder;
 use crate::kept::{Kept, SignedLie, old_head, write};
 use crate::progress::Bar;
 use anyhow::{Context, bail, ensure};
@@ -49,11 +51,7 @@ impl Mirror {
             (None, None) => bail!("there is no published log in {}", dir.display()),
             (Some(seen), None) => {
                 let mirror = at(seen, dir);
-                ensure!(
-                    mirror.is_whole(),
-                    "the entries in {} are not those of its signed head",
-                    dir.display()
-                );
+                mirror.check_whole()?;
                 Ok(mirror)
             }
             (seen, Some(url)) => {
@@ -85,7 +83,7 @@ impl Mirror {
     /// A head that is smaller than the one that was seen is an old one, or of another log.
     fn judge_older(self, shown: &Head, note: &[u8]) -> anyhow::Result<Self> {
         let roots = self.roots(&[shown.size].into())?;
-        ensure!(self.is_whole(), "the entries in {} are not those of its signed head", self.dir.display());
+        self.check_whole()?;
         if roots[&shown.size] == shown.root {
             return Err(old_head(shown, &self.head));
         }
@@ -94,12 +92,12 @@ impl Mirror {
 
     fn bring_up_to_date(self, url: &str, seen: Option<Head>, note: &[u8]) -> anyhow::Result<Self> {
         self.fetch_entries(url)?;
-        if !self.is_whole() {
+        if self.check_whole().is_err() {
             // The copy is damaged, or of another log: what is under the new head decides.
             let again = Self { dir: self.dir.join("again"), file: None, ..self };
             let _ = fs::remove_dir_all(&again.dir);
             again.fetch_entries(url)?;
-            ensure!(again.is_whole(), "the entries at {url} are not those of its signed head");
+            ensure!(again.check_whole().is_ok(), "the entries at {url} are not those of its signed head");
             self.compare(seen, note, &again)?;
             let (tile, new) = (self.dir.join("tile"), again.dir.join("tile"));
             let replaced = fs::remove_dir_all(&tile).and_then(|()| fs::rename(new, &tile));
@@ -108,6 +106,7 @@ impl Mirror {
         } else {
             self.compare(seen, note, &self)?;
         }
+        hashes::write_missing(&self.dir, self.head.size, |place| self.bundle(place))?;
         Kept::new(&self.dir).keep(note)?;
         self.remove_old_parts();
         Ok(self)
@@ -123,17 +122,6 @@ impl Mirror {
         }
     }
 
-    /// When its head was brought into the folder.
-    ///
-    /// # Errors
-    /// It is not there any more.
-    pub fn kept_at(&self) -> anyhow::Result<SystemTime> {
-        match &self.file {
-            Some(file) => file.made_at(),
-            None => Ok(fs::metadata(self.dir.join("checkpoint"))?.modified()?),
-        }
-    }
-
     /// The note that says its head.
     ///
     /// # Errors
@@ -143,14 +131,6 @@ impl Mirror {
         match self.file.as_ref().and_then(|file| file.about().checkpoint.clone()) {
             Some(note) => Ok(note.into_bytes()),
             None => Ok(fs::read(self.dir.join("checkpoint"))?),
-        }
-    }
-
-    /// The newest note with cosignatures of witnesses that is kept beside it, if one is.
-    pub fn cosigned(&self) -> Option<Vec<u8>> {
-        match &self.file {
-            Some(file) => Some(file.about().cosigned.clone()?.into_bytes()),
-            None => fs::read(self.dir.join("cosigned")).ok(),
         }
     }
 
@@ -209,12 +189,7 @@ impl Mirror {
 
     /// Bundles under the head, the last one as far as it goes.
     fn bundles(&self) -> impl Iterator<Item = Place> + use<> {
-        let size = self.head.size;
-        (0..size.div_ceil(WIDTH as u64)).map(move |number| {
-            let left = size - number * WIDTH as u64;
-            let width = usize::try_from(left).unwrap_or(WIDTH).min(WIDTH);
-            Place { row: Row::Entries, number, width }
-        })
+        Row::Entries.places(self.head.size)
     }
 
     fn bundle(&self, place: &Place) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -241,30 +216,45 @@ impl Mirror {
 
     /// Parts of what is whole now, or longer.
     fn remove_old_parts(&self) {
-        let Some(last) = self.bundles().last() else { return };
-        let parts = |place: &Place| self.dir.join(Place { width: WIDTH, ..*place }.path() + ".p");
-        for place in self.bundles().filter(|place| place.width == WIDTH) {
-            let _ = fs::remove_dir_all(parts(&place));
-        }
-        let kept = self.dir.join(last.path());
-        for part in fs::read_dir(parts(&last)).into_iter().flatten().flatten() {
-            if part.path() != kept {
-                let _ = fs::remove_file(part.path());
+        for place in hashes::rows(self.head.size).flat_map(|(row, count)| row.places(count)) {
+            let parts = self.dir.join(Place { width: WIDTH, ..place }.path() + ".p");
+            if place.width == WIDTH {
+                let _ = fs::remove_dir_all(parts);
+                continue;
+            }
+            let kept = self.dir.join(place.path());
+            for part in fs::read_dir(parts).into_iter().flatten().flatten() {
+                if part.path() != kept {
+                    let _ = fs::remove_file(part.path());
+                }
             }
         }
     }
 
-    /// Whether the entries are those of the head.
-    fn is_whole(&self) -> bool {
-        let Head { size, root } = self.head;
-        self.roots(&[size].into()).is_ok_and(|roots| roots[&size] == root)
+    /// That the entries are those of the head.
+    fn check_whole(&self) -> anyhow::Result<()> {
+        let (Head { size, root }, dir) = (self.head, self.dir.display());
+        let roots = self
+            .roots(&[size].into())
+            .with_context(|| format!("{dir} is no whole copy: --url brings it up to date"))?;
+        ensure!(
+            roots[&size] == root,
+            "the entries in {dir} are not those of its signed head: --url has them fetched again"
+        );
+        Ok(())
+    }
+}
+
+impl Holder for Mirror {
+    fn size(&self) -> u64 {
+        self.head.size
     }
 
-    /// Roots over so many of the first entries.
-    ///
-    /// # Errors
-    /// Entries are missing or damaged, or there are fewer.
-    pub fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
+    fn holds(&mut self, index: u64, entry: &[u8]) -> anyhow::Result<bool> {
+        Ok(self.entry(index)? == entry)
+    }
+
+    fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
         let mut tree = Tree::default();
         let mut roots = BTreeMap::new();
         let mut left = sizes.iter().copied().peekable();
@@ -290,5 +280,19 @@ impl Mirror {
         }
         ensure!(next.is_none(), "the log has fewer entries than that");
         Ok(roots)
+    }
+
+    fn kept_at(&self) -> anyhow::Result<SystemTime> {
+        match &self.file {
+            Some(file) => file.made_at(),
+            None => Ok(fs::metadata(self.dir.join("checkpoint"))?.modified()?),
+        }
+    }
+
+    fn cosigned(&self) -> Option<Vec<u8>> {
+        match &self.file {
+            Some(file) => Some(file.about().cosigned.clone()?.into_bytes()),
+            None => fs::read(self.dir.join("cosigned")).ok(),
+        }
     }
 }

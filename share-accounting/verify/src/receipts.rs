@@ -1,39 +1,14 @@
 //! Receipts that miners kept, held against the log.
 
+use crate::holder::Holder;
 use crate::kept::SignedLie;
-use crate::mirror::Mirror;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use share_accounting::publish::Head;
 use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::{Receipt, Receipts};
-use share_accounting::tree::TreeHash;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-/// A log under a signed head, of which it can be said whether it holds what was receipted.
-pub trait Holder {
-    /// Entries under the head.
-    fn size(&self) -> u64;
-    /// Whether an entry below the head is these bytes.
-    fn holds(&mut self, index: u64, entry: &[u8]) -> anyhow::Result<bool>;
-    /// Roots over so many of the first entries.
-    fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>>;
-}
-
-impl Holder for Mirror {
-    fn size(&self) -> u64 {
-        self.head().size
-    }
-
-    fn holds(&mut self, index: u64, entry: &[u8]) -> anyhow::Result<bool> {
-        Ok(self.entry(index)? == entry)
-    }
-
-    fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
-        Mirror::roots(self, sizes)
-    }
-}
 
 /// What the receipts say.
 #[derive(Debug, Default)]
@@ -80,6 +55,7 @@ pub fn check(dir: &Path, log: &mut impl Holder, verifier: &LogVerifier) -> anyho
             heads.entry((head.size, head.root)).or_insert(path);
         }
     }
+    ensure!(!heads.is_empty(), "there is no receipt in {}: files in .json are wanted", dir.display());
     checked.dropped.sort_by_key(|dropped| dropped.index);
     let sizes = heads.keys().map(|(size, _)| *size).filter(|size| *size <= log.size()).collect();
     let roots = log.roots(&sizes)?;

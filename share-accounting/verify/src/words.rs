@@ -178,14 +178,7 @@ impl Promised {
                 "{journal} shares that the journal calls acknowledged are in the log and earn; {new} are too new to be there"
             ));
         }
-        let Witnessed { size, by, .. } = &self.witnessed;
-        if !by.is_empty() {
-            let names: Vec<_> = by.iter().map(|(name, unix_s)| format!("{name} at {unix_s}")).collect();
-            proven.push(format!(
-                "witnesses have cosigned the head of {size} entries, and nothing behind it (Unix time): {}",
-                names.join(", ")
-            ));
-        }
+        proven.extend(self.witnessed.said());
     }
 
     /// Promises that were not.
@@ -201,23 +194,39 @@ impl Promised {
 }
 
 impl Witnessed {
-    /// What is missing of them.
-    fn lacking(&self) -> Option<String> {
-        let Self { needed: (needed, of), of_the_rules, absent, trouble, .. } = self;
-        (!self.is_enough()).then(|| {
-            let absent = (!absent.is_empty()).then(|| format!("; {} have not", absent.join(", ")));
-            let trouble = trouble.as_ref().map(|trouble| format!("; {trouble}"));
-            let others = [absent, trouble].map(Option::unwrap_or_default).concat();
-            format!(
-                "that witnesses see this log: {of_the_rules} of {of} that the rules name have cosigned a head of it within a day, {needed} have \
-                 to{others}"
-            )
+    /// What they have said.
+    pub fn said(&self) -> Option<String> {
+        let Self { size, by, .. } = self;
+        let names: Vec<_> = by.iter().map(|(name, unix_s)| format!("{name} at {unix_s}")).collect();
+        (!by.is_empty()).then(|| {
+            let names = names.join(", ");
+            format!("witnesses have cosigned the head of {size} entries, and nothing behind it (Unix time): {names}")
         })
     }
 
-    fn json(&self) -> Value {
+    /// What is missing of them.
+    pub fn lacking(&self) -> Option<String> {
+        let Self { needed, of_the_rules, absent, trouble, .. } = self;
+        let mut lacking = Vec::new();
+        if let Some((needed, of)) = needed.filter(|(needed, _)| of_the_rules < needed) {
+            lacking.push(format!(
+                "{of_the_rules} of {of} that the rules name have cosigned a head of it within a day, {needed} have to"
+            ));
+        }
+        if !absent.is_empty() {
+            lacking.push(format!("{} have cosigned none within a day", absent.join(", ")));
+        }
+        (!lacking.is_empty()).then(|| {
+            lacking.extend(trouble.clone());
+            format!("that witnesses see this log: {}", lacking.join("; "))
+        })
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
         let by = self.by.iter().map(|(name, unix_s)| json!({"witness": name, "unix_s": unix_s}));
-        json!({"entries": self.size, "by": by.collect::<Value>(), "needed": self.needed.0, "of": self.needed.1})
+        let (needed, of) = self.needed.unzip();
+        json!({"entries": self.size, "by": by.collect::<Value>(), "needed": needed, "of": of})
     }
 }
 

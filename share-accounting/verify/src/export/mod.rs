@@ -14,6 +14,7 @@ mod tests;
 pub use read::Exported;
 
 use crate::cli::ExportArgs;
+use crate::holder::Holder;
 use crate::mirror::Mirror;
 use about::About;
 use anyhow::Context;

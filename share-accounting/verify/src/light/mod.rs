@@ -5,10 +5,12 @@
 mod words;
 
 use crate::cli::PublishedArgs;
+use crate::cosigned::{self, Asked};
 use crate::fetch::{check_address, fetch, fetch_if_there};
+use crate::holder::Holder;
 use crate::kept::{Kept, SignedLie, old_head};
 use crate::progress::Bar;
-use crate::receipts::{self, Checked, Holder};
+use crate::receipts::{self, Checked};
 use crate::{Verdict, light::words::LightAnswer};
 use anyhow::{Context, anyhow};
 use share_accounting::entry::Entry;
@@ -19,7 +21,10 @@ use share_accounting::publish::tiles::Place;
 use share_accounting::tree::TreeHash;
 use share_accounting::verify::light::{Light, LightError, SignedLog};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
 
 /// Fetches the head and what samples of the log under it need, checks them, and says what that proves.
 ///
@@ -29,6 +34,8 @@ pub fn check(args: &PublishedArgs, url: &str, verifier: &LogVerifier) -> anyhow:
     check_address(url)?;
     let kept = Kept::new(&args.dir);
     let seen = kept.seen(verifier)?.map(|(head, _)| head);
+    // Before the newest head: the log under that goes on from it.
+    let cosigned = fetch_if_there(url, "cosigned");
     let note = fetch(url, "checkpoint")?;
     let (head, _) = verifier.head(&note).with_context(|| format!("{url}/checkpoint"))?;
     let file = |place: &Place| fetch(url, &place.path());
@@ -50,14 +57,23 @@ pub fn check(args: &PublishedArgs, url: &str, verifier: &LogVerifier) -> anyhow:
         light.sample(number).map_err(failed)?;
     }
     drop(bar);
-    let mut held = Held { log: &log, light };
+    let mut held = Held { dir: &args.dir, log: &log, light };
     let receipts = match &args.receipts {
         None => Checked::default(),
         Some(dir) => receipts::check(dir, &mut held, verifier)?,
     };
+    let asked = Asked { rules: None, wanted: &args.witnesses };
+    let witnessed = cosigned::check(&args.dir, Some(cosigned), &held, verifier, &asked)?;
     let report = held.light.finish();
-    let answer =
-        LightAnswer { head, seen, report: &report, receipts: &receipts, fetched_bytes: log.fetched_bytes() };
+    let fetched_bytes = log.fetched_bytes();
+    let answer = LightAnswer {
+        head,
+        seen,
+        report: &report,
+        receipts: &receipts,
+        witnessed: &witnessed,
+        fetched_bytes,
+    };
     let text = if args.common.json { answer.json() } else { answer.text() };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(match (answer.is_honest(), answer.is_proven()) {
@@ -99,6 +115,7 @@ fn failed(error: LightError<anyhow::Error>) -> anyhow::Error {
 
 /// The log for receipts: shares that it holds are hashed, too.
 struct Held<'a> {
+    dir: &'a Path,
     log: &'a SignedLog<'a, anyhow::Error>,
     light: Light<'a, anyhow::Error>,
 }
@@ -120,5 +137,13 @@ impl Holder for Held<'_> {
 
     fn roots(&self, sizes: &BTreeSet<u64>) -> anyhow::Result<BTreeMap<u64, TreeHash>> {
         sizes.iter().map(|size| Ok((*size, self.log.root(*size).map_err(failed)?))).collect()
+    }
+
+    fn kept_at(&self) -> anyhow::Result<SystemTime> {
+        Ok(SystemTime::now())
+    }
+
+    fn cosigned(&self) -> Option<Vec<u8>> {
+        fs::read(self.dir.join("cosigned")).ok()
     }
 }

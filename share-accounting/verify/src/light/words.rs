@@ -1,5 +1,6 @@
 //! The answer, for people and for programs.
 
+use crate::cosigned::Witnessed;
 use crate::receipts::Checked;
 use crate::words::{NEVER_PROVEN, list};
 use bitcoin::hex::DisplayHex;
@@ -14,6 +15,7 @@ const NOT_LIGHT: &[&str] = &[
     "what any job pays: outputs, windows, what is owed and settled, and what jobs commit to (without --light it is proven)",
     "that no share is credited twice, too late or on an old block: the samples alone were held against each other",
     "what has become of the blocks, and that the difficulty that jobs name is that of the chain",
+    "that as many witnesses see this log as its rules want: its rules were not looked for (without --light they are)",
     "that a payee index stands for one payee only: the entries that register those of the samples are in the log, but \
      others may be",
 ];
@@ -25,6 +27,7 @@ pub struct LightAnswer<'a> {
     pub seen: Option<Head>,
     pub report: &'a LightReport,
     pub receipts: &'a Checked,
+    pub witnessed: &'a Witnessed,
     pub fetched_bytes: u64,
 }
 
@@ -36,7 +39,7 @@ impl LightAnswer<'_> {
 
     /// Whether all that was drawn could be checked, too.
     pub fn is_proven(&self) -> bool {
-        self.is_honest() && self.report.is_proven()
+        self.is_honest() && self.report.is_proven() && self.witnessed.is_enough()
     }
 
     /// The least part of the work that is real, in percent, rounded down to what is shown.
@@ -79,11 +82,12 @@ impl LightAnswer<'_> {
             let work = if self.report.is_proven() { ", and their shares are real work" } else { "" };
             proven.push(format!("the entries of {included} receipts are in the log{work}"));
         }
+        proven.extend(self.witnessed.said());
         proven
     }
 
     fn unproven(&self) -> Vec<String> {
-        let mut unproven = Vec::new();
+        let mut unproven: Vec<_> = self.witnessed.lacking().into_iter().collect();
         if self.report.not_hashed > 0 {
             unproven.push(format!(
                 "that {} shares that were drawn are real work: their payees were not checked, for the server does not tell \
@@ -127,6 +131,7 @@ impl LightAnswer<'_> {
             "with_percent": (1.0 - MISSED) * 100.0,
             "bundles": report.bundles,
             "fetched_bytes": self.fetched_bytes,
+            "cosigned": self.witnessed.json(),
             "receipts_included": self.receipts.included,
             "lies_total": self.lies().count(),
             "lies": lies.collect::<Value>(),

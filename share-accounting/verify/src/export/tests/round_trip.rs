@@ -1,7 +1,7 @@
 //! Byte for byte.
 
 use super::*;
-use crate::receipts::Holder;
+use crate::holder::Holder;
 use bitcoin::{OutPoint, Txid};
 use share_accounting::entry::{ChainEntry, ChainEvent, Move, Params, Reserve, Settlement, Witnesses};
 use share_accounting::payout::{Donation, Params as Split};
