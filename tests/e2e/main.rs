@@ -21,6 +21,7 @@ mod receipts;
 mod regtest;
 mod road;
 mod settlement;
+mod settlement_lies;
 mod signet;
 mod start;
 mod stop;

@@ -3,15 +3,12 @@
 
 use super::export::assert_same_from_a_file;
 use crate::published::{assert_same_verdict, stop_and_prove};
-use crate::verify::{ask, forge, json as answer_of, verify, verify_files};
-use bitcoin::hashes::Hash;
+use crate::verify::{ask, verify_files};
 use bitcoin::psbt::Psbt;
-use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid};
+use bitcoin::{Amount, BlockHash, OutPoint, Transaction};
 use serde_json::{Value, json};
-use share_accounting::entry::{ChainEntry, ChainEvent, Entry, Settlement};
+use share_accounting::entry::{Entry, Settlement};
 use share_accounting::log::Reader;
-use share_accounting::log::append::SEGMENT_BYTES_DEFAULT;
-use sluice_tests::support::log::append;
 use sluice_tests::support::miner::Miner;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{Pool, PoolBuilder, address};
@@ -23,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A node with a wallet, to which the reserve belongs, and a pool that settles whatever it owes.
-fn stage() -> (Node, Pool) {
+pub fn stage() -> (Node, Pool) {
     let node = Node::regtest();
     let pool = settling(&node).start();
     (node, pool)
@@ -42,7 +39,7 @@ fn settling(node: &Node) -> PoolBuilder {
 }
 
 /// Miners whose coinbases have room for few of them.
-fn mine(pool: &Pool, node: &Node, shares: usize) {
+pub fn mine(pool: &Pool, node: &Node, shares: usize) {
     for number in 1..=12 {
         let mut miner = Miner::connect(pool.v1(), &address(number, node.network), "NerdMinerV2");
         (0..shares).for_each(|_| drop(miner.mine_accepted_share()));
@@ -50,18 +47,18 @@ fn mine(pool: &Pool, node: &Node, shares: usize) {
 }
 
 /// Blocks that are not the pool's, without anything that waits to be in one.
-fn mine_empty(node: &Node, blocks: usize) {
+pub fn mine_empty(node: &Node, blocks: usize) {
     for _ in 0..blocks {
         node.call("generateblock", &[json!(address(99, node.network)), json!([])]);
     }
 }
 
-fn settlements(pool: &Pool) -> Vec<Value> {
+pub fn settlements(pool: &Pool) -> Vec<Value> {
     let page = pool.http("/pool/settlements").unwrap_or_default();
     serde_json::from_str(&page).unwrap_or_default()
 }
 
-fn wait_for_state(pool: &Pool, number: usize, state: &str) -> Value {
+pub fn wait_for_state(pool: &Pool, number: usize, state: &str) -> Value {
     wait_for(&format!("settlement {number} to be {state}"), || {
         let settlement = settlements(pool).get(number)?.clone();
         (settlement["state"] == state).then_some(settlement)
@@ -69,7 +66,7 @@ fn wait_for_state(pool: &Pool, number: usize, state: &str) -> Value {
 }
 
 /// Waits for the next settlement to be logged, and for its transaction to be there to sign.
-fn wait_for_psbt(pool: &Pool, node: &Node, number: usize) -> (String, String) {
+pub fn wait_for_psbt(pool: &Pool, node: &Node, number: usize) -> (String, String) {
     let index = wait_for_state(pool, number, "open")["index"].to_string();
     let folder = pool.data_dir().join("settlements");
     let file = folder.join(format!("{index}.psbt"));
@@ -103,7 +100,7 @@ fn wait_for_mempool(node: &Node) -> String {
 
 /// As the node has it, and as its block files do, while it runs and when it has stopped. The pool must have ended: its
 /// log is read more than once.
-fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
+pub fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
     let asked = ask(log, &node);
     assert_eq!(asked, verify_files(log, &node));
     node.stop();
@@ -111,7 +108,7 @@ fn verify_each_way(log: &Path, mut node: Node) -> (Option<i32>, Value) {
     asked
 }
 
-fn logged(log: &Path) -> Vec<Settlement> {
+pub fn logged(log: &Path) -> Vec<Settlement> {
     let entries = Reader::open(log).unwrap().map(|entry| entry.unwrap().1);
     let settlement = |entry| match entry {
         Entry::Settlement(settlement) => Some(*settlement),
@@ -203,7 +200,7 @@ fn stage_with_an_old_job() -> Option<(Node, Pool, Miner)> {
 }
 
 /// A pool whose first settlement is withdrawn, as a job from before has paid a credit of it.
-fn withdrawn() -> (Node, Pool) {
+pub fn withdrawn() -> (Node, Pool) {
     let (node, pool, mut miner) = (0..5).find_map(|_| stage_with_an_old_job()).expect("it takes a moment");
     wait_for_state(&pool, 0, "open");
     let share = miner.find_block();
@@ -272,7 +269,7 @@ fn nothing_is_settled_by_the_books_of_a_node_that_lags() {
 }
 
 /// Sends some outputs of the wallet to somebody else; gives the block.
-fn steal(node: &Node, outpoints: &[OutPoint]) -> String {
+pub fn steal(node: &Node, outpoints: &[OutPoint]) -> String {
     let inputs: Vec<_> =
         outpoints.iter().map(|outpoint| json!({"txid": outpoint.txid, "vout": outpoint.vout})).collect();
     let thief = address(98, node.network);
@@ -282,169 +279,14 @@ fn steal(node: &Node, outpoints: &[OutPoint]) -> String {
     node.generate(1, &address(99, node.network)).remove(0)
 }
 
-#[test]
-fn lie_the_reserve_is_spent_by_something_else() {
-    let (node, pool) = stage();
-    mine(&pool, &node, 3);
-    mine_empty(&node, 100);
-    let (_, psbt) = wait_for_psbt(&pool, &node, 0);
-    let log = pool.data_dir().join("log");
-    let reserve = logged(&log)[0].reserve[0];
-    // The holder of the key has it signed, and spends one output of it first.
-    steal(&node, &[reserve.outpoint]);
-    drop(psbt);
-    let words =
-        format!("the {} satoshis put aside in {} for miners are spent", reserve.sats, reserve.outpoint);
-    let assert_lie = |answer: &Value| {
-        let lies = answer["lies"].as_array().unwrap();
-        assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(&words), "{answer:#}");
-    };
-    // Long before the pool says so.
-    let answer = wait_for("the lie to be found", || {
-        let (code, answer) = ask(&log, &node);
-        (code == Some(1)).then_some(answer)
-    });
-    assert_lie(&answer);
-    let (code, answer) = verify_files(&log, &node);
-    assert_eq!(code, Some(1), "{answer:#}");
-    assert_lie(&answer);
-    mine_empty(&node, 98);
-    assert_eq!(settlements(&pool)[0]["state"], "open");
-    mine_empty(&node, 1);
-    wait_for_state(&pool, 0, "failed");
-    // It is owed again.
-    let ledger: Value = serde_json::from_str(&pool.http("/pool/ledger").unwrap()).unwrap();
-    assert!(ledger["owed_sats"].as_u64().unwrap() >= logged(&log)[0].total(), "{ledger}");
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
-    let (code, answer) = verify_each_way(&log, node);
-    assert_eq!(code, Some(1), "{answer:#}");
-    assert_lie(&answer);
-}
-
 /// What the holder of the key does without the pool: signs a settlement's transaction and has it in a block.
-fn settle_by_hand(node: &Node, transaction: Transaction) -> BlockHash {
+pub fn settle_by_hand(node: &Node, transaction: Transaction) -> BlockHash {
     let psbt = Psbt::from_unsigned_tx(transaction).unwrap();
     let signed = node.call("walletprocesspsbt", &[json!(psbt.to_string())]);
     assert_eq!(signed["complete"], true, "{signed}");
     let whole = node.call("finalizepsbt", &[signed["psbt"].clone()]);
     node.call("sendrawtransaction", &[whole["hex"].clone(), json!(0)]);
     node.generate(1, &address(99, node.network))[0].parse().unwrap()
-}
-
-/// The newest settlement of a log: its entry, and its transaction without signatures.
-fn newest_settlement(entries: &[Entry]) -> (u64, Transaction) {
-    let script = entries.iter().rev().find_map(|entry| match entry {
-        Entry::Params(params) => Some(&params.split.reserve_script),
-        _ => None,
-    });
-    let mut settlements = entries.iter().enumerate().filter_map(|(index, entry)| match entry {
-        Entry::Settlement(settlement) => Some((index as u64, settlement.transaction(script.unwrap()))),
-        _ => None,
-    });
-    settlements.next_back().unwrap()
-}
-
-fn paid(settlement: u64, block: BlockHash, txid: Txid) -> Entry {
-    let event = ChainEvent::SettlementPaid { settlement, block, txid };
-    Entry::Chain(ChainEntry { unix_ms: 1, event })
-}
-
-#[test]
-fn lie_a_credit_is_paid_by_a_block_and_by_a_settlement_too() {
-    let (node, pool) = withdrawn();
-    let log = pool.data_dir().join("log");
-    let (status, folder) = pool.stop();
-    assert!(status.success());
-    // Another pool would not withdraw it, but give it out. Whether it logs that it is paid does not matter.
-    let up_to_there = |entries: &mut Vec<Entry>| {
-        let withdrawn = entries.iter().position(|entry| {
-            let Entry::Chain(ChainEntry { event, .. }) = entry else { return false };
-            matches!(event, ChainEvent::SettlementWithdrawn { .. })
-        });
-        entries.truncate(withdrawn.unwrap());
-        newest_settlement(entries)
-    };
-    let (silent, loud) = (folder.data_dir().join("silent"), folder.data_dir().join("loud"));
-    let mut settlement = None;
-    forge(&log, &silent, |entries| settlement = Some(up_to_there(entries)));
-    let (index, transaction) = settlement.unwrap();
-    let txid = transaction.compute_txid();
-    let block = settle_by_hand(&node, transaction);
-    forge(&log, &loud, |entries| {
-        up_to_there(entries);
-        entries.push(paid(index, block, txid));
-    });
-    for log in [silent, loud] {
-        let (code, answer) = ask(&log, &node);
-        let lies = answer["lies"].as_array().unwrap();
-        let words = "the settlement is paid, and so were credits of it by a block";
-        assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
-        assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
-        assert_eq!(verify_files(&log, &node), (code, answer));
-        // Without the chain it cannot be known.
-        let (code, answer) = answer_of(&verify(&log, &["--json"]));
-        assert_eq!((code, &answer["proven"]), (Some(2), &json!(false)), "{answer:#}");
-    }
-}
-
-#[test]
-fn lie_a_settlement_that_is_not_paid_is_called_paid() {
-    let (node, pool) = stage();
-    mine(&pool, &node, 3);
-    mine_empty(&node, 100);
-    let (index, _) = wait_for_psbt(&pool, &node, 0);
-    let index = index.parse().unwrap();
-    let log = pool.data_dir().join("log");
-    let (status, folder) = pool.stop();
-    assert!(status.success());
-    let (code, answer) = ask(&log, &node);
-    assert_eq!((code, &answer["lies"]), (Some(0), &json!([])), "an open one is no lie: {answer:#}");
-    let claim = paid(index, BlockHash::from_byte_array([7; 32]), Txid::from_byte_array([8; 32]));
-    append(&log, node.network, SEGMENT_BYTES_DEFAULT, &[claim]);
-    // It may yet be.
-    let (code, answer) = ask(&log, &node);
-    let words = format!("that the settlement of entry {index} is paid, as the log says");
-    let unproven = answer["not_proven"].as_array().unwrap();
-    assert!(unproven.iter().any(|line| line.as_str().unwrap().starts_with(&words)), "{answer:#}");
-    assert_eq!((code, &answer["lies"]), (Some(2), &json!([])), "{answer:#}");
-    // The pool goes on for a hundred blocks.
-    let pool = folder.start();
-    mine(&pool, &node, 1);
-    mine_empty(&node, 100);
-    mine(&pool, &node, 1);
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
-    let (code, answer) = ask(&log, &node);
-    let lies = answer["lies"].as_array().unwrap();
-    let words = "the settlement is said to be paid, and is not: what it spends is there, 1";
-    assert!(lies.len() == 1 && lies[0]["what"].as_str().unwrap().starts_with(words), "{answer:#}");
-    assert_eq!((code, &lies[0]["entry"]), (Some(1), &json!(index)), "{answer:#}");
-}
-
-#[test]
-fn lie_a_settlement_is_called_failed_although_nothing_has_spent_its_outputs() {
-    let (node, pool) = stage();
-    mine(&pool, &node, 3);
-    mine_empty(&node, 100);
-    let (index, _) = wait_for_psbt(&pool, &node, 0);
-    let settlement = index.parse().unwrap();
-    let log = pool.data_dir().join("log");
-    let reserve = logged(&log)[0].reserve[0];
-    let (status, _folder) = pool.stop();
-    assert!(status.success());
-    let event = ChainEvent::SettlementFailed { settlement, spent: 1 };
-    append(&log, node.network, SEGMENT_BYTES_DEFAULT, &[Entry::Chain(ChainEntry { unix_ms: 1, event })]);
-    let (code, answer) = verify_each_way(&log, node);
-    let words = format!(
-        "the settlement is said to have failed because {} is spent, which it is not",
-        reserve.outpoint
-    );
-    assert_eq!(
-        (code, &answer["lies"]),
-        (Some(1), &json!([{"entry": settlement, "what": words}])),
-        "{answer:#}"
-    );
 }
 
 #[test]

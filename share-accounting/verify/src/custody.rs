@@ -83,7 +83,7 @@ pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custo
             settlement::State::Open | settlement::State::Paid { .. } => {
                 settled.push((index, &**made, fate(source, made)?));
             }
-            // Should one have been given out all the same, its outputs are spent, and by nothing that is looked for.
+            // Not to be paid: that is looked for below.
             settlement::State::Withdrawn | settlement::State::Failed { .. } => {}
         }
     }
@@ -110,6 +110,17 @@ pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custo
             Paid::Elsewhere(_) if behind > BEHIND_MAX => custody.unknown.push(index),
             Paid::Unknown => custody.unknown.push(index),
             Paid::Elsewhere(text) | Paid::Wrong(text) => custody.wrong.push((index, text)),
+        }
+    }
+    for (&index, made) in report.settlements.all() {
+        // Of one whose outputs a later settlement spends that is known.
+        let outputs = made.settlement.reserve.iter().filter(|reserve| !spending.contains(&reserve.outpoint));
+        let gone = outputs.filter(|reserve| !there.contains(&reserve.outpoint) && behind <= BEHIND_MAX);
+        if let Some(block) = paid_all_the_same(source, made, gone.copied().next())? {
+            let text =
+                format!("the settlement is called {}, and is paid in block {block}", made.state.label());
+            custody.wrong.push((index, text));
+            spending.extend(made.settlement.reserve.iter().map(|reserve| reserve.outpoint));
         }
     }
     if behind > BEHIND_MAX {
@@ -272,25 +283,51 @@ fn unlogged_fate(
         let lie = never_paid(source, report, index, made)?;
         return Ok(lie.map_or(Paid::NotInChain, Paid::Wrong));
     };
+    let Some((block, transaction)) = spender(source, first.outpoint)? else { return Ok(Paid::Unknown) };
+    if !made.settlement.is_paid_by(&transaction, &made.reserve_script) {
+        return Ok(Paid::Elsewhere(spent_elsewhere(first.outpoint, first.sats)));
+    }
+    let State::InChain { height } = source.state(block)? else { return Ok(Paid::Unknown) };
+    let rest = made.settlement.rest(transaction.compute_txid());
+    let outpoints = rest.map(|rest| rest.outpoint).into_iter().collect();
+    there.extend(source.unspent(&outpoints, height)?);
+    Ok(Paid::In { block, height, rest })
+}
+
+/// Where one is paid that the log calls withdrawn or failed, by its own words or because its transaction has spent what is
+/// `gone`.
+fn paid_all_the_same(
+    source: &mut Source,
+    made: &Made,
+    gone: Option<Reserve>,
+) -> Result<Option<BlockHash>, SourceError> {
+    if !matches!(made.state, settlement::State::Withdrawn | settlement::State::Failed { .. }) {
+        return Ok(None);
+    }
+    if let Paid::In { block, .. } = fate(source, made)? {
+        return Ok(Some(block));
+    }
+    let Some(gone) = gone else { return Ok(None) };
+    let spent = spender(source, gone.outpoint)?;
+    let own = spent.filter(|(_, transaction)| made.settlement.is_paid_by(transaction, &made.reserve_script));
+    Ok(own.map(|(block, _)| block))
+}
+
+/// What has spent an output, if that was in one of the newest blocks.
+fn spender(source: &mut Source, outpoint: OutPoint) -> Result<Option<(BlockHash, Transaction)>, SourceError> {
     let mut hash = source.best_block()?;
     for _ in 0..SEARCH_DEPTH {
         let Some(block) = source.block(hash)? else { break };
-        let spends = |transaction: &&Transaction| {
-            transaction.input.iter().any(|input| input.previous_output == first.outpoint)
+        let before = block.header.prev_blockhash;
+        let spends = |transaction: &Transaction| {
+            transaction.input.iter().any(|input| input.previous_output == outpoint)
         };
-        if let Some(transaction) = block.txdata.iter().find(spends) {
-            if !made.settlement.is_paid_by(transaction, &made.reserve_script) {
-                return Ok(Paid::Elsewhere(spent_elsewhere(first.outpoint, first.sats)));
-            }
-            let State::InChain { height } = source.state(hash)? else { return Ok(Paid::Unknown) };
-            let rest = made.settlement.rest(transaction.compute_txid());
-            let outpoints = rest.map(|rest| rest.outpoint).into_iter().collect();
-            there.extend(source.unspent(&outpoints, height)?);
-            return Ok(Paid::In { block: hash, height, rest });
+        if let Some(transaction) = block.txdata.into_iter().find(spends) {
+            return Ok(Some((hash, transaction)));
         }
-        hash = block.header.prev_blockhash;
+        hash = before;
     }
-    Ok(Paid::Unknown)
+    Ok(None)
 }
 
 /// Blocks of the chain behind the newest one that the log knows of.

@@ -92,8 +92,8 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
     let settlements = report.may_be_paid();
     if fates.is_none() && settlements > 0 {
         unproven.push(format!(
-            "that {settlements} settlements have paid, or will, what no block of the chain has paid, too: which blocks are in \
-             it only a node can tell, or its block files"
+            "that none of {settlements} settlements, whatever the log says of them, has paid, or will, what a block of the chain \
+             has paid, too: which blocks are in it only a node can tell, or its block files"
         ));
     }
     match fates {
@@ -119,6 +119,12 @@ fn unproven(report: &Report, fates: Option<&[Fate]>) -> Vec<String> {
 /// What the reserve holds, if a node could say.
 fn held(custody: &Custody) -> Option<String> {
     let (paid, sats) = (custody.paid.len(), custody.held.sats()?);
+    let Custody { not_paid, missing, unknown, .. } = custody;
+    if paid == 0 && [not_paid, missing, unknown].into_iter().all(Vec::is_empty) {
+        return Some(format!(
+            "{sats} satoshis are put aside for those who are owed something, and are all there"
+        ));
+    }
     Some(format!(
         "{paid} settlements are in the node's best chain, and no block there has paid a credit of theirs, too; {sats} satoshis are put aside, and are all there but for those \
          that settlements spend"
