@@ -35,6 +35,7 @@ use stratum::{v1, v2};
 use stratum_net::acceptor::{ShardEntrance, listen};
 use stratum_net::serve::{self, Feeds};
 use stratum_net::{shard, shutdown};
+use template::bitcoind::ask::{self, AskError};
 use template::bitcoind::rpc::{self, Canceller, Purpose, Rpc};
 use template::coinbase::CoinbaseStyle;
 use template::source::{Source, SourceNode, SourceSettings};
@@ -145,7 +146,7 @@ struct Core {
 impl Core {
     fn start(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
         let dir = &settings.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+        make_data_dir(settings)?;
         let (accounting, accounting_thread) = Accounting::open(accounting_settings(settings))?;
         let (published, publisher) = publishing::start(settings, &accounting)?;
         let style = CoinbaseStyle::new(settings.site, accounting.epoch(), &settings.coinbase_text)?;
@@ -270,6 +271,22 @@ impl Core {
         let _ = self.accounting_thread.stop();
         let _ = self.publisher.join();
     }
+}
+
+/// The folder, before the first start only if not all nodes are of another network: its log could not be used for the right
+/// one then. A node that cannot be asked now is asked later.
+fn make_data_dir(settings: &Settings) -> anyhow::Result<()> {
+    let dir = &settings.data_dir;
+    if !dir.join("log").exists() {
+        let ask =
+            |node: SourceNode| ask::check_chain(&mut Rpc::new(&node.rpc, Purpose::Other), settings.network);
+        let answers: Vec<_> = nodes(settings).into_iter().map(ask).collect();
+        let is_wrong = |answer: &Result<(), AskError>| answer.as_ref().is_err_and(AskError::is_wrong_chain);
+        if answers.iter().all(is_wrong) {
+            answers.into_iter().collect::<Result<(), _>>()?;
+        }
+    }
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))
 }
 
 fn accounting_settings(settings: &Settings) -> share_accounting::Settings {

@@ -3,7 +3,7 @@
 use crate::app;
 use crate::settings::Settings;
 use anyhow::Context;
-use bitcoin::{Amount, ScriptBuf, TxOut, WitnessProgram, WitnessVersion};
+use bitcoin::{Address, Amount, ScriptBuf, TxOut, WitnessProgram, WitnessVersion};
 use share_accounting::payout::fixed_outputs;
 use std::io::Write;
 use std::sync::Arc;
@@ -24,6 +24,17 @@ use template::template::Template;
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{settings:#?}")?;
+    let params = &settings.payout.params;
+    let donations = params.donations.iter().map(|donation| ("donation", &donation.script, Some(donation.bp)));
+    let fee = (params.fee_bp > 0).then_some(("fee", &params.fee_script, Some(params.fee_bp)));
+    for (what, script, bp) in
+        fee.into_iter().chain(donations).chain([("reserve", &params.reserve_script, None)])
+    {
+        // The settings were addresses.
+        let address = Address::from_script(script, settings.network)?;
+        let part = bp.map(|bp| format!(", {bp} of 10,000 parts of each reward")).unwrap_or_default();
+        writeln!(out, "{what}: {address}{part}")?;
+    }
     let style = CoinbaseStyle::new(settings.site, 0, &settings.coinbase_text)?;
     for node in app::nodes(settings) {
         let address = &node.rpc.address;

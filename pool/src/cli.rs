@@ -62,7 +62,7 @@ pub struct Overrides {
     /// Address for /health, /metrics and /log, instead of `http.listen`.
     #[arg(long, env = "SLUICE_POOL_HTTP_LISTEN", value_name = "ADDR:PORT")]
     pub http_listen: Option<String>,
-    /// Bitcoin network, instead of `network`: signet, regtest, testnet or testnet4.
+    /// Bitcoin network, instead of `network`: bitcoin, signet, regtest, testnet or testnet4.
     #[arg(long, env = "SLUICE_POOL_NETWORK", value_name = "NAME")]
     pub network: Option<String>,
     /// Folder for share log, ledger and blocks, instead of `data_dir`.

@@ -73,7 +73,11 @@ fn show(overrides: &Overrides) -> anyhow::Result<()> {
             let days = days_left(&vouched.certificate, unix_s());
             writeln!(out, "certificate  {days} days left   ({})", v2.certificate_file.display())?;
             for listen in &v2.listen {
-                writeln!(out, "URL          stratum2+tcp://{listen}/{}", vouched.authority)?;
+                let at = match listen.ip().is_unspecified() {
+                    true => format!("HOST:{}", listen.port()),
+                    false => listen.to_string(),
+                };
+                writeln!(out, "URL          stratum2+tcp://{at}/{}", vouched.authority)?;
             }
         }
         Err(error) => writeln!(out, "certificate  {error:#}")?,

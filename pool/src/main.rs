@@ -40,7 +40,7 @@ fn end(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging::last_words(format!("sluice-pool: {error:#}"));
+            logging::last_words(format!("sluice-pool: {}", logging::chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -97,6 +97,13 @@ async fn message(
 ) -> Result<Response, Refusal> {
     let (from, to) = (pages.address(&from)?, pages.address(&to)?);
     let message = moves::message(&pages.accounting.log_id(), &from, &to);
+    let accounting = pages.accounting.clone();
+    let known = pages.aside.run(move || accounting.adjustments(PATIENCE)).await?;
+    let moves = known.map_err(|_| Refusal::Unavailable(CommitError::LogUnavailable))?.moves;
+    // So that nobody signs in vain.
+    moves
+        .check_addresses(&from.script_pubkey(), &to.script_pubkey(), pages.network)
+        .map_err(MovingError::from)?;
     Ok(([(header::CACHE_CONTROL, "no-cache")], message).into_response())
 }
 

@@ -5,7 +5,7 @@ use crate::witnesses::Witness;
 use bitcoin::address::NetworkUnchecked;
 use bitcoin::{Address, Network, ScriptBuf};
 use serde::Deserialize;
-use share_accounting::payout::{Donation, Params};
+use share_accounting::payout::{Donation, MIN_PAYOUT_MIN, Params};
 use share_accounting::publish::cosign::WitnessVerifier;
 use share_accounting::settlement::FEE_BP_MAX;
 use share_accounting::window::Span;
@@ -390,7 +390,7 @@ fn payout(r: &mut Reader, network: Network) -> Payout {
         fee_bp,
         fee_script: fee_script.unwrap_or_default(),
         donations,
-        min_payout: r.in_range("payout.min_payout_sats", 5_000, 0..=100_000_000),
+        min_payout: r.in_range("payout.min_payout_sats", 5_000, MIN_PAYOUT_MIN..=100_000_000),
         reserve_script: reserve_script.clone().unwrap_or_default(),
     };
     // Missing scripts have been reported above.
@@ -474,7 +474,7 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
     #[test]
     fn all_mistakes_come_at_once() {
         let text = mistakes(
-            "network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\n[publish]\norigin = \"my log\"\nwitnesses = [\"x\", \"http://a y\"]\nwitnesses_needed = 1\n",
+            "network = \"sgnet\"\ncolour = 1\n[payout]\nwindow = \"0.5\"\nfee_bp = 6000\nmin_payout_sats = 1\n[publish]\norigin = \"my log\"\nwitnesses = [\"x\", \"http://a y\"]\nwitnesses_needed = 1\n",
         );
         for part in [
             "network: \"sgnet\" is no network",
@@ -482,6 +482,7 @@ reserve_address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"
             "node: missing",
             "payout.window: \"0.5\" is no window",
             "payout.fee_bp: 6000 is outside 0 to 5000",
+            "payout.min_payout_sats: 1 is outside",
             "payout.fee_address: missing",
             "payout.reserve_address: missing",
             "publish.origin: \"my log\" is no name of a log",

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logging::last_words(format!("sluice-proxy: {error:#}"));
+            logging::last_words(format!("sluice-proxy: {}", logging::chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -206,7 +206,8 @@ impl Switchboard {
                 };
             }
             News::Refused(account, reason) => {
-                warn!(upstream = %self.upstreams[at].server, ?account, reason, "account refused");
+                let user = String::from_utf8_lossy(account.as_bytes());
+                warn!(upstream = %self.upstreams[at].server, ?user, reason, "account refused");
                 line.refuse(account, reason.into());
             }
             News::Ended(reason) => {

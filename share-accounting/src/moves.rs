@@ -80,6 +80,23 @@ impl Moves {
     /// Why not.
     pub fn check(&self, moved: &Move, network: Network) -> Result<(), MoveError> {
         let Move { log_id, from, to, signature } = moved;
+        let (old, new) = self.check_addresses(from, to, network)?;
+        if self.log_id.is_some_and(|known| known != *log_id) {
+            return Err(MoveError::OtherLog);
+        }
+        Ok(bip322::verify(&old, &message(log_id, &old, &new), signature)?)
+    }
+
+    /// The addresses, if a payee can move from one to the other once that is signed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_addresses(
+        &self,
+        from: &ScriptBuf,
+        to: &ScriptBuf,
+        network: Network,
+    ) -> Result<(Address, Address), MoveError> {
         let address = |script: &ScriptBuf, which| {
             let address = Address::from_script(script, network).ok().filter(|_| can_be_paid(script));
             address.ok_or(MoveError::NoAddress(which))
@@ -93,10 +110,7 @@ impl Moves {
                 return Err(MoveError::HasMoved(which));
             }
         }
-        if self.log_id.is_some_and(|known| known != *log_id) {
-            return Err(MoveError::OtherLog);
-        }
-        Ok(bip322::verify(&old, &message(log_id, &old, &new), signature)?)
+        Ok((old, new))
     }
 
     /// Takes a move that was checked. Whether the old address is `known` by itself: then moves are counted anew from it.

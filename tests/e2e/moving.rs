@@ -58,6 +58,9 @@ fn a_payee_moves_by_the_signature_of_its_wallet_and_is_paid_there_for_what_it_di
     }
     let (status, reason) = pool.post("/pool/move", &requests[0]);
     assert!(status == 400 && reason.contains("has moved to another one already"), "{reason}");
+    // Nobody has to sign for that.
+    let question = format!("/pool/move?from={}&to={stranger}", old[0]);
+    assert!(pool.http_head(&question).unwrap().starts_with("HTTP/1.1 400"));
 
     // A new template, or half a minute, and the work pays them there; the machines have not been touched.
     node.generate(1, &address(99, node.network));

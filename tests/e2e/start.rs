@@ -40,7 +40,7 @@ fn a_node_of_another_network_is_refused() {
     assert_refused(
         builder.set("payout.reserve_address", &mainnet),
         1,
-        &["the node is on chain `regtest`, the settings say bitcoin"],
+        &["the node is on chain `regtest`, wanted is bitcoin"],
     );
 }
 
@@ -87,7 +87,8 @@ fn ch_04_a_node_on_another_chain_is_refused() {
     let builder = PoolBuilder::new(&node)
         .set("network", "\"signet\"")
         .set("payout.reserve_address", &format!("\"{}\"", address(1, Network::Signet)));
-    assert_refused(builder, 1, &["regtest", "signet"]);
+    let builder = assert_refused(builder, 1, &["regtest", "signet"]);
+    assert!(!builder.data_dir().exists(), "what it would hold is of the wrong network");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 //! Lines are written by a thread of their own: whoever reads them may stop reading, and that must hold up no block.
 
 use serde::Deserialize;
+use std::error::Error;
 use std::io::IsTerminal;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Lines that may wait to be written; at the bound new ones are lost.
 const LINES_WAITING_MAX: usize = 16_384;
@@ -33,9 +35,14 @@ pub struct Settings {
     pub format: Format,
 }
 
-/// Whether the text is a level or filter that [`init`] understands.
+/// Whether the text is a level or filter that [`init`] understands. A level for everything must be in it: without one, as with
+/// one that is misspelt and so names a part of the program, errors of all else would be lost.
 pub fn filter_is_valid(filter: &str) -> bool {
-    EnvFilter::try_new(filter).is_ok()
+    let mut plain = filter.split(',').filter(|part| !part.contains(['=', '['])).peekable();
+    // Spaces would be taken for parts of names.
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let is_written_well = !filter.contains(char::is_whitespace) && EnvFilter::try_new(filter).is_ok();
+    is_written_well && plain.peek().is_some() && plain.all(is_level)
 }
 
 /// Writes what still waits when it is dropped, for a second at most.
@@ -64,6 +71,20 @@ pub fn init(settings: &Settings) -> Logging {
     Logging(guard)
 }
 
+/// What went wrong, and why, in one line: an error that names its cause in its own words does so once.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// Writes a last sentence to standard error, unless nobody takes it.
 pub fn last_words(text: String) {
     let (written, done) = sync_channel(1);
@@ -73,4 +94,46 @@ pub fn last_words(text: String) {
         let _ = written.send(());
     });
     let _ = done.recv_timeout(LAST_WORDS_PATIENCE);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Outer {
+        #[error("cannot read a: {source}")]
+        Named { source: io::Error },
+        #[error("cannot start")]
+        Bare(#[source] Box<Outer>),
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let named = || Outer::Named { source: io::Error::other("no disk") };
+        assert_eq!(chain(&named()), "cannot read a: no disk");
+        assert_eq!(chain(&Outer::Bare(named().into())), "cannot start: cannot read a: no disk");
+    }
+
+    #[test]
+    fn a_filter_says_what_is_logged_of_everything() {
+        for good in ["info", "WARN", "off", "info,pool=debug", "pool=debug,error"] {
+            assert!(filter_is_valid(good), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "loud",
+            " info",
+            "info,",
+            "pool=debug",
+            "pool=debug, error",
+            "info,loud",
+            "info,pool=loud",
+            "[span]=info",
+        ] {
+            assert!(!filter_is_valid(bad), "{bad}");
+        }
+    }
 }

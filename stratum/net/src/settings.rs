@@ -42,20 +42,18 @@ impl fmt::Display for Mistakes {
 pub struct Reader {
     table: Table,
     mistakes: Vec<Mistake>,
+    /// Why there is nothing to take apart.
+    unreadable: Option<Mistake>,
     /// Every setting that was asked for, as a dotted path.
     known: BTreeSet<String>,
 }
 
 impl Reader {
-    /// Reads a settings file; trouble with it is a mistake like any other.
+    /// Reads a settings file; trouble with it is the one mistake then.
     pub fn file(path: &Path) -> Self {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::text(&text),
-            Err(error) => {
-                let mut reader = Self::default();
-                reader.mistake("", format!("cannot read {}: {error}", path.display()));
-                reader
-            }
+            Err(error) => Self::unreadable(format!("cannot read {}: {error}", path.display())),
         }
     }
 
@@ -63,12 +61,12 @@ impl Reader {
     pub fn text(text: &str) -> Self {
         match text.parse::<Table>() {
             Ok(table) => Self { table, ..Self::default() },
-            Err(error) => {
-                let mut reader = Self::default();
-                reader.mistake("", format!("not a TOML file: {error}"));
-                reader
-            }
+            Err(error) => Self::unreadable(format!("not a TOML file: {error}")),
         }
+    }
+
+    fn unreadable(text: String) -> Self {
+        Self { unreadable: Some(Mistake { key: String::new(), text }), ..Self::default() }
     }
 
     /// Lays a value over the file's: a flag or an environment variable.
@@ -172,6 +170,10 @@ impl Reader {
     /// # Errors
     /// All mistakes noted, and every setting that nobody took.
     pub fn finish(mut self) -> Result<(), Mistakes> {
+        // What else is missing is missing for that.
+        if let Some(unreadable) = self.unreadable {
+            return Err(Mistakes(vec![unreadable]));
+        }
         let table = std::mem::take(&mut self.table);
         self.unknown("", &table);
         if self.mistakes.is_empty() { Ok(()) } else { Err(Mistakes(self.mistakes)) }
@@ -256,9 +258,15 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_toml_is_one_clear_mistake() {
-        let reader = Reader::text("= nonsense");
-        assert!(reader.finish().unwrap_err().to_string().starts_with("not a TOML file"));
-        let reader = Reader::file(Path::new("no/such/file.toml"));
-        assert!(reader.finish().unwrap_err().to_string().starts_with("cannot read no/such/file.toml"));
+        let one = |mut reader: Reader| {
+            reader.or_missing("network", "name one");
+            let Mistakes(mistakes) = reader.finish().unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+            mistakes[0].text.clone()
+        };
+        assert!(one(Reader::text("= nonsense")).starts_with("not a TOML file"));
+        assert!(
+            one(Reader::file(Path::new("no/such/file.toml"))).starts_with("cannot read no/such/file.toml")
+        );
     }
 }

@@ -19,14 +19,12 @@ pub enum AskError {
     /// The template cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The node follows another chain than the settings say.
-    #[error(
-        "the node is on chain `{found}`, the settings say {expected}; check `network` and the node's address"
-    )]
+    /// The node follows another chain than is wanted.
+    #[error("the node is on chain `{found}`, wanted is {expected}: check the network and the node's address")]
     WrongChain {
         /// What the node says.
         found: String,
-        /// What the settings say.
+        /// What is wanted.
         expected: Network,
     },
     /// The template is not for the block that follows the tip.
@@ -52,7 +50,7 @@ pub enum AskError {
     WrongGenesis {
         /// What the node says.
         found: BlockHash,
-        /// What the settings say.
+        /// What is wanted.
         expected: Network,
     },
 }

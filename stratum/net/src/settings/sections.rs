@@ -134,7 +134,7 @@ pub fn log(r: &mut Reader) -> logging::Settings {
     if !logging::filter_is_valid(&filter) {
         r.mistake(
             "log.filter",
-            format!("\"{filter}\" is no level or filter: use error, warn, info, debug or trace"),
+            format!("\"{filter}\" is no level or filter: use error, warn, info, debug or trace, then perhaps ,PART=LEVEL"),
         );
     }
     logging::Settings { filter, format: r.or("log.format", logging::Format::Human) }
