@@ -279,6 +279,17 @@ fn another_server_carries_the_files_and_one_that_lags_is_no_liar() {
         command.arg("published").arg(copy).args(["--url", &elsewhere, "--key", &key(&pool)]);
         command.args(more).output().unwrap()
     };
+    // What is asked wrong is told apart from what could not be had.
+    let empty = TempDir::new().unwrap();
+    let output = verify(&pool, copy.path(), &["--receipts", empty.path().to_str().unwrap()]);
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("there is no receipt in"), "{text}");
+    let mut command = Command::new(binary("sluice-verify"));
+    let output = command.arg("published").arg(old.path()).args(["--key", "x"]).output().unwrap();
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(64), "{text}");
+    assert!(text.contains("as a pool gives it out on /log/key"), "{text}");
     let third = TempDir::new().unwrap();
     let output = run(third.path(), &[]);
     assert_eq!(output.status.code(), Some(0), "{}", words(&output));
@@ -292,7 +303,7 @@ fn another_server_carries_the_files_and_one_that_lags_is_no_liar() {
     let alone = command.arg("published").arg(fourth.path()).args(["--key", &key(&pool)]).output().unwrap();
     let text = words(&alone);
     assert_eq!(alone.status.code(), Some(2), "{text}");
-    assert!(text.contains("is no whole copy: --url brings it up to date"), "{text}");
+    assert!(text.contains("is no whole copy, and --url brings it up to date"), "{text}");
     let output = run(copy.path(), &[]);
     let text = words(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
@@ -372,7 +383,9 @@ fn what_is_asked_wrong_or_too_early_is_told_and_what_never_changes_says_so() {
         command.output().unwrap()
     };
     let url = format!("http://127.0.0.1:{}/log", pool.builder.http_port);
-    assert_eq!(run(&wrong, &url).status.code(), Some(2));
+    assert_eq!(run(&wrong, &url).status.code(), Some(64), "its id is not that of its name");
+    let (other, _) = LogKey::generate("pool.example/log");
+    assert_eq!(run(other.public(), &url).status.code(), Some(2));
     assert!(words(&run(&key(&pool), "https://127.0.0.1/log")).contains("leave --url out"));
     let nobody = run(&key(&pool), "http://127.0.0.1:1/log");
     assert_eq!(nobody.status.code(), Some(2), "{}", words(&nobody));

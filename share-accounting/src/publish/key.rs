@@ -31,7 +31,7 @@ pub enum KeyError {
     #[error("it holds no key of a log: its secret and its public line are wanted, as they were made")]
     Secret,
     /// Nor is the public one.
-    #[error("\"{0}\" is no key of a log: name+id+base64 is wanted, as sluice-pool keys show prints it")]
+    #[error("\"{0}\" is no key of a log: name+id+base64 is wanted, as a pool gives it out on /log/key")]
     Public(String),
 }
 
@@ -85,6 +85,14 @@ impl LogKey {
         &self.public
     }
 
+    /// What checks its signatures.
+    ///
+    /// # Panics
+    /// Never: the public half was made with the key.
+    pub fn verifier(&self) -> LogVerifier {
+        LogVerifier::parse(&self.public).expect("a key's own public half")
+    }
+
     /// The head as it is published, with the chain's name as an extension line.
     ///
     /// # Panics
@@ -133,6 +141,12 @@ impl LogVerifier {
         let network = text.extension().lines().find_map(|line| line.strip_prefix(NETWORK)?.parse().ok());
         let network = network.ok_or(CheckpointError::Malformed)?;
         Ok((Head { size: text.size(), root: text.hash().0 }, network))
+    }
+}
+
+impl std::fmt::Debug for LogVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogVerifier").field(&self.origin()).finish()
     }
 }
 

@@ -31,7 +31,7 @@ use crate::log::{Follower, LogError};
 use crate::tree::TreeHash;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network};
-use key::{LogKey, LogVerifier};
+use key::LogKey;
 use last::LastSigned;
 use receipt::{Receipt, Receipts};
 use std::collections::{HashMap, HashSet, VecDeque, hash_map};
@@ -339,7 +339,7 @@ pub struct Places<'a> {
 /// A folder, a file or the log cannot be read, or the system has no thread to give.
 pub fn start(places: Places<'_>, key: LogKey, heads: Heads) -> io::Result<(Published, JoinHandle<()>)> {
     let Places { log: log_dir, files: dir, last_head } = places;
-    let verifier = LogVerifier::parse(key.public()).expect("a key's own public half");
+    let verifier = key.verifier();
     let last = LastSigned::open(last_head.to_owned(), &verifier)?;
     fs::create_dir_all(dir)?;
     let tiles = open_tiles(dir)?;

@@ -1,4 +1,4 @@
-use super::key::{CheckpointError, LogVerifier};
+use super::key::CheckpointError;
 use super::*;
 use crate::entry::{ChainEntry, ChainEvent, Encoded, Entry};
 use crate::log::Log;
@@ -130,7 +130,7 @@ fn a_path_names_one_place() {
 #[test]
 fn each_commit_is_signed_and_everything_under_it_is_there() {
     let mut site = Site::new();
-    let verifier = LogVerifier::parse(site.key.0.public()).unwrap();
+    let verifier = site.key.0.verifier();
     // Over the edges of bundles, of segments, and of a tile of the second level.
     for count in [1, 1, 200, 53, 1, 1, 254, 1_000, 64_500] {
         site.commit(count);
@@ -303,7 +303,7 @@ fn a_receipt_is_kept_as_text_and_says_nothing_once_altered() {
     let mut site = Site::new();
     site.commit(700);
     site.head();
-    let verifier = LogVerifier::parse(site.key.0.public()).unwrap();
+    let verifier = site.key.0.verifier();
     let receipts = site.published.receipt(600).unwrap();
     let text = serde_json::to_string(&receipts).unwrap();
     let kept: Receipts = serde_json::from_str(&text).unwrap();
@@ -336,7 +336,7 @@ fn a_receipt_is_kept_as_text_and_says_nothing_once_altered() {
 #[test]
 fn a_checkpoint_of_another_key_log_or_head_is_not_believed() {
     let (key, text) = LogKey::generate("test.example/log");
-    let verifier = LogVerifier::parse(key.public()).unwrap();
+    let verifier = key.verifier();
     let head = Head { size: 7, root: [3; 32] };
     let note = key.sign(&head, Network::Testnet4);
     assert_eq!(verifier.head(note.as_bytes()).unwrap(), (head, Network::Testnet4));

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use share_accounting::publish::cosign::WitnessVerifier;
+use share_accounting::publish::key::LogVerifier;
 use share_accounting::verify::light::SAMPLES_DEFAULT;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,8 +60,8 @@ pub struct ExportArgs {
     /// The file to write; one that is there is replaced.
     pub out: PathBuf,
     /// The key that signs the log's heads: what is under the copy's head is written, and that head with it.
-    #[arg(long)]
-    pub key: Option<String>,
+    #[arg(long, value_parser = LogVerifier::parse)]
+    pub key: Option<LogVerifier>,
     /// Write what is in the newest segment, too: a pool that runs may not have made the last of it durable.
     #[arg(long, conflicts_with = "key")]
     pub newest: bool,
@@ -76,8 +77,8 @@ pub struct WitnessArgs {
     #[arg(long)]
     pub name: String,
     /// Keys that sign logs' heads, as pools give them out on /log/key.
-    #[arg(long = "log", required = true, value_name = "KEY")]
-    pub logs: Vec<String>,
+    #[arg(long = "log", required = true, value_name = "KEY", value_parser = LogVerifier::parse)]
+    pub logs: Vec<LogVerifier>,
     /// Where pools ask.
     #[arg(long, default_value = "127.0.0.1:3390", value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
@@ -98,8 +99,8 @@ pub struct PublishedArgs {
     /// Folder of the copy: `checkpoint` and `tile/entries/…` (c2sp.org/tlog-tiles); or a file that was exported of one.
     pub dir: PathBuf,
     /// The key that signs the log's heads, as the pool gives it out on /log/key.
-    #[arg(long)]
-    pub key: String,
+    #[arg(long, value_parser = LogVerifier::parse)]
+    pub key: LogVerifier,
     /// The log's address: what is new there is fetched into the folder first.
     #[arg(long, value_name = "http://HOST:PORT/log")]
     pub url: Option<String>,

@@ -48,7 +48,7 @@ impl Witnessed {
 /// the one that is kept with it counts.
 ///
 /// # Errors
-/// [`SignedLie`] if what was fetched is signed by the log, and of another one than that at hand; or this cannot be read.
+/// [`SignedLie`] if what was fetched is signed by the log, and of another one than that at hand; or it cannot be kept.
 pub fn check(
     dir: &Path,
     fetched: Option<anyhow::Result<Option<Vec<u8>>>>,
@@ -66,16 +66,20 @@ pub fn check(
                 witnessed.trouble =
                     Some("the server's cosigned head is newer than the one it shows".to_owned());
             }
-            Ok((head, _)) if is_of(log, &head)? => {
-                write(&path, &note)?;
-                found = Some((head, note));
-            }
-            Ok((head, _)) => {
-                let other = dir.join("cosigned.other");
-                write(&other, &note)?;
-                let (kept, now) = (dir.join("checkpoint").display().to_string(), other.display().to_string());
-                return Err(SignedLie::TwoLogs { size: head.size, kept, now }.into());
-            }
+            Ok((head, _)) => match is_of(log, &head) {
+                Err(error) => witnessed.trouble = Some(format!("the server's cosigned head: {error:#}")),
+                Ok(true) => {
+                    write(&path, &note)?;
+                    found = Some((head, note));
+                }
+                Ok(false) => {
+                    let other = dir.join("cosigned.other");
+                    write(&other, &note)?;
+                    let (kept, now) =
+                        (dir.join("checkpoint").display().to_string(), other.display().to_string());
+                    return Err(SignedLie::TwoLogs { size: head.size, kept, now }.into());
+                }
+            },
             Err(error) => witnessed.trouble = Some(format!("the server's cosigned head: {error}")),
         },
         Some(Err(error)) => witnessed.trouble = Some(format!("{error:#}")),

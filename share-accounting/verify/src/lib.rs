@@ -42,13 +42,12 @@ use journal::Journalled;
 use kept::SignedLie;
 use mirror::Mirror;
 use progress::Shown;
-use receipts::Checked;
 use share_accounting::log::Reader;
-use share_accounting::publish::key::LogVerifier;
 use share_accounting::verify::{Report, audit};
 use source::Source;
 use std::io::Write;
 use std::process::ExitCode;
+use stratum_net::logging::chain;
 use words::{Answer, Promised};
 
 const EXIT_LIE: u8 = 1;
@@ -80,9 +79,10 @@ pub fn run() -> ExitCode {
 /// Says why there is no audit: without one, too, two signed heads can be a lie.
 fn failed(error: &anyhow::Error, json: bool) -> ExitCode {
     let is_lie = error.is::<SignedLie>();
-    eprintln!("sluice-verify: {}: {error:#}", if is_lie { "a lie" } else { "could not check" });
+    let text = chain(error.as_ref());
+    eprintln!("sluice-verify: {}: {text}", if is_lie { "a lie" } else { "could not check" });
     if json {
-        let answer = words::json_of_failure(&format!("{error:#}"), is_lie);
+        let answer = words::json_of_failure(&text, is_lie);
         let _ = writeln!(std::io::stdout().lock(), "{answer:#}");
     }
     ExitCode::from(if is_lie { EXIT_LIE } else { EXIT_UNCHECKED })
@@ -121,16 +121,18 @@ fn check_file(args: &LogArgs) -> anyhow::Result<Verdict> {
 
 /// Audits what a pool has published.
 fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
-    let verifier = LogVerifier::parse(&args.key)?;
+    let verifier = &args.key;
+    // What is asked wrong is told before anything that takes long.
+    let receipts = args.receipts.as_deref().map(receipts::files).transpose()?.unwrap_or_default();
     if let (true, Some(url), false) = (args.light, &args.url, args.dir.is_file()) {
-        return light::check(args, url, &verifier);
+        return light::check(args, url, receipts);
     }
     if let Some(url) = &args.url {
         fetch::check_address(url)?;
     }
     // Before the newest head: the log under that goes on from it.
     let cosigned = args.url.as_ref().map(|url| fetch::fetch_if_there(url, "cosigned"));
-    let mut mirror = Mirror::open(&args.dir, args.url.as_deref(), &verifier)?;
+    let mut mirror = Mirror::open(&args.dir, args.url.as_deref(), verifier)?;
     let read = shown(mirror.head().size, || Ok::<_, anyhow::Error>(mirror.entries()));
     let report = audit(mirror.network(), verifier.log_id(), read)?;
     anyhow::ensure!(
@@ -141,16 +143,13 @@ fn check_published(args: &PublishedArgs) -> anyhow::Result<Verdict> {
         // Whatever else cannot be looked at must not hide that.
         return answer(&args.common, mirror.network(), &report, None);
     }
-    let receipts = match &args.receipts {
-        None => Checked::default(),
-        Some(dir) => receipts::check(dir, &mut mirror, &verifier)?,
-    };
+    let receipts = receipts::check(receipts, &mut mirror, verifier)?;
     let journal = match &args.journal {
         None => Journalled::default(),
         Some(dir) => journal::check(dir, &mirror)?,
     };
     let asked = Asked { rules: report.params.as_ref(), wanted: &args.witnesses };
-    let witnessed = cosigned::check(&args.dir, cosigned, &mirror, &verifier, &asked)?;
+    let witnessed = cosigned::check(&args.dir, cosigned, &mirror, verifier, &asked)?;
     let promised = Promised { receipts, journal, witnessed };
     answer(&args.common, mirror.network(), &report, Some(&promised))
 }

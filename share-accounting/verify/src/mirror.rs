@@ -51,7 +51,9 @@ impl Mirror {
             (None, None) => bail!("there is no published log in {}", dir.display()),
             (Some(seen), None) => {
                 let mirror = at(seen, dir);
-                mirror.check_whole()?;
+                mirror.check_whole().with_context(|| {
+                    format!("{} is no whole copy, and --url brings it up to date", dir.display())
+                })?;
                 Ok(mirror)
             }
             (seen, Some(url)) => {
@@ -106,8 +108,8 @@ impl Mirror {
         } else {
             self.compare(seen, note, &self)?;
         }
-        hashes::write_missing(&self.dir, self.head.size, |place| self.bundle(place))?;
         Kept::new(&self.dir).keep(note)?;
+        hashes::write_missing(&self.dir, self.head.size, |place| self.bundle(place))?;
         self.remove_old_parts();
         Ok(self)
     }
@@ -233,14 +235,9 @@ impl Mirror {
 
     /// That the entries are those of the head.
     fn check_whole(&self) -> anyhow::Result<()> {
-        let (Head { size, root }, dir) = (self.head, self.dir.display());
-        let roots = self
-            .roots(&[size].into())
-            .with_context(|| format!("{dir} is no whole copy: --url brings it up to date"))?;
-        ensure!(
-            roots[&size] == root,
-            "the entries in {dir} are not those of its signed head: --url has them fetched again"
-        );
+        let Head { size, root } = self.head;
+        let is_whole = self.roots(&[size].into())?[&size] == root;
+        ensure!(is_whole, "the entries in {} are not those of its signed head", self.dir.display());
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::{Receipt, Receipts};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the receipts say.
 #[derive(Debug, Default)]
@@ -38,24 +38,36 @@ impl std::fmt::Display for Dropped {
     }
 }
 
-/// Checks every receipt in a folder (`*.json`) against the log.
+/// The receipts in a folder: `*.json`.
+///
+/// # Errors
+/// There is none, or the folder cannot be read.
+pub fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    ensure!(!files.is_empty(), "there is no receipt in {}: files in .json are wanted", dir.display());
+    Ok(files)
+}
+
+/// Checks receipts against the log.
 ///
 /// # Errors
 /// [`SignedLie`] if one is under a head that no log with these entries has; or a file is no receipt of this log, which
 /// says nothing about the log.
-pub fn check(dir: &Path, log: &mut impl Holder, verifier: &LogVerifier) -> anyhow::Result<Checked> {
+pub fn check(files: Vec<PathBuf>, log: &mut impl Holder, verifier: &LogVerifier) -> anyhow::Result<Checked> {
     let mut checked = Checked::default();
     let mut heads = BTreeMap::new();
-    for file in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let head = check_file(&text, log, verifier, &mut checked);
-            let head = head.with_context(|| path.display().to_string())?;
-            heads.entry((head.size, head.root)).or_insert(path);
-        }
+    for path in files {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let head = check_file(&text, log, verifier, &mut checked);
+        let head = head.with_context(|| path.display().to_string())?;
+        heads.entry((head.size, head.root)).or_insert(path);
     }
-    ensure!(!heads.is_empty(), "there is no receipt in {}: files in .json are wanted", dir.display());
     checked.dropped.sort_by_key(|dropped| dropped.index);
     let sizes = heads.keys().map(|(size, _)| *size).filter(|size| *size <= log.size()).collect();
     let roots = log.roots(&sizes)?;

@@ -69,9 +69,8 @@ impl Witness {
         lock.try_lock().with_context(|| format!("{} is in use by another witness", args.dir.display()))?;
         let key = witness_key(&args.dir.join("witness.key"), &args.name)?;
         let mut logs = HashMap::new();
-        for text in &args.logs {
-            let verifier = LogVerifier::parse(text)?;
-            let log = Log::open(&args.dir, verifier)?;
+        for verifier in &args.logs {
+            let log = Log::open(&args.dir, verifier.clone())?;
             let name = log.verifier.origin().to_owned();
             ensure!(logs.insert(name.clone(), Mutex::new(log)).is_none(), "the log {name} is named twice");
         }
@@ -196,7 +195,7 @@ mod tests {
         WitnessArgs {
             dir: dir.to_owned(),
             name: "witness.example".to_owned(),
-            logs: vec![log.public().to_owned()],
+            logs: vec![log.verifier()],
             listen: "127.0.0.1:0".parse().unwrap(),
         }
     }
@@ -219,10 +218,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (one, _) = LogKey::generate("pool.example/x");
         let (two, _) = LogKey::generate("pool.example_x");
-        let both = WitnessArgs {
-            logs: [&one, &two].map(|log| log.public().to_owned()).to_vec(),
-            ..args(dir.path(), &one)
-        };
+        let both =
+            WitnessArgs { logs: [&one, &two].map(LogKey::verifier).to_vec(), ..args(dir.path(), &one) };
         for (size, proof) in [(0, vec![]), (1, leaves(&[b"b"]))] {
             let entries: &[&[u8]] = if size == 0 { &[b"a"] } else { &[b"a", b"b"] };
             let witness = Witness::open(&both).unwrap();

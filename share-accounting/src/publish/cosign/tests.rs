@@ -16,7 +16,7 @@ fn heads() -> (Head, Head, Vec<TreeHash>) {
 
 fn log() -> (LogKey, LogVerifier) {
     let (key, _) = LogKey::generate("sluice/test");
-    let verifier = LogVerifier::parse(key.public()).unwrap();
+    let verifier = key.verifier();
     (key, verifier)
 }
 
@@ -68,7 +68,7 @@ fn a_cosignature_is_its_witnesss_and_its_checkpoints_alone() {
 }
 
 fn log_head(key: &LogKey, note: &str) -> Result<u64, String> {
-    let verifier = LogVerifier::parse(key.public()).unwrap();
+    let verifier = key.verifier();
     verifier.head(note.as_bytes()).map(|(head, _)| head.size).map_err(|error| error.to_string())
 }
 

@@ -40,10 +40,13 @@ const GROUP_BYTES: usize = 32 << 20;
 /// The log cannot be read, or the file not be written.
 pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let counts = match &args.key {
-        Some(key) => export_copy(args, &LogVerifier::parse(key)?)?,
+        Some(key) => export_copy(args, key)?,
         None => export_log(args)?,
     };
     eprintln!("{} shares and {} other entries are in {}", counts.shares, counts.others, args.out.display());
+    if args.key.is_none() && !args.newest {
+        eprintln!("the newest segment, which is not full yet, is not: --newest writes it, too");
+    }
     Ok(())
 }
 
@@ -70,8 +73,9 @@ fn export_copy(args: &ExportArgs, verifier: &LogVerifier) -> anyhow::Result<Coun
 /// A pool's own files.
 fn export_log(args: &ExportArgs) -> anyhow::Result<Counts> {
     let log = Reader::open(&args.dir)?;
-    let first =
-        log.headers().next().with_context(|| format!("there is no share log in {}", args.dir.display()))?;
+    let first = log.headers().next().with_context(|| {
+        format!("there is no share log in {}; a copy of a published one needs --key", args.dir.display())
+    })?;
     let about =
         About { network: first.network, log_id: Some(first.log_id), checkpoint: None, cosigned: None };
     // A commit that fails is written again elsewhere: where a segment ends is told by the next one.

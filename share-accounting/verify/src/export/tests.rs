@@ -179,7 +179,7 @@ fn shares_of_sealed_segments_are_read_again_as_they_stand_in_the_log() {
 }
 
 /// A copy of a published log, as `published` leaves it; the key.
-fn copy(dir: &Path, entries: &[Entry]) -> String {
+fn copy(dir: &Path, entries: &[Entry]) -> LogVerifier {
     let (key, _) = LogKey::generate("test.example/log");
     let mut tiles = Tiles::open(dir).unwrap();
     for entry in entries {
@@ -191,7 +191,7 @@ fn copy(dir: &Path, entries: &[Entry]) -> String {
     let path = dir.join(last.path());
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, tiles.read(&last).unwrap()).unwrap();
-    key.public().to_owned()
+    key.verifier()
 }
 
 fn bytes(entry: &Entry) -> Vec<u8> {

@@ -10,12 +10,11 @@ use crate::fetch::{check_address, fetch, fetch_if_there};
 use crate::holder::Holder;
 use crate::kept::{Kept, SignedLie, old_head};
 use crate::progress::Bar;
-use crate::receipts::{self, Checked};
+use crate::receipts;
 use crate::{Verdict, light::words::LightAnswer};
 use anyhow::{Context, anyhow};
 use share_accounting::entry::Entry;
 use share_accounting::publish::Head;
-use share_accounting::publish::key::LogVerifier;
 use share_accounting::publish::receipt::Receipts;
 use share_accounting::publish::tiles::Place;
 use share_accounting::tree::TreeHash;
@@ -23,14 +22,15 @@ use share_accounting::verify::light::{Light, LightError, SignedLog};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Fetches the head and what samples of the log under it need, checks them, and says what that proves.
 ///
 /// # Errors
 /// [`SignedLie`], or what could not be had.
-pub fn check(args: &PublishedArgs, url: &str, verifier: &LogVerifier) -> anyhow::Result<Verdict> {
+pub fn check(args: &PublishedArgs, url: &str, receipts: Vec<PathBuf>) -> anyhow::Result<Verdict> {
+    let verifier = &args.key;
     check_address(url)?;
     let kept = Kept::new(&args.dir);
     let seen = kept.seen(verifier)?.map(|(head, _)| head);
@@ -58,10 +58,7 @@ pub fn check(args: &PublishedArgs, url: &str, verifier: &LogVerifier) -> anyhow:
     }
     drop(bar);
     let mut held = Held { dir: &args.dir, log: &log, light };
-    let receipts = match &args.receipts {
-        None => Checked::default(),
-        Some(dir) => receipts::check(dir, &mut held, verifier)?,
-    };
+    let receipts = receipts::check(receipts, &mut held, verifier)?;
     let asked = Asked { rules: None, wanted: &args.witnesses };
     let witnessed = cosigned::check(&args.dir, Some(cosigned), &held, verifier, &asked)?;
     let report = held.light.finish();

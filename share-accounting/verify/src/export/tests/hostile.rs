@@ -41,8 +41,7 @@ fn checked(rows: &[Row]) -> Result<TreeHash, String> {
 fn what_is_altered_is_not_under_the_head_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = entries(300);
-    let key = copy(dir.path(), &log);
-    let verifier = LogVerifier::parse(&key).unwrap();
+    let verifier = copy(dir.path(), &log);
     let note = fs::read_to_string(dir.path().join("checkpoint")).unwrap();
     let about = About { checkpoint: Some(note), ..ABOUT };
     let out = dir.path().join("log.parquet");
@@ -97,12 +96,15 @@ fn a_row_that_is_dropped_moved_hidden_or_not_what_it_shows_is_found() {
 #[test]
 fn whatever_the_bytes_are_a_file_is_refused_or_read() {
     let dir = tempfile::tempdir().unwrap();
-    let key = copy(dir.path(), &entries(300));
+    let verifier = copy(dir.path(), &entries(300));
     let (whole, out) = (dir.path().join("log.parquet"), dir.path().join("damaged.parquet"));
-    let args =
-        ExportArgs { dir: dir.path().to_owned(), out: whole.clone(), key: Some(key.clone()), newest: false };
+    let args = ExportArgs {
+        dir: dir.path().to_owned(),
+        out: whole.clone(),
+        key: Some(verifier.clone()),
+        newest: false,
+    };
     export(&args).unwrap();
-    let verifier = LogVerifier::parse(&key).unwrap();
     let head = Mirror::open(&whole, None, &verifier).unwrap().head();
     let good = fs::read(whole).unwrap();
     let (mut refused, mut read) = (0, 0);

@@ -95,13 +95,17 @@ fn a_log_with_every_kind_of_entry_is_the_same_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     let entries = every_kind();
     let expected: Vec<_> = entries.iter().map(bytes).collect();
-    let key = copy(dir.path(), &entries);
-    let verifier = LogVerifier::parse(&key).unwrap();
+    let verifier = copy(dir.path(), &entries);
     let out = dir.path().join("log.parquet");
     let kept_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     File::open(dir.path().join("checkpoint")).unwrap().set_modified(kept_at).unwrap();
     fs::write(dir.path().join("cosigned"), "who knows\n").unwrap();
-    let args = ExportArgs { dir: dir.path().to_owned(), out: out.clone(), key: Some(key), newest: false };
+    let args = ExportArgs {
+        dir: dir.path().to_owned(),
+        out: out.clone(),
+        key: Some(verifier.clone()),
+        newest: false,
+    };
     export(&args).unwrap();
 
     let file = Exported::open(&out).unwrap();
@@ -127,7 +131,7 @@ fn a_log_with_every_kind_of_entry_is_the_same_byte_for_byte() {
     }
     assert!(Mirror::open(&out, Some("http://127.0.0.1:1/log"), &verifier).is_err());
     let (other, _) = LogKey::generate("test.example/log");
-    let other = LogVerifier::parse(other.public()).unwrap();
+    let other = other.verifier();
     assert!(Mirror::open(&out, None, &other).is_err(), "another key");
 
     // An export of an export is the same file.
@@ -159,6 +163,6 @@ fn a_pools_own_files_are_the_same_byte_for_byte_under_no_head() {
         About { network: Network::Signet, log_id: Some(header.log_id), checkpoint: None, cosigned: None };
     assert_eq!(*file.about(), about);
     let (key, _) = LogKey::generate("test.example/log");
-    let error = Mirror::open(&out, None, &LogVerifier::parse(key.public()).unwrap()).err().unwrap();
+    let error = Mirror::open(&out, None, &key.verifier()).err().unwrap();
     assert!(error.to_string().contains("no signed head is in"), "{error}");
 }
