@@ -7,7 +7,7 @@ use share_accounting::log::Reader;
 use share_accounting::publish::Head;
 use share_accounting::publish::key::LogKey;
 use share_accounting::publish::receipt::{Receipt, Receipts};
-use share_accounting::publish::tiles::{Place, Row, Tiles, WIDTH};
+use share_accounting::publish::tiles::{Row, Tiles};
 use sluice_tests::support::binary;
 use sluice_tests::support::node::Node;
 use sluice_tests::support::pool::{PoolBuilder, address};
@@ -44,17 +44,8 @@ fn lay_out(entries: &[Entry], key: &LogKey, with_payees: bool) -> TempDir {
         }
     }
     let rows = [(Row::Entries, 0), (Row::Level(0), 0), (Row::Level(1), 8), (Row::Level(2), 16)];
-    for (row, shift) in rows {
-        let mut left = usize::try_from(tiles.size() >> shift).unwrap();
-        for number in 0.. {
-            let width = left.min(WIDTH);
-            if width == 0 {
-                break;
-            }
-            let place = Place { row, number, width };
-            write(&site.path().join(place.path()), &tiles.read(&place).unwrap());
-            left -= width;
-        }
+    for place in rows.into_iter().flat_map(|(row, shift)| row.places(tiles.size() >> shift)) {
+        write(&site.path().join(place.path()), &tiles.read(&place).unwrap());
     }
     let head = Head { size: tiles.size(), root: tiles.root().unwrap() };
     fs::write(site.path().join("checkpoint"), key.sign(&head, bitcoin::Network::Regtest)).unwrap();

@@ -77,14 +77,15 @@ impl Custody {
 pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custody, SourceError> {
     let mut custody = Custody::default();
     let behind = behind(source, report)?;
-    let mut settled = Vec::new();
+    let (mut settled, mut given_up) = (Vec::new(), Vec::new());
     for (&index, made) in report.settlements.all() {
         match made.state {
             settlement::State::Open | settlement::State::Paid { .. } => {
                 settled.push((index, &**made, fate(source, made)?));
             }
-            // Not to be paid: that is looked for below.
-            settlement::State::Withdrawn | settlement::State::Failed { .. } => {}
+            settlement::State::Withdrawn | settlement::State::Failed { .. } => {
+                given_up.push((index, &**made))
+            }
         }
     }
     let mut there = look(source, report, fates, &settled)?;
@@ -112,11 +113,11 @@ pub fn ask(source: &mut Source, report: &Report, fates: &[Fate]) -> Result<Custo
             Paid::Elsewhere(text) | Paid::Wrong(text) => custody.wrong.push((index, text)),
         }
     }
-    for (&index, made) in report.settlements.all() {
-        // Of one whose outputs a later settlement spends that is known.
-        let outputs = made.settlement.reserve.iter().filter(|reserve| !spending.contains(&reserve.outpoint));
-        let gone = outputs.filter(|reserve| !there.contains(&reserve.outpoint) && behind <= BEHIND_MAX);
-        if let Some(block) = paid_all_the_same(source, made, gone.copied().next())? {
+    for (index, made) in given_up {
+        let mut outpoints = made.settlement.reserve.iter().map(|reserve| reserve.outpoint);
+        // Later settlements of the log may spend them; of ones that came behind its end nothing is known.
+        let gone = outpoints.find(|outpoint| !there.contains(outpoint) && !spending.contains(outpoint));
+        if let Some(block) = paid_all_the_same(source, made, gone.filter(|_| behind <= BEHIND_MAX))? {
             let text =
                 format!("the settlement is called {}, and is paid in block {block}", made.state.label());
             custody.wrong.push((index, text));
@@ -299,16 +300,13 @@ fn unlogged_fate(
 fn paid_all_the_same(
     source: &mut Source,
     made: &Made,
-    gone: Option<Reserve>,
+    gone: Option<OutPoint>,
 ) -> Result<Option<BlockHash>, SourceError> {
-    if !matches!(made.state, settlement::State::Withdrawn | settlement::State::Failed { .. }) {
-        return Ok(None);
-    }
     if let Paid::In { block, .. } = fate(source, made)? {
         return Ok(Some(block));
     }
     let Some(gone) = gone else { return Ok(None) };
-    let spent = spender(source, gone.outpoint)?;
+    let spent = spender(source, gone)?;
     let own = spent.filter(|(_, transaction)| made.settlement.is_paid_by(transaction, &made.reserve_script));
     Ok(own.map(|(block, _)| block))
 }
