@@ -44,9 +44,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often it is checked that no part has died.
-const PULSE: Duration = Duration::from_millis(500);
-
 /// Time for the parts behind the shards, however long those have taken.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -366,18 +363,11 @@ async fn serve_miners(
     let (entrances, shards) = start_shards(settings, &exits, &core.current, stop)?;
     drop(exits);
     let receiving = doors.receive(&settings.limits, entrances, &metrics.shard.connections, stop)?;
-    let mut pulse = tokio::time::interval(PULSE);
-    let died = loop {
-        tokio::select! {
-            () = stop.cancelled() => break None,
-            _ = pulse.tick() => {
-                let shard = shards.iter().any(JoinHandle::is_finished).then_some("shard");
-                if let Some(part) = core.dead_part().or(shard).or(receiving.dead_part()) {
-                    break Some(part);
-                }
-            }
-        }
+    let dead_part = || {
+        let shard = shards.iter().any(JoinHandle::is_finished).then_some("shard");
+        core.dead_part().or(shard).or(receiving.dead_part())
     };
+    let died = shutdown::or_dead_part(stop, dead_part).await;
     stop.cancel();
     let ended = wait_for_shards(shards, settings.shutdown_grace).await;
     match died {

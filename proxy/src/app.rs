@@ -27,9 +27,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// How often it is checked that no part has died.
-const PULSE: Duration = Duration::from_millis(500);
-
 /// Time for the last lines of the journal.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -64,7 +61,7 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // Links outlive the shards: verdicts are waited for.
     let cut = CancellationToken::new();
     let switchboard = Switchboard::new(settings.upstreams.clone(), surroundings, show).run(cut.clone());
-    let mut switchboard = tokio::spawn(switchboard);
+    let switchboard = tokio::spawn(switchboard);
 
     let gate = Gate::new(settings.limits.clone());
     for listener in listeners {
@@ -72,18 +69,11 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         let metrics = metrics.shard.connections.clone();
         tokio::spawn(accept(listener, gate.clone(), entrances.clone(), metrics, stop.clone()));
     }
-    let mut pulse = tokio::time::interval(PULSE);
-    let died = loop {
-        tokio::select! {
-            () = stop.cancelled() => break None,
-            _ = &mut switchboard => break Some("switchboard"),
-            _ = pulse.tick() => {
-                if threads.iter().any(JoinHandle::is_finished) {
-                    break Some("shard");
-                }
-            }
-        }
+    let dead_part = || {
+        let switchboard = switchboard.is_finished().then_some("switchboard");
+        switchboard.or(threads.iter().any(JoinHandle::is_finished).then_some("shard"))
     };
+    let died = shutdown::or_dead_part(&stop, dead_part).await;
     stop.cancel();
     let joined = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
     let ended = tokio::time::timeout(settings.shutdown_grace, joined).await.is_ok();

@@ -124,7 +124,12 @@ impl Served {
     pub fn terminate(&mut self) -> ExitStatus {
         let id = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        self.wait_for_exit()
+        let status = self.wait_for_exit();
+        if !status.success() {
+            let log = self.whole_log();
+            eprintln!("--- log of the {}, which ended with {status} ---\n{log}", self.name);
+        }
+        status
     }
 
     /// Waits for the process to end by itself.
